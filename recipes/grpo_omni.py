@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+RL with verifiable rewards (GRPO) on image, video, audio and text.
+
+    accelerate launch --config_file accelerate_configs/cpu.yaml recipes/grpo_omni.py \
+        --config recipes/configs/demo/rl.yaml [--any_field value]
+
+Without --config it runs the demo's RL stage on this machine. An interrupted run goes on from its last complete
+checkpoint; a finished one is not run again until its inputs change.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from omni_grpo.command_line import help_text, parse, with_default_config
+from omni_grpo.launch import announce, claim, is_main_process
+
+
+def main(argv: list[str]) -> None:
+    argv = with_default_config(argv, "demo/rl.yaml")
+    if {"-h", "--help"} & set(argv):
+        print(help_text("grpo", __doc__))
+        return
+    stage = claim(argv)
+    if stage is None:
+        return
+    start = time.time()
+
+    from trl import ModelConfig
+
+    from omni_grpo.checkpoints import last_complete_checkpoint
+    from omni_grpo.config import DataArguments, OmniGRPOConfig
+    from omni_grpo.data import load_sources, preflight, to_dataset
+    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.launch import load_object, model_kwargs, peft_config, save_final
+    from omni_grpo.logs import LogFile
+    from omni_grpo.media import MediaSettings
+    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.prompts import PROMPT_STYLES
+    from omni_grpo.trainer import OmniGRPOTrainer
+
+    data, media, args, model_args = parse((DataArguments, MediaSettings, OmniGRPOConfig, ModelConfig), argv)
+
+    # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
+    reward_funcs = [load_object(path) for path in args.reward_funcs]
+    rows = load_sources(data.train_file, data.media_root)
+    train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
+    processor = load_processor(model_args.model_name_or_path)
+    if is_main_process():
+        preflight(train, PromptEncoder(processor, media, data.max_prompt_length), stage.folder / "preflight")
+    announce(f"RL on {len(train)} rows from {data.train_file}, rewards {', '.join(args.reward_funcs)}")
+
+    # 2. The policy; its reference, where beta > 0, is a copy of it as it is now.
+    trainer = OmniGRPOTrainer(
+        model=load_model(model_args.model_name_or_path, **model_kwargs(model_args)),
+        reward_funcs=reward_funcs,
+        args=args,
+        train_dataset=train,
+        processing_class=processor,
+        media_settings=media,
+        max_prompt_length=data.max_prompt_length,
+        section_schema=PROMPT_STYLES[data.prompt_style].schema,
+        peft_config=peft_config(model_args),
+        callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
+    )
+
+    # 3. Train, from the last complete checkpoint if there is one.
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    save_final(trainer, processor)
+    if is_main_process():
+        stage.finish(seconds=time.time() - start, steps=trainer.state.global_step)
+    announce(f"saved {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that can be trusted: whole, and taken where a resumed run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+logger = logging.getLogger(__name__)
+
+COMPLETE = "COMPLETE"  # written last, after every rank has written its part
+
+
+class CompleteCheckpoints:
+    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it."""
+
+    if TYPE_CHECKING:
+        args: Any
+        state: Any
+        accelerator: Any
+
+    def _save_checkpoint(self, model, trial):
+        """Write as the parent does, wait for every rank, then leave the mark."""
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            (folder / COMPLETE).touch()
+
+
+class GenerationBorders(TrainerCallback):
+    """
+    Lets checkpoints be saved only where the next micro-step samples anew.
+
+    Between two generations of one buffered batch (`num_iterations` > 1, or `steps_per_generation` above gradient
+    accumulation) the buffer is not part of a checkpoint: a run resumed there would sample again and end elsewhere. A
+    save that falls there waits for the next border.
+
+    Args:
+        micro_steps (`int`): Micro-steps that one generated batch serves: `steps_per_generation * num_iterations`.
+    """
+
+    def __init__(self, micro_steps: int) -> None:
+        self.micro_steps = micro_steps
+        self.waiting = False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        border = state.global_step * args.gradient_accumulation_steps % self.micro_steps == 0
+        last = state.global_step >= state.max_steps
+        if control.should_save and not (border or last):
+            self.waiting, control.should_save = True, False
+        elif self.waiting and border:
+            self.waiting, control.should_save = False, True
+        return control
+
+
+def last_complete_checkpoint(output_dir: str | Path) -> str | None:
+    """
+    Newest checkpoint of a run that was written to the end; `None` where there is none. Newer incomplete ones are
+    passed over, with a warning that names them.
+    """
+
+    def step(folder: Path) -> int:
+        return int(folder.name.rpartition("-")[2])
+
+    folders = [f for f in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if f.name.rpartition("-")[2].isdigit()]
+    for folder in sorted(folders, key=step, reverse=True):
+        if (folder / COMPLETE).is_file():
+            return str(folder)
+        logger.warning("%s was not written to the end; passing it over", folder)
+    return None

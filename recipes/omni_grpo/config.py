@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dataclasses behind the YAML files and the command line; only what TRL's own do not have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trl import GRPOConfig, SFTConfig
+
+from omni_grpo.prompts import PROMPT_STYLES
+
+
+@dataclass
+class DataArguments:
+    """
+    Which rows, and how prompts are made of them.
+
+    Args:
+        train_file (`str`, *optional*): JSONL file, several separated by commas, or the name of a Hugging Face data set.
+        validation_file (`str`, *optional*): The same for validation.
+        media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
+        prompt_style (`str`): System prompt and sections; a key of `omni_grpo.prompts.PROMPT_STYLES`.
+        sft_target (`str`): What SFT imitates: the row's `target`, its `solution` alone, or the target where there is one.
+        max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; longer rows are refused.
+    """
+
+    train_file: str | None = field(
+        default=None, metadata={"help": "JSONL file(s), comma-separated, or the name of a Hugging Face data set."}
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "The same for validation."})
+    media_root: str | None = field(
+        default=None, metadata={"help": "Folder that media paths are relative to (default: the data file's folder)."}
+    )
+    prompt_style: str = field(
+        default="context_think_answer",
+        metadata={"help": "System prompt and sections asked for; a key of omni_grpo.prompts.PROMPT_STYLES."},
+    )
+    sft_target: Literal["target", "solution", "target_or_solution"] = field(
+        default="target", metadata={"help": "What SFT imitates: full target, bare answer, or target where present."}
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Longest prompt in tokens, media included; longer rows are refused."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.prompt_style not in PROMPT_STYLES:
+            raise ValueError(f"prompt_style: {self.prompt_style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
+
+
+@dataclass
+class TowerArguments:
+    """Which towers train. LoRA stays out of both unless `lora_target_modules` names their layers in full."""
+
+    freeze_vision: bool = field(default=False, metadata={"help": "Keep the vision tower and its projector fixed."})
+    freeze_audio: bool = field(default=False, metadata={"help": "Keep the audio tower and its projector fixed."})
+
+
+@dataclass
+class OmniGRPOConfig(TowerArguments, GRPOConfig):
+    """
+    [`~trl.GRPOConfig`] with what an omni-modal run adds.
+
+    Args:
+        freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
+        freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
+        reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
+        prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
+    """
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"],
+        metadata={"help": "Dotted paths of reward functions; `reward_weights` weighs them in the same order."},
+    )
+    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.use_vllm:
+            raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
+        if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
+            raise ValueError(
+                f"reward_weights has {len(self.reward_weights)} entries, reward_funcs has {len(self.reward_funcs)}; "
+                "give one weight per reward"
+            )
+        refuse_single_checkpoint(self.save_total_limit)
+
+
+@dataclass
+class OmniSFTConfig(TowerArguments, SFTConfig):
+    """
+    [`~trl.SFTConfig`] with what an omni-modal run adds.
+
+    Args:
+        freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
+        freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
+        prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
+    """
+
+    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packing or self.padding_free:
+            raise ValueError("packing / padding_free: not available with media; set both to false")
+        refuse_single_checkpoint(self.save_total_limit)
+
+
+def refuse_single_checkpoint(save_total_limit: int | None) -> None:
+    """A limit of one deletes the last good checkpoint before the next one is known to be whole."""
+    if save_total_limit == 1:
+        raise ValueError("save_total_limit: 1 can leave no complete checkpoint after a crash; use 2 or more")
+
+
+@dataclass
+class EvalArguments:
+    """
+    What to evaluate, and where the results go.
+
+    Args:
+        models (`list[str]`): `name=directory` of each model, in the order of the tables.
+        test_file (`str`): JSONL file or Hugging Face data set.
+        output_dir (`str`): One folder a model is made in it.
+        variants (`list[str]`): Media variants, see `omni_grpo.evaluation.VARIANTS`; the first is the headline.
+        ablated (`list[str]`): Models that get every variant; the others get the first alone.
+        combined (`list[str]`): Further groups, e.g. `intent+agreement`.
+        compare (`list[str]`): Pairs `a:b` of models, compared row by row.
+        batch_size (`int`, defaults to `32`): Rows generated together.
+        max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
+        dtype (`str`, defaults to `"float32"`): Type of the weights.
+        run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
+    """
+
+    models: list[str] = field(default_factory=list, metadata={"help": "name=directory of each model."})
+    test_file: str | None = field(default=None, metadata={"help": "JSONL file or Hugging Face data set."})
+    output_dir: str | None = field(default=None, metadata={"help": "One folder a model is made in it."})
+    variants: list[str] = field(default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."})
+    ablated: list[str] = field(default_factory=list, metadata={"help": "Models that get every variant."})
+    combined: list[str] = field(default_factory=list, metadata={"help": "Further groups, e.g. intent+agreement."})
+    compare: list[str] = field(default_factory=list, metadata={"help": "Pairs a:b of models, compared row by row."})
+    batch_size: int = field(default=32, metadata={"help": "Rows generated together."})
+    max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
+    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
+    run_dir: str | None = field(default=None, metadata={"help": "Where the combined metrics.json goes."})
+
+    def __post_init__(self) -> None:
+        for name, value in (("models", self.models), ("test_file", self.test_file), ("output_dir", self.output_dir)):
+            if not value:
+                raise ValueError(f"{name}: required")
+        names = [entry.partition("=")[0] for entry in self.models]
+        for pair in self.compare:
+            if missing := set(pair.split(":")) - set(names):
+                raise ValueError(f"compare: {pair!r} names {sorted(missing)}, which `models` does not have")

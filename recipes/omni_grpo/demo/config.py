@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of the demo data, and how a command line overrides it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
+MIXES = ("video+audio", "image+audio", "video", "image", "audio", "text")
+
+
+@dataclass(frozen=True)
+class DemoDataConfig:
+    """
+    What to make. Every count is a number of rows, except `base_clips`.
+
+    The design is exactly balanced, so counts come in blocks: agreement in eights, intent in fours, face and voice in
+    sixes, and so do base clips. A count that is no whole number of blocks raises `ValueError`.
+    """
+
+    output_dir: str = "data/demo"
+    splits: tuple[str, ...] = ("sft", "rl", "validation", "test")
+    seed: int = 7
+    num_workers: int | None = None  # None: one per core; the result does not depend on it
+
+    frame_size_px: int = 192
+    fps: int = 8
+    num_frames: int = 23  # 2.875 s, the same for every clip: its length must tell nothing about the voice
+    sample_rate_hz: int = 16_000
+    audio_bit_rate: int = 48_000
+    video_crf: int = 23
+    clips_per_identity: int = 4
+
+    base_clips: int = 4002
+    base_text_agreement: int = 640
+    base_text_intent: int = 640
+    base_text_face: int = 360
+    base_text_voice: int = 360
+    sft_agreement: int = 136
+    sft_intent: int = 140
+    sft_face: int = 12
+    sft_voice: int = 12
+    rl_agreement: int = 1080
+    rl_intent: int = 1080
+    rl_face: int = 120
+    rl_voice: int = 120
+    validation_agreement: int = 104
+    validation_intent: int = 96
+    test_agreement: int = 400
+    test_intent: int = 400
+    test_face: int = 150
+    test_voice: int = 150
+
+    # Shares of the media mixes; a remainder goes to the first mix named.
+    task_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.80, "image+audio": 0.10, "text": 0.10}
+    )
+    face_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 0.50, "video": 0.50})
+    voice_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 0.50, "audio": 0.50})
+    base_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.70, "image+audio": 0.09, "video": 0.07, "image": 0.07, "audio": 0.07}
+    )
+
+    def __post_init__(self) -> None:
+        for split in self.splits:
+            if split not in SPLITS:
+                raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        for name in ("task_mixes", "face_mixes", "voice_mixes", "base_mixes"):
+            mixes = getattr(self, name)
+            if unknown := sorted(set(mixes) - set(MIXES)):
+                raise ValueError(f"unknown mix {unknown[0]!r} in {name}; choose from {', '.join(MIXES)}")
+            if not mixes or abs(sum(mixes.values()) - 1) > 1e-6 or min(mixes.values()) < 0:
+                raise ValueError(f"{name} must be shares that sum to 1, got {dict(mixes)}")
+        if self.frame_size_px % 2:
+            raise ValueError(f"frame_size_px must be even for H.264, got {self.frame_size_px}")
+
+    @property
+    def duration_s(self) -> float:
+        """Length of every clip, in seconds."""
+        return self.num_frames / self.fps
+
+    def rows(self, split: str, kind: str) -> int:
+        """Number of rows of `kind` in `split`; 0 where the split has none."""
+        return getattr(self, f"{split}_{kind}", 0)
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any]) -> DemoDataConfig:
+    """
+    Read a YAML file of fields and lay `overrides` over it.
+
+    Raises:
+        ValueError: a key that is no field, named, with the fields there are.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    values.update(overrides)
+    known = [f.name for f in fields(DemoDataConfig)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown option {key!r}; the options are {', '.join(known)}")
+    splits = values.get("splits")
+    if isinstance(splits, str):
+        values["splits"] = tuple(part.strip() for part in splits.split(",") if part.strip())
+    elif splits is not None:
+        values["splits"] = tuple(splits)
+    return DemoDataConfig(**values)
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """
+    `--name value` and `--name=value` pairs to a dictionary; values are read as YAML scalars.
+
+    >>> parse_overrides(["--seed", "3", "--splits=sft,rl"])
+    {'seed': 3, 'splits': 'sft,rl'}
+
+    Raises:
+        ValueError: an argument that is no option, or an option without a value.
+    """
+    overrides: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--"):
+            raise ValueError(f"expected --option, got {name!r}")
+        name, equals, text = name[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ValueError(f"--{name} needs a value")
+            text = rest.pop(0)
+        overrides[name.replace("-", "_")] = yaml.safe_load(text)
+    return overrides

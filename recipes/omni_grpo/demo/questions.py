@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The design of the demo data: which face meets which voice, in which split, and the rows that ask about it.
+
+Agreement and intent are built so that neither the face nor the voice alone tells anything about the answer: every
+answer is as frequent as it can be under each face, and under each voice. Only both together tell.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omni_grpo.demo.config import DemoDataConfig
+from omni_grpo.demo.faces import BACKGROUNDS, EXPRESSIONS, Identity, identity_groups
+from omni_grpo.demo.phrases import TONES, phrase_groups
+from omni_grpo.demo.targets import (
+    FACES,
+    INTENTS,
+    PROBLEM_TYPES,
+    QUESTIONS,
+    SHARED,
+    VOICES,
+    context_of,
+    solution_of,
+    target_of,
+    think_of,
+)
+from omni_grpo.demo.voices import ACCENTS, VARIANTS
+
+# split -> who is seen and heard in it
+GROUP_OF_SPLIT = {"base": "training", "sft": "training", "rl": "training", "validation": "validation", "test": "test"}
+_TRAINING_SPLITS = ("base", "sft", "rl")
+_TONE_OF_VOICE = {"warm": "positive", "cold": "negative"}
+_BLOCK = {"agreement": 8, "intent": 4, "face": 6, "voice": 6}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the design: a face with a voice, shown in a mix of media. A side that is not there is `None`."""
+
+    kind: str
+    face: str | None
+    voice: str | None
+    mix: str
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """Everything that decides how one clip looks and sounds, but for the sizes in the configuration."""
+
+    stem: str  # path below the data folder, without the ending
+    mix: str
+    face: str | None
+    voice: str | None
+    expression: str | None
+    identity: Identity | None
+    background: str
+    voice_name: str | None
+    phrase: str | None
+    seed: str
+
+
+def block(kind: str, index: int) -> list[tuple[str, str]]:
+    """
+    `(face, voice)` pairs of one balanced block.
+
+    An agreement block has four pairs that agree and four that do not, and every face and every voice once in each
+    half; three blocks in a row have every pair that disagrees once.
+
+    >>> block("agreement", 0)[3:6]
+    [('afraid', 'afraid'), ('happy', 'angry'), ('angry', 'sad')]
+    """
+    if kind == "agreement":
+        shift = 1 + index % 3
+        return [(e, e) for e in SHARED] + [(e, SHARED[(i + shift) % 4]) for i, e in enumerate(SHARED)]
+    if kind == "intent":
+        return [(face, voice) for voice, face in INTENTS]
+    return [(face, VOICES[(i + index) % 6]) for i, face in enumerate(FACES)]
+
+
+def allocate(num_blocks: int, shares: Mapping[str, float]) -> list[str]:
+    """
+    A mix for each block, evenly spread; the first mix takes what rounding leaves.
+
+    >>> allocate(5, {"video+audio": 0.8, "text": 0.2})
+    ['video+audio', 'video+audio', 'video+audio', 'video+audio', 'text']
+    """
+    first, *others = shares
+    counts = {mix: min(num_blocks, round(num_blocks * shares[mix])) for mix in others}
+    mixes = [mix for mix in others for _ in range(counts[mix])][:num_blocks]
+    return [first] * (num_blocks - len(mixes)) + mixes
+
+
+def cells(config: DemoDataConfig, split: str) -> list[Cell]:
+    """The design of a split, shuffled.
+
+    Raises:
+        ValueError: a count that is no whole number of balanced blocks.
+    """
+    if split == "base":
+        plan = [("face", "base_clips", config.base_clips, config.base_mixes)]
+    else:
+        kinds = ["agreement", "intent"]
+        kinds += [] if split in ("validation", "test") else ["face", "voice"]  # test asks those on the same clips
+        mixes = {"face": config.face_mixes, "voice": config.voice_mixes}
+        if split in ("validation", "test"):
+            shares = dict.fromkeys(kinds, {"video+audio": 1.0})
+        elif split == "base_text":
+            shares = dict.fromkeys(kinds, {"text": 1.0})
+        else:
+            shares = {kind: mixes.get(kind, config.task_mixes) for kind in kinds}
+        plan = [(kind, f"{split}_{kind}", config.rows(split, kind), shares[kind]) for kind in kinds]
+    found = []
+    for kind, name, count, shares in plan:
+        if count % _BLOCK[kind]:
+            raise ValueError(f"{name} must be a multiple of {_BLOCK[kind]} to be balanced, got {count}")
+        for index, mix in enumerate(allocate(count // _BLOCK[kind], shares)):
+            for face, voice in block(kind, index):
+                found.append(Cell(kind, None if mix == "audio" else face, None if mix == "image" else voice, mix))
+    random.Random(f"{config.seed}/{split}/cells").shuffle(found)
+    return found
+
+
+class Cast:
+    """Who is seen, who is heard, and what is said in one split."""
+
+    def __init__(self, config: DemoDataConfig, split: str) -> None:
+        group = GROUP_OF_SPLIT[split]
+        people = identity_groups(config.seed)[group]
+        if split in _TRAINING_SPLITS:  # the splits of a group share its looks, but no person
+            people = people[_TRAINING_SPLITS.index(split) :: len(_TRAINING_SPLITS)]
+        self._people = people
+        self._variants = VARIANTS[group]
+        self._phrases = {tone: phrase_groups(tone, config.seed)[group] for tone in TONES}
+        self._config = config
+        self._split = split
+
+    def clip(self, index: int, cell: Cell) -> ClipSpec:
+        """The clip with number `index` of the split; depends on nothing but the configuration and its arguments."""
+        seed = f"{self._config.seed}/{self._split}/{index}"
+        rng = random.Random(seed)
+        phrases = self._phrases[_TONE_OF_VOICE.get(cell.voice or "", "neutral")]
+        person = self._people[index // self._config.clips_per_identity % len(self._people)]
+        expression, background = rng.choice(EXPRESSIONS[cell.face or "happy"]), rng.choice(BACKGROUNDS)
+        voice_name, phrase = f"{rng.choice(ACCENTS)}+{rng.choice(self._variants)}", rng.choice(phrases)
+        return ClipSpec(
+            stem=f"clips/{self._split}/{index:05d}",
+            mix=cell.mix,
+            face=cell.face,
+            voice=cell.voice,
+            expression=expression if cell.face else None,
+            identity=person if cell.face else None,
+            background=background,
+            voice_name=voice_name if cell.voice else None,
+            phrase=phrase if cell.voice else None,
+            seed=seed,
+        )
+
+
+def media_of(clip: ClipSpec) -> list[dict[str, Any]]:
+    """The `media` of a row on this clip."""
+    video = {"type": "video", "path": f"{clip.stem}.mp4", "use_audio": clip.mix == "video+audio"}
+    image, audio = {"type": "image", "path": f"{clip.stem}.png"}, {"type": "audio", "path": f"{clip.stem}.wav"}
+    return {
+        "video+audio": [video],
+        "video": [video],
+        "image+audio": [image, audio],
+        "image": [image],
+        "audio": [audio],
+    }[clip.mix]
+
+
+def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, seed: int) -> dict[str, Any]:
+    rng = random.Random(f"{seed}/{row_id}")
+    solution = solution_of(kind, cell.face or "", cell.voice or "")
+    # What this row's media show: the sound of a video that is watched in silence is not in its context.
+    face = cell.face
+    voice = None if cell.mix == "video" else cell.voice
+    context = context_of(face, voice, rng)
+    stated = f"{context_of(face, voice, rng)} " if clip is None else ""
+    row: dict[str, Any] = {
+        "id": row_id,
+        "problem": stated + QUESTIONS[kind],
+        "problem_type": PROBLEM_TYPES[kind],
+        "solution": solution,
+        "media": [] if clip is None else media_of(clip),
+    }
+    if split not in ("base", "rl"):
+        row["context"] = context
+    if split in ("sft", "base_text"):
+        row["target"] = target_of(context, think_of(kind, face, voice, solution, rng), solution)
+    row["meta"] = {
+        "kind": kind,
+        "face": cell.face,
+        "voice": cell.voice,
+        "expression": clip.expression if clip else None,
+        "voice_name": clip.voice_name if clip else None,
+        "phrase": clip.phrase if clip else None,
+        "identity": str(clip.identity) if clip and clip.identity else None,
+        "mix": cell.mix,
+        "split": split,
+    }
+    return row
+
+
+def _also_ask(config: DemoDataConfig, split: str, found: list[Cell]) -> Iterator[tuple[int, str]]:
+    """`(index, kind)` of the face and voice questions asked on clips made for agreement and intent, balanced."""
+    if split != "test":
+        return
+    for kind, classes in (("face", FACES), ("voice", VOICES)):
+        count = config.rows(split, kind)
+        if count % len(classes):
+            raise ValueError(f"{split}_{kind} must be a multiple of {len(classes)} to be balanced, got {count}")
+        for name in classes:
+            indices = [i for i, cell in enumerate(found) if getattr(cell, kind) == name]
+            if len(indices) < count // len(classes):
+                raise ValueError(f"{split} has {len(indices)} clips with a {name} {kind}, {split}_{kind} needs more")
+            yield from ((i, kind) for i in indices[: count // len(classes)])
+
+
+def plan(config: DemoDataConfig, split: str) -> tuple[list[dict[str, Any]], list[ClipSpec]]:
+    """All rows of a split, in order, and the clips they need."""
+    found = cells(config, split)
+    cast = None if split == "base_text" else Cast(config, split)
+    clips: dict[int, ClipSpec] = {}
+    rows = []
+    for index, cell in enumerate(found):
+        if cast is not None and cell.mix != "text":
+            clips[index] = cast.clip(len(clips), cell)
+        kinds = [cell.kind]
+        if split == "base":  # a question on each side that is there
+            silent = cell.mix == "video"
+            kinds = ["face"] * (cell.face is not None) + ["voice"] * (cell.voice is not None and not silent)
+        for kind in kinds:
+            row_id = f"{split}-{index:05d}" + (f"-{kind}" if split == "base" else "")
+            rows.append(_row(split, row_id, kind, cell, clips.get(index), config.seed))
+    for index, kind in _also_ask(config, split, found):
+        rows.append(_row(split, f"{split}-{index:05d}-{kind}", kind, found[index], clips[index], config.seed))
+    return rows, list(clips.values())

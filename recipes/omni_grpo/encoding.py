@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to model inputs: token ids and media features of one prompt, and their collation over rows.
+
+A prompt is encoded once, whoever asks (SFT, sampling, scoring, evaluation), and every encoding is checked: as many
+placeholder tokens as the encoders will return rows, for each modality.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import ProcessorMixin
+
+from omni_grpo.media import MediaError, MediaSettings, read_audio, read_image, read_video
+from omni_grpo.prompts import Messages
+
+MODALITIES = ("audio", "image", "video")  # in the order in which the model runs its towers
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """
+    One prompt, ready for the model.
+
+    Args:
+        input_ids (`list[int]`): Token ids, generation header included, placeholders expanded; not padded.
+        media (`dict[str, Tensor]`):
+            Processor outputs of this row's media, e.g. `pixel_values_videos` `(patches, dim)`, `video_grid_thw`
+            `(videos, 3)`, `input_features` `(sounds, mel bins, frames)`.
+        counts (`dict[str, int]`): Placeholder tokens per modality, equal to the rows its encoder returns.
+        name (`str`): What errors call this row.
+    """
+
+    input_ids: list[int]
+    media: dict[str, torch.Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    name: str = ""
+
+
+def placeholder_ids(processor: ProcessorMixin) -> dict[str, int]:
+    """Token id of each modality's placeholder."""
+    return {m: getattr(processor, f"{m}_token_id") for m in MODALITIES}
+
+
+def media_control_ids(processor: ProcessorMixin) -> list[int]:
+    """
+    Every token id that means media to the model: placeholders and their begin and end marks.
+
+    None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
+    """
+    names = [f"{m}_token" for m in MODALITIES]
+    names += ["vision_bos_token", "vision_eos_token", "audio_bos_token", "audio_eos_token"]
+    ids = processor.tokenizer.convert_tokens_to_ids([getattr(processor, name) for name in names])
+    return sorted(set(ids))
+
+
+def feature_rows(media: dict[str, torch.Tensor], merge_size: int) -> dict[str, int]:
+    """Rows that each encoder returns for these features (Qwen2.5-Omni: merged patches; pooled audio frames)."""
+    rows = dict.fromkeys(MODALITIES, 0)
+    for modality in ("image", "video"):
+        if (grid := media.get(f"{modality}_grid_thw")) is not None:
+            rows[modality] = int((grid.prod(-1) // merge_size**2).sum())
+    if (mask := media.get("feature_attention_mask")) is not None:
+        lengths = (mask.sum(-1) - 1) // 2 + 1
+        rows["audio"] = int(((lengths - 2) // 2 + 1).sum())
+    return rows
+
+
+def _load(
+    messages: Messages, settings: MediaSettings, blank: Collection[str]
+) -> tuple[dict[str, list[Any]], list[float]]:
+    """Decoded media of a prompt by modality, in order, and the sampled rate of each video."""
+    loaded: dict[str, list[Any]] = {m: [] for m in MODALITIES}
+    rates: list[float] = []
+    for message in messages:
+        for part in message["content"]:
+            if part["type"] == "video":
+                video = read_video(part["path"], settings)
+                loaded["video"].append(video.frames)
+                rates.append(video.fps)
+                if part["audio_in_video"]:
+                    loaded["audio"].append(read_audio(part["path"], settings))
+            elif part["type"] == "audio":
+                loaded["audio"].append(read_audio(part["path"], settings))
+            elif part["type"] == "image":
+                loaded["image"].append(read_image(part["path"], settings))
+    for modality in blank:  # silence, or mid-grey
+        loaded[modality] = [np.full_like(item, 0 if modality == "audio" else 128) for item in loaded[modality]]
+    return loaded, rates
+
+
+def _check_audio_length(processor: ProcessorMixin, sounds: list[Any], name: str) -> None:
+    """The feature extractor would cut longer sounds without a word."""
+    extractor = processor.feature_extractor
+    for sound in sounds:
+        if len(sound) > extractor.n_samples:
+            raise MediaError(
+                f"row {name!r}: a sound lasts {len(sound) / extractor.sampling_rate:.1f} s and this model's feature "
+                f"extractor hears {extractor.chunk_length} s; shorten it or lower `max_audio_seconds`"
+            )
+
+
+def _interleaved(messages: Messages, rates: list[float], name: str) -> bool:
+    flags = {part["audio_in_video"] for m in messages for part in m["content"] if part["type"] == "video"}
+    if flags == {True, False}:
+        raise MediaError(
+            f"row {name!r} mixes videos with and without interleaved sound, which one forward pass cannot hold; "
+            "give every video its sound, or set `load_audio_from_video: false`"
+        )
+    if True in flags and len(set(rates)) > 1:
+        raise MediaError(
+            f"row {name!r} interleaves the sound of several videos sampled at different rates {rates}; "
+            "use `video_sampling: fps` or `load_audio_from_video: false`"
+        )
+    return True in flags
+
+
+def encode_prompt(
+    processor: ProcessorMixin,
+    messages: Messages,
+    settings: MediaSettings,
+    name: str = "",
+    max_prompt_length: int | None = None,
+    blank: Collection[str] = (),
+) -> EncodedPrompt:
+    """
+    Decode a prompt's media and run the processor on it.
+
+    Args:
+        processor (`ProcessorMixin`): The model's processor.
+        messages (`list[dict]`): From [`build_messages`].
+        settings ([`MediaSettings`]): How media are sampled and capped.
+        name (`str`): The row's id, for errors.
+        max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens, media included.
+        blank (collection of `str`): Modalities whose content is replaced by silence or grey, for diagnostics.
+
+    Raises:
+        `MediaError`: A file cannot be read as asked, is too long, or its features do not fit its placeholders.
+        `ValueError`: The prompt is longer than `max_prompt_length`.
+    """
+    loaded, rates = _load(messages, settings, blank)
+    _check_audio_length(processor, loaded["audio"], name)
+    interleaved = _interleaved(messages, rates, name)
+    # The template sees type and text alone: some templates test for keys such as 'audio', not for their values.
+    conversation = [
+        {
+            "role": m["role"],
+            "content": [{"type": p["type"]} | ({"text": p["text"]} if p["type"] == "text" else {}) for p in m["content"]],
+        }
+        for m in messages
+    ]
+    text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    videos_kwargs: dict[str, Any] = {"do_sample_frames": False, "cap_pixels_per_frame": True}
+    images_kwargs: dict[str, Any] = {}
+    if settings.min_pixels or settings.max_pixels:  # sized by `read_video` and `read_image` already
+        videos_kwargs["do_resize"] = images_kwargs["do_resize"] = False
+    if interleaved:
+        videos_kwargs["fps"] = rates[0]
+    inputs = processor(
+        text=[text],
+        images=loaded["image"] or None,
+        videos=loaded["video"] or None,
+        audio=loaded["audio"] or None,
+        load_audio_from_video=interleaved,
+        videos_kwargs=videos_kwargs,
+        images_kwargs=images_kwargs,
+        return_tensors="pt",
+    )
+    input_ids = inputs.pop("input_ids")[0].tolist()
+    inputs.pop("attention_mask", None)
+    media = {k: v if isinstance(v, torch.Tensor) else torch.tensor(v) for k, v in inputs.items()}
+    media.pop("num_audio_tokens", None)
+    if rates:
+        patch = processor.video_processor.temporal_patch_size
+        media["video_second_per_grid"] = torch.tensor([patch / rate for rate in rates])
+    if "input_features" in media:  # keep what is heard, not the padding to the longest sound the model knows
+        media.update(_trim_sounds(media["input_features"], media["feature_attention_mask"].bool()))
+    if interleaved:
+        media["use_audio_in_video"] = torch.tensor(True)
+    encoded = EncodedPrompt(input_ids, media, _counts(processor, input_ids, media, name), name)
+    if max_prompt_length is not None and len(input_ids) > max_prompt_length:
+        media_tokens = ", ".join(f"{n} {m}" for m, n in encoded.counts.items() if n)
+        raise ValueError(
+            f"row {name!r}: the prompt has {len(input_ids)} tokens ({media_tokens or 'no media'}), "
+            f"`max_prompt_length` is {max_prompt_length}; lower frames or pixels, shorten the row, or raise the limit"
+        )
+    return encoded
+
+
+def _trim_sounds(features: torch.Tensor, heard: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Sounds `(N, mel, T)` cut to what `heard` `(N, T)` marks, whichever side was padded, padded anew on the right."""
+    sounds = [f[:, mask].T for f, mask in zip(features, heard, strict=True)]
+    pad = torch.nn.utils.rnn.pad_sequence
+    mask = pad([torch.ones(len(s), dtype=torch.long) for s in sounds], batch_first=True)
+    return {"input_features": pad(sounds, batch_first=True).transpose(1, 2), "feature_attention_mask": mask}
+
+
+def _counts(
+    processor: ProcessorMixin, input_ids: Sequence[int], media: dict[str, torch.Tensor], name: str
+) -> dict[str, int]:
+    rows = feature_rows(media, processor.image_processor.merge_size)
+    counts = {m: input_ids.count(token) for m, token in placeholder_ids(processor).items()}
+    if counts != rows:
+        raise MediaError(
+            f"row {name!r}: placeholders {counts} and features {rows} differ; does its text hold a media token?"
+        )
+    return counts
+
+
+def prompt_key(messages: Messages) -> str:
+    """Equal for equal prompts: same text, same files, same order."""
+    return json.dumps(messages, sort_keys=True)
+
+
+def collate_media(rows: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+    """
+    Media of several rows as one batch of model inputs, in row order; empty for text-only rows.
+
+    Raises:
+        `MediaError`: Rows with and without interleaved sound meet (the model takes one flag for a whole batch).
+    """
+    flags = {"use_audio_in_video" in row.media for row in rows if "pixel_values_videos" in row.media}
+    if flags == {True, False}:
+        names = [row.name for row in rows if "pixel_values_videos" in row.media and "use_audio_in_video" not in row.media]
+        raise MediaError(
+            f"rows {names[:5]} have videos without interleaved sound in a batch with videos that have it; "
+            "one run takes one kind: give all their sound, or set `load_audio_from_video: false`"
+        )
+    batch: dict[str, torch.Tensor] = {}
+    keys = dict.fromkeys(key for row in rows for key in row.media)
+    for key in keys:
+        tensors = [row.media[key] for row in rows if key in row.media]
+        if key in ("input_features", "feature_attention_mask"):
+            longest = max(t.shape[-1] for t in tensors)
+            tensors = [torch.nn.functional.pad(t, (0, longest - t.shape[-1])) for t in tensors]
+        batch[key] = tensors[0] if key == "use_audio_in_video" else torch.cat(tensors)
+    return batch
+
+
+class PromptEncoder:
+    """
+    [`encode_prompt`] with its arguments bound, and a bounded memory: equal prompts are decoded and processed once.
+
+    Args:
+        processor (`ProcessorMixin`): The model's processor.
+        settings ([`MediaSettings`]): How media are sampled and capped.
+        max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens.
+        cache_mb (`int`, defaults to `512`): Memory for encodings, in MB; the least recently used go first.
+
+    Attributes:
+        encoded (`int`): Prompts decoded and processed so far (not those answered from memory).
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        settings: MediaSettings,
+        max_prompt_length: int | None = None,
+        cache_mb: int = 512,
+    ) -> None:
+        self.processor = processor
+        self.settings = settings
+        self.max_prompt_length = max_prompt_length
+        self.encoded = 0
+        self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
+        self._bytes, self._max_bytes = 0, cache_mb * 2**20
+
+    def __call__(self, messages: Messages, name: str = "") -> EncodedPrompt:
+        key = prompt_key(messages)
+        if (known := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
+            return known
+        row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length)
+        self.encoded += 1
+        self._cache[key] = row
+        self._bytes += _size(row)
+        while self._bytes > self._max_bytes and len(self._cache) > 1:
+            self._bytes -= _size(self._cache.popitem(last=False)[1])
+        return row
+
+
+def _size(row: EncodedPrompt) -> int:
+    return sum(t.nbytes for t in row.media.values()) + 8 * len(row.input_ids)

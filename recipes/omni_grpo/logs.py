@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log events as JSON lines, which the report draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+
+class LogFile(TrainerCallback):
+    """
+    Writes every log event as one JSON line.
+
+    Args:
+        path (`Path`): File to append to. A resumed run repeats the steps since its checkpoint; the last line counts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Media files to arrays: the one door to `image.py`, `video.py` and `audio.py`.
+
+Every reader returns what the file holds or raises [`MediaError`]; none hands out part of a file without a word.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from omni_grpo.audio import has_audio, read_audio
+from omni_grpo.container import require_file
+from omni_grpo.image import read_image
+from omni_grpo.media_settings import MediaError, MediaSettings
+from omni_grpo.video import Video, read_video
+
+__all__ = [
+    "MediaError",
+    "MediaSettings",
+    "Video",
+    "has_audio",
+    "media_fingerprint",
+    "read_audio",
+    "read_image",
+    "read_video",
+]
+
+READER_VERSION = 1  # raise it when the same file and settings give other arrays: caches are then made anew
+
+
+def media_fingerprint(path: str | Path, settings: MediaSettings) -> str:
+    """A key for caches: equal for equal bytes under equal settings, wherever the file lies; 64 hexadecimal digits.
+
+    Raises:
+        MediaError: the file is missing, empty or a directory.
+    """
+    with require_file(path).open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    key = json.dumps([READER_VERSION, content, asdict(settings)], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()

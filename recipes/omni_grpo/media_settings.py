@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How media files are read: frames, sizes, sampling rate, caps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class MediaError(ValueError):
+    """A media file cannot be used. The message names the file, what is wrong with it and the remedy."""
+
+
+@dataclass(frozen=True)
+class MediaSettings:
+    """How a media file becomes arrays; equal settings and equal bytes give equal arrays.
+
+    Args:
+        video_sampling: `"uniform"` takes exactly `num_frames` frames, `"fps"` takes `fps` frames a second. Either way
+            the clip is cut into equal parts and the frame shown in the middle of each part is taken. A clip with
+            fewer frames than parts shows some of its frames more than once, spread evenly.
+        num_frames: Frames of a clip under `"uniform"`; a multiple of `frame_multiple`.
+        fps: Frames a second under `"fps"`; the number of frames is rounded to a multiple of `frame_multiple`.
+        min_frames: Fewest frames under `"fps"`; a multiple of `frame_multiple`.
+        max_frames: Most frames under `"fps"`; a longer clip is sampled more thinly, never cut.
+        frame_multiple: Frames in a temporal patch of the vision tower (2 for Qwen2.5-Omni).
+        min_pixels: Smallest area of a frame or an image, in pixels. `None` sets no lower bound.
+        max_pixels: Largest area of a frame or an image, in pixels. `None` sets no upper bound. With both `None` the
+            size is left to the processor.
+        pixel_multiple: Where a bound is set, both sides become multiples of this many pixels (28 for Qwen2.5-Omni).
+        sampling_rate: Samples a second of the sound handed out.
+        max_audio_seconds: Longest sound accepted; `None` accepts any length.
+        long_audio: What happens to longer sound: `"refuse"` raises [`MediaError`], `"truncate"` keeps the beginning
+            and logs the file's name.
+        load_audio_from_video: Whether the processor interleaves a video with its sound track by time.
+
+    Raises:
+        ValueError: a value is out of range; the message names the field, the value and what is allowed.
+
+    >>> MediaSettings(num_frames=7)
+    Traceback (most recent call last):
+    ...
+    ValueError: num_frames=7 must be a positive multiple of frame_multiple=2
+    """
+
+    video_sampling: Literal["uniform", "fps"] = "uniform"
+    num_frames: int = 8
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 768
+    frame_multiple: int = 2
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    pixel_multiple: int = 28
+    sampling_rate: int = 16_000
+    max_audio_seconds: float | None = 30.0
+    long_audio: Literal["refuse", "truncate"] = "refuse"
+    load_audio_from_video: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("video_sampling", ("uniform", "fps")), ("long_audio", ("refuse", "truncate"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {allowed}")
+        for name in ("fps", "frame_multiple", "min_pixels", "max_pixels", "pixel_multiple", "sampling_rate"):
+            self._require_positive(name)
+        self._require_positive("max_audio_seconds")
+        for name in ("num_frames",) if self.video_sampling == "uniform" else ("min_frames", "max_frames"):
+            value = getattr(self, name)
+            if value < 1 or value % self.frame_multiple:
+                raise ValueError(f"{name}={value} must be a positive multiple of frame_multiple={self.frame_multiple}")
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames={self.min_frames} is more than max_frames={self.max_frames}")
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels={self.min_pixels} is more than max_pixels={self.max_pixels}")
+
+    def _require_positive(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value} must be more than 0")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training logs as curves, and curves as PNG files. `drawing` draws the same curves into the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .markup import number
+from .run_folder import Row, RunFolder
+
+# Tones on light paper. page.css holds the same ones as `--<tone>`, with a dark counterpart.
+TONES = {
+    "pretrain": "#8f6f3e",
+    "base": "#7b838f",
+    "sft": "#475569",
+    "control": "#b0507a",
+    "rl": "#6a48c2",
+    "context": "#2c6cb0",
+    "think": "#a05f08",
+    "answer": "#27794b",
+    "format": "#7b838f",
+    "other-1": "#0d8080",
+    "other-2": "#b0507a",
+    "other-3": "#7a6a22",
+}
+
+# A reward keeps the colour of the section that it judges; the first match wins.
+_REWARD_TONES = (
+    ("format", "format|structure|tag"),
+    ("context", "context|perception|caption"),
+    ("think", "think|reason|logic|coheren"),
+    ("answer", "answer|accuracy|correct|choice"),
+)
+
+_SHARED = (  # log key, file stem, title, is a share, remark
+    ("reward", "reward", "Total reward", False, "Weighted sum of the rewards, mean over completions."),
+    ("completions/mean_length", "completion_length", "Completion length, tokens", False, ""),
+    ("completions/clipped_ratio", "clipped", "Completions cut off at the limit", True, ""),
+    ("frac_reward_zero_std", "zero_variance", "Groups without variance", True, "Equal rewards teach nothing."),
+    ("kl", "kl", "KL divergence from the reference", False, ""),
+    ("entropy", "entropy", "Entropy of the policy, nats", False, "Near zero there is nothing left to explore."),
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: `values[i]` was logged at step `steps[i]`; both finite, steps rising."""
+
+    label: str
+    tone: str
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+    held_out: bool = False
+
+    @property
+    def window(self) -> int:
+        """Events in the running mean: a fifteenth of the line, odd; 1 (no smoothing) for fewer than 30 events."""
+        return 1 if len(self.values) < 30 else len(self.values) // 15 | 1
+
+    def smooth(self) -> tuple[float, ...]:
+        """Centred running mean over `window` events, over fewer at the ends."""
+        half = self.window // 2
+        total = [0.0]
+        for value in self.values:
+            total.append(total[-1] + value)
+        spans = [(max(0, i - half), min(len(self.values), i + half + 1)) for i in range(len(self.values))]
+        return tuple((total[stop] - total[start]) / (stop - start) for start, stop in spans)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One chart. `share` fixes the vertical axis to 0 to 1."""
+
+    name: str
+    title: str
+    series: tuple[Series, ...]
+    share: bool = False
+    remark: str = ""
+
+
+def build_curves(run: RunFolder) -> list[Curve]:
+    """Every curve that the logs of a run allow, in reading order; curves without a value are left out."""
+    curves = []
+    for stage, rows in run.logs.items():
+        remark = "The GRPO loss hovers around zero by design; read the reward instead." if _has_reward(rows) else ""
+        lines = tuple(_lines(rows, "loss", "training", stage))
+        curves.append(Curve(f"loss_{stage}", f"Loss: {run.label(stage)}", lines, remark=remark))
+    rewarded = {stage: rows for stage, rows in run.logs.items() if _has_reward(rows)}
+    for stage, rows in rewarded.items():
+        tones = reward_tones(rows)
+        lines = tuple(s for f in tones for s in _lines(rows, f"rewards/{f}/mean", readable(f), tones[f]))
+        curves.append(Curve(f"rewards_{stage}", f"Reward by function: {run.label(stage)}", lines))
+    for key, name, title, share, remark in _SHARED:
+        lines = tuple(s for stage, rows in rewarded.items() for s in _lines(rows, key, run.label(stage), stage))
+        curves.append(Curve(name, title, lines, share, remark))
+    return [curve for curve in curves if curve.series]
+
+
+def reward_tones(rows: list[Row]) -> dict[str, str]:
+    """Reward functions of a log, alphabetically, each with the tone of the section it judges or one of its own."""
+    keys = {match[1] for row in rows for key in row if (match := re.fullmatch(r"rewards/(.+)/mean", key))}
+    others = iter(["other-1", "other-2", "other-3"] * len(keys))
+    tones = {}
+    for name in sorted(keys):
+        tone = next((tone for tone, pattern in _REWARD_TONES if re.search(pattern, name)), None)
+        tones[name] = next(others) if tone is None or tone in tones.values() else tone
+    return tones
+
+
+def readable(function: str) -> str:
+    """`omni_rewards.answer_reward` -> `answer`.
+
+    >>> readable("context_format_reward")
+    'context format'
+    """
+    return function.rpartition(".")[2].removesuffix("_reward").replace("_", " ").strip() or function
+
+
+def _has_reward(rows: list[Row]) -> bool:
+    return any("reward" in row or key.startswith("rewards/") for row in rows for key in row)
+
+
+def _lines(rows: list[Row], key: str, label: str, tone: str) -> Iterator[Series]:
+    tone = tone if tone in TONES else "other-1"
+    for name, held_out in ((key, False), (f"eval_{key}", True)):
+        found = [(float(row["step"]), value) for row in rows if (value := number(row.get(name))) is not None]
+        if found:
+            steps, values = zip(*found, strict=True)
+            shown = label if not held_out else "held out" if label == "training" else f"{label}, held out"
+            yield Series(shown, tone, steps, values, held_out)
+
+
+def save_plots(curves: list[Curve], folder: Path) -> list[Path]:
+    """Writes one PNG a curve (900 x 480 px, light paper) into `folder` and returns the paths.
+
+    Raises:
+        ImportError: if matplotlib is missing; it comes with `omni-grpo[train]`.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install 'omni-grpo[train]'") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for curve in curves:
+        figure = Figure(figsize=(6, 3.2), dpi=150, layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)  # no window system, whatever the user's backend
+        axes = figure.add_subplot()
+        for line in curve.series:
+            colour = TONES[line.tone]
+            if line.held_out:
+                axes.plot(line.steps, line.values, "o--", color=colour, markersize=4, linewidth=1, label=line.label)
+                continue
+            if line.window > 1:
+                axes.plot(line.steps, line.values, color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(line.steps, line.smooth(), color=colour, linewidth=1.8, label=line.label)
+        axes.set_title(curve.title, loc="left", fontsize=10)
+        axes.set_xlabel("step", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="y", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if curve.share:
+            axes.set_ylim(-0.02, 1.02)
+        figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+        paths.append(folder / f"{curve.name}.png")
+        figure.savefig(paths[-1], metadata={"Software": None})
+    return paths

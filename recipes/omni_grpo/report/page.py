@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page: what was run, the headline, tables, curves, clips, and the machine, put into `page.html`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from .clips import clip_cards
+from .curves import build_curves, save_plots
+from .drawing import interval_glyph, line_chart
+from .markup import NOTHING, duration, interval, note, number, p_value, percent, points, text
+from .run_folder import RunFolder, read_run
+from .tables import (
+    ablation_tables,
+    comparison_table,
+    comparisons,
+    figure,
+    format_table,
+    headline_group,
+    results_table,
+    tone,
+)
+
+# No request leaves the page, and no script runs but its own, even if a completion should get past the escaping.
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src '{style}'; script-src '{script}'; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def write_report(run: Path, output: Path | None = None, num_clips: int = 12) -> Path:
+    """
+    Writes a run folder as one self-contained HTML page, and its curves as PNG files into `<run>/plots/`.
+
+    Parts of the run that do not exist are left out and named on the page.
+
+    Args:
+        run (`Path`):
+            Folder with any of `<stage>/log.jsonl`, `eval/<stage>/predictions.jsonl`, `eval/<stage>/metrics.json` and
+            `metrics.json`.
+        output (`Path`, *optional*):
+            Where the page goes; `<run>/report.html` by default. Missing folders are made.
+        num_clips (`int`, *optional*, defaults to `12`):
+            Test rows shown with their media, which are embedded (files above 8 MB are only named).
+
+    Returns:
+        `Path`: the page.
+
+    Raises:
+        FileNotFoundError: if the folder holds neither logs nor an evaluation.
+        ValueError: if `num_clips` is negative or a metrics.json is not a JSON object.
+        ImportError: if matplotlib is missing.
+    """
+    if num_clips < 0:
+        raise ValueError(f"num_clips must not be negative, got {num_clips}")
+    run, output = Path(run), Path(output or Path(run) / "report.html")
+    folder = read_run(run)
+    curves = build_curves(folder)
+    save_plots(curves, run / "plots")
+    style, script = _resource("page.css"), _resource("page.js")
+    page = Template(_resource("page.html")).substitute(
+        policy=_POLICY.format(style=_digest(style), script=_digest(script)),
+        style=style,
+        script=script,
+        title=text(folder.metrics.get("title") or f"omni-grpo: {run.resolve().name}"),
+        summary=text(folder.metrics.get("summary") or _summary(folder)),
+        notes="".join(map(note, folder.notes)),
+        headline=_headline(folder),
+        results=results_table(folder) + comparison_table(folder) + format_table(folder),
+        ablation=ablation_tables(folder),
+        curves="".join(map(line_chart, curves)) or note("No training log in this run."),
+        clips=clip_cards(folder, num_clips),
+        machine=_facts(folder),
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+    return output
+
+
+def _resource(name: str) -> str:
+    return files("omni_grpo.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(source: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _summary(run: RunFolder) -> str:
+    trained = [run.label(stage) for stage in run.logs if stage != "control"]
+    steps = f"was trained ({', then '.join(trained)})" if trained else "was evaluated"
+    first = next(iter(run.evaluated.values()), {})
+    sentence = f"{_short_name(first.get('model')) or 'The model'} {steps}"
+    if first:
+        size = f"{first['n']} examples" if "n" in first else "the examples"
+        sentence += f", and every stage was tested on {size} of {_short_name(first.get('data')) or 'the test set'}"
+    machine = run.metrics.get("machine")
+    where = (machine.get("gpu") or machine.get("cpu")) if isinstance(machine, dict) else None
+    return f"{sentence}{f', on {where}' if where else ''}."
+
+
+def _short_name(value: Any) -> str:
+    """The last two parts of a path or hub name: a page that is shared should not tell the author's folders."""
+    return "/".join(Path(str(value or "")).parts[-2:]).strip("/")
+
+
+def _headline(run: RunFolder) -> str:
+    group, stages = headline_group(run), list(run.evaluated)
+    tiles = []
+    if group is not None:
+        first, last = stages[0], "rl" if "rl" in stages else stages[-1]
+        before, after = (figure(run, stage, group).get("accuracy") for stage in (first, last))
+        change = _arrow(before, after, first != last)
+        rows = "".join(_accuracy_row(run, stage, group) for stage in stages)
+        tiles.append(
+            f'<div class="tile wide"><h3>Accuracy on {text(group)}</h3><p class="big">{change}</p>'
+            f'<ul class="forest">{rows}</ul>'
+            '<p class="fine">Dot: accuracy. Band: 95\u00a0% interval. Tick: chance.</p></div>'
+        )
+        before, after = (run.evaluated[stage].get("format_rate") for stage in (first, last))
+        spread = interval(run.evaluated[last].get("format_ci95"))
+        details = f"95\u00a0% interval {spread}" if spread else ""
+        tiles.append(_tile("Valid format", _arrow(before, after, first != last), details))
+    for c in comparisons(run)[:1]:
+        names = f"{run.label(str(c.get('a')))} over {run.label(str(c.get('b')))}"
+        spread = interval(c.get("ci95"), points_=True) or NOTHING
+        details = (
+            f"On {c.get('group')}, same items. 95\u00a0% interval {spread}; McNemar p {p_value(c.get('p_mcnemar'))}."
+        )
+        value = f'{points(c.get("difference"))} <span class="unit">points</span>'
+        tiles.append(_tile(names, value, details))
+    seconds = run.metrics.get("seconds")
+    parts = {k: s for k, v in seconds.items() if (s := number(v)) is not None} if isinstance(seconds, dict) else {}
+    if parts:
+        total = parts.pop("total", sum(parts.values()))
+        details = " · ".join(f"{run.label(stage)} {duration(s)}" for stage, s in parts.items())
+        tiles.append(_tile("Wall time", duration(total), details))
+    return "".join(tiles) or note("No evaluation yet: the curves below are all there is.")
+
+
+def _arrow(before: Any, after: Any, both: bool) -> str:
+    unit = '<span class="unit">\u00a0%</span>'
+    return f'{percent(before)} <span class="unit">→</span> {percent(after)}{unit}' if both else percent(after) + unit
+
+
+def _accuracy_row(run: RunFolder, stage: str, group: str) -> str:
+    found = figure(run, stage, group)
+    glyph = interval_glyph(found.get("accuracy"), found.get("ci95"), found.get("chance"), tone(stage))
+    value = f'<b>{percent(found.get("accuracy"))}</b> <span class="ci">{interval(found.get("ci95"))}</span>'
+    return f"<li><span>{text(run.label(stage))}</span>{glyph or '<span></span>'}<span>{value}</span></li>"
+
+
+def _tile(title: str, value: str, details: str) -> str:
+    return (
+        f'<div class="tile"><h3>{text(title)}</h3><p class="big">{value}</p><p class="fine">{text(details)}</p></div>'
+    )
+
+
+def _facts(run: RunFolder) -> str:
+    machine = run.metrics.get("machine")
+    facts = machine if isinstance(machine, dict) else {}
+    created = {run.label(stage): m["created"] for stage, m in run.evaluated.items() if m.get("created")}
+    blocks = {"": {k: v for k, v in facts.items() if not isinstance(v, dict)}}
+    blocks |= {k: v for k, v in facts.items() if isinstance(v, dict)} | {"evaluated": created}
+    lists = (
+        f"{f'<h3>{_words(name)}</h3>' if name else ''}{_definitions(facts)}" for name, facts in blocks.items() if facts
+    )
+    return "".join(lists) or note("metrics.json says nothing about the machine.")
+
+
+def _definitions(facts: dict[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        return text(", ".join(map(str, value)) if isinstance(value, list) else value)
+
+    return f"<dl>{''.join(f'<div><dt>{_words(k)}</dt><dd>{shown(v)}</dd></div>' for k, v in facts.items())}</dl>"
+
+
+def _words(name: str) -> str:
+    return text(name.replace("_", " "))

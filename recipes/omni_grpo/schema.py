@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One JSONL row = one example. The fields, their checks, and the loader.
+
+`load_examples` reads a JSONL file (or a Hugging Face data set), checks every row before anything else happens, and
+raises one [`DataError`] that lists each bad row by file, line, id and field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
+
+MEDIA_TYPES = ("image", "video", "audio")
+MAX_REPORTED = 20
+
+# field -> (type, required, meaning); README's table is generated from it.
+FIELDS: dict[str, tuple[str, str, str]] = {
+    "id": ("string", "yes", "unique in the file; every error and log names it"),
+    "problem": ("string", "yes", "the question"),
+    "problem_type": ("string", "yes", "how the answer is checked: " + ", ".join(f"`{t}`" for t in PROBLEM_TYPES)),
+    "options": ("list of strings", "choice types", 'what to choose from, e.g. `["A. praise", "B. taunt"]`'),
+    "solution": ("string", "yes", "the gold answer, bare: `B`, `yes`, `42`"),
+    "context": ("string", "no", "reference context: what can be seen and heard"),
+    "target": ("string", "for SFT", "the full text to imitate, sections and all"),
+    "media": ("list of objects", "no", "`{type, path, use_audio}`; any number, any mix, also none"),
+    "meta": ("object", "no", "anything; carried along, never read"),
+}
+
+
+class DataError(ValueError):
+    """Bad rows in a data file: the message names file, line, id, field and remedy of each."""
+
+
+@dataclass(frozen=True)
+class MediaItem:
+    """
+    One image, video or sound of an example.
+
+    Args:
+        type (`str`): `"image"`, `"video"` or `"audio"`.
+        path (`str`): Absolute path of the file.
+        use_audio (`bool` or `"if_present"`, defaults to `False`):
+            Video only. `True`: its sound track is heard too, and a file without one is refused. `"if_present"`: heard
+            where there is one.
+    """
+
+    type: str
+    path: str
+    use_audio: bool | str = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """One checked row; the fields are those of [`FIELDS`]."""
+
+    id: str
+    problem: str
+    problem_type: str
+    solution: str
+    options: tuple[str, ...] | None = None
+    context: str | None = None
+    target: str | None = None
+    media: tuple[MediaItem, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _check_text(row: Mapping[str, Any], name: str, required: bool) -> Iterator[str]:
+    value = row.get(name)
+    if value is None and not required:
+        return
+    if not isinstance(value, str) or not value.strip():
+        yield f"{name}: expected a non-empty string, got {value!r}"
+
+
+def _check_media(items: Any, root: Path) -> Iterator[str]:
+    if not isinstance(items, (list, tuple)):
+        yield f"media: expected a list of objects, got {items!r}"
+        return
+    for k, item in enumerate(items):
+        where = f"media[{k}]"
+        if not isinstance(item, Mapping):
+            yield f"{where}: expected an object with `type` and `path`, got {item!r}"
+            continue
+        if item.get("type") not in MEDIA_TYPES:
+            yield f"{where}.type: {item.get('type')!r} is not one of {', '.join(MEDIA_TYPES)}"
+        use_audio = item.get("use_audio")
+        if use_audio not in (None, True, False, "if_present"):
+            yield f'{where}.use_audio: expected true, false or "if_present", got {use_audio!r}'
+        elif use_audio and item.get("type") in ("image", "audio"):
+            yield f"{where}.use_audio: only a video has a sound track to use, this is {item.get('type')}"
+        if unknown := sorted(set(item) - {"type", "path", "use_audio"}):
+            yield f"{where}: unknown keys {unknown}; free data belongs in `meta`"
+        path = item.get("path")
+        if not isinstance(path, str) or not path:
+            yield f"{where}.path: expected a path, got {path!r}"
+            continue
+        full = (root / path).resolve()
+        if not full.is_relative_to(root.resolve()):
+            yield f"{where}.path: {path!r} leaves the media root {root}; move the file below it or set `media_root`"
+        elif not full.is_file():
+            yield f"{where}.path: no file at {full}; fix the path or set `media_root`"
+
+
+def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
+    """
+    Everything that is wrong with one row, as `"field: what is wrong; remedy"`; empty when the row is good.
+
+    Args:
+        row (`Mapping`): The row as read from JSON.
+        root (`Path`): Folder that media paths are relative to and must not leave.
+    """
+    problems = [
+        *_check_text(row, "id", True),
+        *_check_text(row, "problem", True),
+        *_check_text(row, "solution", True),
+        *_check_text(row, "context", False),
+        *_check_text(row, "target", False),
+    ]
+    if (kind := row.get("problem_type")) not in PROBLEM_TYPES:
+        problems.append(f"problem_type: {kind!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
+    options = row.get("options")
+    if kind in CHOICE_TYPES and not options:
+        problems.append(f"options: required for problem_type {kind!r}")
+    if options is not None and (
+        not isinstance(options, (list, tuple)) or not all(isinstance(o, str) and o.strip() for o in options)
+    ):
+        problems.append(f"options: expected a list of non-empty strings, got {options!r}")
+    problems.extend(_check_media(row.get("media") or (), root))
+    if row.get("meta") is not None and not isinstance(row["meta"], Mapping):
+        problems.append(f"meta: expected an object, got {row['meta']!r}")
+    if unknown := sorted(set(row) - set(FIELDS)):
+        problems.append(f"unknown fields {unknown}; free data belongs in `meta`")
+    return problems
+
+
+def _to_example(row: Mapping[str, Any], root: Path) -> Example:
+    media = tuple(
+        MediaItem(m["type"], str((root / m["path"]).resolve()), m.get("use_audio") or False)
+        for m in row.get("media") or ()
+    )
+    options = tuple(row["options"]) if row.get("options") else None
+    return Example(
+        id=row["id"],
+        problem=row["problem"],
+        problem_type=row["problem_type"],
+        solution=row["solution"],
+        options=options,
+        context=row.get("context"),
+        target=row.get("target"),
+        media=media,
+        meta=row.get("meta") or {},
+    )
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                yield where, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{where}: not a JSON object ({error}); one row a line") from error
+
+
+def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
+    from datasets import load_dataset
+
+    for number, row in enumerate(load_dataset(name, split=split)):
+        yield f"{name}[{split}]:{number}", {k: v for k, v in row.items() if v is not None}
+
+
+def check_rows(rows: Iterable[tuple[str, Any]], root: Path) -> list[Example]:
+    """
+    Check every row and turn it into an [`Example`].
+
+    Args:
+        rows (iterable of `(str, Mapping)`): Where the row stands (for messages), and the row.
+        root (`Path`): Folder that media paths are relative to.
+
+    Raises:
+        `DataError`: Naming every bad row (the first 20 in full), or that there is no row at all.
+    """
+    examples: list[Example] = []
+    errors: list[str] = []
+    first_seen: dict[str, str] = {}
+    for where, row in rows:
+        if not isinstance(row, Mapping):
+            errors.append(f"{where}: expected a JSON object, got {row!r}")
+            continue
+        problems = check_row(row, root)
+        name = row.get("id")
+        if isinstance(name, str) and name in first_seen:
+            problems.append(f"id: already used at {first_seen[name]}; ids are unique")
+        elif isinstance(name, str):
+            first_seen[name] = where
+        errors.extend(f"{where} (id {name!r}): {problem}" for problem in problems)
+        if not problems:
+            examples.append(_to_example(row, root))
+    if errors:
+        more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
+        raise DataError(f"{len(errors)} problem(s) in the data:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
+    if not examples:
+        raise DataError("no rows: the data file or split is empty")
+    return examples
+
+
+def load_examples(source: str | Path, media_root: str | Path | None = None, split: str = "train") -> list[Example]:
+    """
+    Read and check a data file.
+
+    Args:
+        source (`str` or `Path`): A `.jsonl` file, or the name of a Hugging Face data set with the same columns.
+        media_root (`str` or `Path`, *optional*):
+            Folder that media paths are relative to; defaults to the folder of the file (the working directory for a
+            data set by name).
+        split (`str`, defaults to `"train"`): Split of a data set by name.
+
+    Raises:
+        `DataError`: A row is broken, an id is used twice, or there is no row.
+        `FileNotFoundError`: `source` looks like a file (it ends in `.jsonl` or `.json`) and is not there.
+    """
+    path = Path(source)
+    if path.suffix in (".jsonl", ".json") or path.is_file():
+        if not path.is_file():
+            raise FileNotFoundError(f"no data file at {path.resolve()}; check `train_file` / `validation_file`")
+        return check_rows(_read_jsonl(path), Path(media_root) if media_root else path.parent)
+    return check_rows(_read_hub(str(source), split), Path(media_root) if media_root else Path.cwd())

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cold start: TRL's SFTTrainer with prompts made exactly as RL makes them, and loss on the completion alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from trl import SFTTrainer
+
+from omni_grpo.checkpoints import CompleteCheckpoints
+from omni_grpo.config import OmniSFTConfig
+from omni_grpo.data import modalities_of
+from omni_grpo.encoding import PromptEncoder, collate_media
+from omni_grpo.media import MediaSettings
+from omni_grpo.model import freeze_towers, load_model, load_processor
+from omni_grpo.towers import MediaEmbedder, attach_media_embedder
+
+IGNORED = -100
+
+
+@dataclass
+class OmniCollator:
+    """
+    Rows with `prompt` and `target` to a batch: `input_ids`, `attention_mask`, `labels` (all `(B, T)`, padded on the
+    right) and the media of all rows.
+
+    Labels are the target's tokens and the end-of-turn token; prompt and padding are `-100`. The prompt's ids, the
+    assistant header among them, are those that RL and evaluation generate from.
+
+    Args:
+        encoder ([`PromptEncoder`]): Encodes prompts.
+        max_length (`int`, *optional*): Longest prompt and target together, in tokens; a longer row raises.
+    """
+
+    encoder: PromptEncoder
+    max_length: int | None = None
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        tokenizer = self.encoder.processor.tokenizer
+        prompts = [self.encoder(row["prompt"], str(row["id"])) for row in rows]
+        ids, labels = [], []
+        for row, prompt in zip(rows, prompts, strict=True):
+            target = tokenizer(row["target"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            if self.max_length is not None and len(prompt.input_ids) + len(target) > self.max_length:
+                raise ValueError(
+                    f"row {row['id']!r}: prompt ({len(prompt.input_ids)}) and target ({len(target)}) have more tokens "
+                    f"than `max_length` ({self.max_length}); raise it, or shorten the row. Nothing is cut silently"
+                )
+            ids.append(torch.tensor(prompt.input_ids + target))
+            labels.append(torch.tensor([IGNORED] * len(prompt.input_ids) + target))
+        pad = torch.nn.utils.rnn.pad_sequence
+        return {
+            "input_ids": pad(ids, batch_first=True, padding_value=tokenizer.pad_token_id),
+            "attention_mask": pad([torch.ones_like(i) for i in ids], batch_first=True),
+            "labels": pad(labels, batch_first=True, padding_value=IGNORED),
+            **collate_media(prompts),
+            "rows": [replace(prompt, input_ids=[], media={}) for prompt in prompts],
+        }
+
+
+class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
+    """
+    [`~trl.SFTTrainer`] for rows with images, videos and sounds. `compute_loss` is wrapped to hold every pass to the
+    media of its rows; the rest is TRL's.
+
+    Args:
+        model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
+        args ([`OmniSFTConfig`]): Configuration.
+        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.data.to_dataset`].
+        eval_dataset (`Dataset`, *optional*): The same.
+        processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
+        media_settings ([`MediaSettings`], *optional*): How media are sampled and capped.
+        max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included.
+        **kwargs: Passed to [`~trl.SFTTrainer`].
+    """
+
+    _tag_names = ["trl", "sft", "omni-grpo"]
+
+    def __init__(
+        self,
+        model: Any,
+        args: OmniSFTConfig,
+        train_dataset: Any,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        media_settings: MediaSettings | None = None,
+        max_prompt_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if processing_class is None:
+            processing_class = load_processor(model if isinstance(model, str) else model.config._name_or_path)
+        if isinstance(model, str):
+            model = load_model(model, **(args.model_init_kwargs or {}))
+            args.model_init_kwargs = None
+        freeze_towers(model, args.freeze_vision, args.freeze_audio)
+        args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        args.remove_unused_columns = False
+        settings = media_settings or MediaSettings()
+        encoder = PromptEncoder(processing_class, settings, max_prompt_length, args.prompt_cache_mb)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            data_collator=OmniCollator(encoder, args.max_length),
+            **kwargs,
+        )
+        everywhere = modalities_of(train_dataset, eval_dataset) if self.accelerator.num_processes > 1 else ()
+        self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Hold the pass to the media of its rows."""
+        inputs = dict(inputs)
+        rows = inputs.pop("rows")
+        with self.media_embedder.expecting(rows):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TRL's GRPOTrainer with image, video and audio in every pass."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from trl import GRPOTrainer
+
+from omni_grpo.checkpoints import CompleteCheckpoints, GenerationBorders
+from omni_grpo.config import OmniGRPOConfig
+from omni_grpo.data import media_paths, modalities_of
+from omni_grpo.encoding import EncodedPrompt, PromptEncoder, collate_media, media_control_ids
+from omni_grpo.media import MediaError, MediaSettings
+from omni_grpo.model import copy_weights, freeze_towers, load_model, load_processor
+from omni_grpo.prompts import text_part
+from omni_grpo.towers import MediaEmbedder, attach_media_embedder
+from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
+
+
+@contextmanager
+def _reference_copied_from(policy: Any):
+    """TRL rebuilds the reference from the checkpoint's name; let it have a copy of the policy instead."""
+    with mock.patch("trl.trainer.grpo_trainer.create_model_from_path", lambda *_, **__: copy_weights(policy)):
+        yield
+
+
+class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
+    """
+    [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
+
+    Six methods are wrapped (stash → `super()` → patch), none is copied: `_tokenize_prompts` encodes each distinct
+    prompt once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` carries them with
+    their rows, `_get_per_token_logps_and_entropies` gives them to every scoring pass, `_compute_loss` brings them to
+    the loss, `_calculate_rewards` adds sections and media to the completions table. Sampling, advantages, loss and
+    logging are TRL's, unchanged.
+
+    Args:
+        model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
+        reward_funcs (`Callable` or `list`): As in TRL.
+        args ([`OmniGRPOConfig`]): Configuration.
+        train_dataset (`Dataset`): From [`~omni_grpo.data.to_dataset`]; `prompt` parts hold media paths.
+        eval_dataset (`Dataset`, *optional*): The same.
+        processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
+        media_settings ([`MediaSettings`], *optional*): How media are sampled and capped.
+        max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; a longer one raises.
+        section_schema ([`SectionSchema`]): Sections shown in the completions table.
+        **kwargs: Passed to [`~trl.GRPOTrainer`].
+
+    Raises:
+        `MediaError`: A pass would not see exactly the media of its prompts; the message names the row.
+    """
+
+    _tag_names = ["trl", "grpo", "omni-grpo"]
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: OmniGRPOConfig,
+        train_dataset: Any,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        media_settings: MediaSettings | None = None,
+        max_prompt_length: int | None = None,
+        section_schema: SectionSchema = CONTEXT_THINK_ANSWER,
+        **kwargs: Any,
+    ) -> None:
+        if processing_class is None:
+            processing_class = load_processor(model if isinstance(model, str) else model.config._name_or_path)
+        if isinstance(model, str):
+            model = load_model(model, **(args.model_init_kwargs or {}))
+            args.model_init_kwargs = None
+        freeze_towers(model, args.freeze_vision, args.freeze_audio)
+        forbidden = {*media_control_ids(processing_class), *(args.generation_kwargs or {}).get("suppress_tokens", ())}
+        args.generation_kwargs = {**(args.generation_kwargs or {}), "suppress_tokens": sorted(forbidden)}
+        settings = media_settings or MediaSettings()
+        self._encoder = PromptEncoder(processing_class, settings, max_prompt_length, args.prompt_cache_mb)
+        self._section_schema = section_schema
+        self._rows: Sequence[EncodedPrompt] = []
+        self._names: list[str] = []
+        with _reference_copied_from(model):
+            super().__init__(
+                model=model,
+                reward_funcs=reward_funcs,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
+        evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+        everywhere = modalities_of(train_dataset, *evals) if self.accelerator.num_processes > 1 else ()
+        self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
+        self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
+        self.add_callback(GenerationBorders(args.steps_per_generation * args.num_iterations))
+
+    def _tokenize_prompts(self, prompts: list):
+        """Encode each prompt, equal ones once; one item of [`EncodedPrompt`] a row is kept for scoring."""
+        names = self._names if len(self._names) == len(prompts) else [f"#{i}" for i in range(len(prompts))]
+        if isinstance(prompts[0], str):  # not conversational: TRL's own way, no media
+            ids, _, fields = super()._tokenize_prompts(prompts)
+            self._rows = [EncodedPrompt(i, name=name) for i, name in zip(ids, names, strict=True)]
+            return ids, None, fields
+        self._rows = [self._encoder(_as_parts(prompt), name) for prompt, name in zip(prompts, names, strict=True)]
+        return [row.input_ids for row in self._rows], None, collate_media(self._rows)
+
+    def _generate(self, prompts: list):
+        """Count what the towers returned while sampling: all of the batch's media, or stop."""
+        before = self.media_embedder.rows.copy()
+        output = super()._generate(prompts)
+        seen = self.media_embedder.rows - before
+        for modality in ("audio", "image", "video"):
+            wanted = sum(row.counts.get(modality, 0) for row in self._rows)
+            if seen[modality] != wanted:
+                names = [row.name for row in self._rows if row.counts.get(modality)]
+                raise MediaError(f"sampling saw {seen[modality]} of {wanted} {modality} features of rows {names[:8]}")
+        return output
+
+    def _generate_and_score_completions(self, inputs):
+        """Keep the rows' names for errors, and send each row's media along with it."""
+        self._names = [str(row.get("id", f"#{i}")) for i, row in enumerate(inputs)]
+        output = super()._generate_and_score_completions(inputs)
+        output["media"] = list(self._rows)  # a list survives TRL's shuffle and split, row by row
+        return output
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        """Score chunk by chunk, each with the media of its own rows."""
+        embedder = self._ref_embedder if model is self.ref_model and self._ref_embedder else self.media_embedder
+        batch_size = batch_size or input_ids.size(0)
+        chunks = []
+        for start in range(0, input_ids.size(0), batch_size):
+            span = slice(start, start + batch_size)
+            rows = self._rows[span]
+            media = {k: v.to(input_ids.device, non_blocking=True) for k, v in collate_media(rows).items()}
+            with embedder.expecting(rows):
+                chunks.append(
+                    super()._get_per_token_logps_and_entropies(
+                        functools.partial(model, **media),
+                        input_ids[span],
+                        attention_mask[span],
+                        logits_to_keep,
+                        **kwargs,
+                    )
+                )
+        logps, entropies, aux_losses = zip(*chunks, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if entropies[0] is not None else None,
+            torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
+        )
+
+    def _compute_loss(self, model, inputs):
+        """Take up the micro-batch's media, after proving that each row still holds its own prompt."""
+        self._rows = inputs["media"]
+        for ids, mask, row in zip(inputs["prompt_ids"], inputs["prompt_mask"], self._rows, strict=True):
+            if ids[mask.bool()].tolist() != row.input_ids:
+                raise MediaError(f"row {row.name!r}: the micro-batch pairs its media with another row's prompt")
+        return super()._compute_loss(model, inputs)
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        """Show id, media and sections in the completions table; count groups whose rewards are all equal, exactly."""
+        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        sections = [parse_sections(text, self._section_schema) for text in texts]
+        self._log_completion_extra("id", self._names)
+        self._log_completion_extra("media", [" ".join(paths) for paths in media_paths(prompts)])
+        for name in self._section_schema.names:
+            self._log_completion_extra(name, [s.texts.get(name) for s in sections])
+        self._log_completion_extra("format", [s.reason for s in sections])
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        mode = "train" if self.model.training else "eval"
+        group = self.num_generations if mode == "train" else self.num_generations_eval
+        grouped = torch.nan_to_num(rewards, nan=-1e9).view(-1, group, rewards.size(1))
+        equal = (grouped == grouped[:, :1]).all(dim=1).all(dim=1)
+        self._metrics[mode]["frac_zero_variance_groups"].append(equal.float().mean().item())
+        return rewards
+
+
+def _as_parts(prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages whose content is a plain string, in the form of [`build_messages`]."""
+    return [{**m, "content": [text_part(m["content"])]} if isinstance(m["content"], str) else m for m in prompt]

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Cold-start SFT on image, video, audio and text: imitate `<context>`, `<think>`, `<answer>`.
+
+    accelerate launch --config_file accelerate_configs/cpu.yaml recipes/sft_omni.py \
+        --config recipes/configs/demo/sft.yaml [--any_field value]
+
+Without --config it runs the demo's SFT stage on this machine. An interrupted run goes on from its last complete
+checkpoint; a finished one is not run again until its inputs change.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from omni_grpo.command_line import help_text, parse, with_default_config
+from omni_grpo.launch import announce, claim, is_main_process
+
+
+def main(argv: list[str]) -> None:
+    argv = with_default_config(argv, "demo/sft.yaml")
+    if {"-h", "--help"} & set(argv):
+        print(help_text("sft", __doc__))
+        return
+    stage = claim(argv)
+    if stage is None:
+        return
+    start = time.time()
+
+    from trl import ModelConfig
+
+    from omni_grpo.checkpoints import last_complete_checkpoint
+    from omni_grpo.config import DataArguments, OmniSFTConfig
+    from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
+    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.launch import model_kwargs, peft_config, save_final
+    from omni_grpo.logs import LogFile
+    from omni_grpo.media import MediaSettings
+    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.sft import OmniSFTTrainer
+
+    data, media, args, model_args = parse((DataArguments, MediaSettings, OmniSFTConfig, ModelConfig), argv)
+
+    # 1. Data: everything that can be wrong is met here, before the model is loaded.
+    def dataset(source: str, target: str):
+        return with_sft_targets(
+            to_dataset(load_sources(source, data.media_root), data.prompt_style, media.load_audio_from_video), target
+        )
+
+    train = dataset(data.train_file, data.sft_target)
+    validation = dataset(data.validation_file, "target_or_solution") if data.validation_file else None
+    processor = load_processor(model_args.model_name_or_path)
+    if is_main_process():
+        encoder = PromptEncoder(processor, media, data.max_prompt_length)
+        preflight(train, encoder, stage.folder / "preflight")
+    announce(f"SFT on {len(train)} rows from {data.train_file}")
+
+    # 2. Train. With a validation file, the checkpoint whose own answers are best on it is the one that is kept.
+    trainer = OmniSFTTrainer(
+        model=load_model(model_args.model_name_or_path, **model_kwargs(model_args)),
+        args=args,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=processor,
+        media_settings=media,
+        max_prompt_length=data.max_prompt_length,
+        peft_config=peft_config(model_args),
+        callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
+    )
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    save_final(trainer, processor)
+    if is_main_process():
+        best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
+        stage.finish(seconds=time.time() - start, steps=trainer.state.global_step, **best)
+    announce(f"saved {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
