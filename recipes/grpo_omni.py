@@ -47,8 +47,9 @@ def main(argv: list[str]) -> None:
     rows = load_sources(data.train_file, data.media_root)
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
     processor = load_processor(model_args.model_name_or_path)
+    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
     if is_main_process():
-        preflight(train, PromptEncoder(processor, media, data.max_prompt_length), stage.folder / "preflight")
+        preflight(train, encoder, stage.folder / "preflight")
     announce(f"RL on {len(train)} rows from {data.train_file}, rewards {', '.join(args.reward_funcs)}")
 
     # 2. The policy; its reference, where beta > 0, is a copy of it as it is now.
@@ -58,8 +59,7 @@ def main(argv: list[str]) -> None:
         args=args,
         train_dataset=train,
         processing_class=processor,
-        media_settings=media,
-        max_prompt_length=data.max_prompt_length,
+        encoder=encoder,
         section_schema=PROMPT_STYLES[data.prompt_style].schema,
         peft_config=peft_config(model_args),
         callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],

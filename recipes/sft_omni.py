@@ -50,8 +50,8 @@ def main(argv: list[str]) -> None:
     train = dataset(data.train_file, data.sft_target)
     validation = dataset(data.validation_file, "target_or_solution") if data.validation_file else None
     processor = load_processor(model_args.model_name_or_path)
+    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
     if is_main_process():
-        encoder = PromptEncoder(processor, media, data.max_prompt_length)
         preflight(train, encoder, stage.folder / "preflight")
     announce(f"SFT on {len(train)} rows from {data.train_file}")
 
@@ -62,8 +62,7 @@ def main(argv: list[str]) -> None:
         train_dataset=train,
         eval_dataset=validation,
         processing_class=processor,
-        media_settings=media,
-        max_prompt_length=data.max_prompt_length,
+        encoder=encoder,
         peft_config=peft_config(model_args),
         callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
     )

@@ -32,7 +32,7 @@ def test_docstring_examples_hold():
 class TestWilson:
     @given(counts)
     def test_ends_solve_the_defining_quadratic(self, case):
-        """Both ends are where the score test is on the edge: n (p̂ - p)² = z² p (1 - p). Catches Wald and a lost z²/4n²."""
+        """At both ends n (p̂ - p)² = z² p (1 - p). Catches the Wald interval and a lost z²/4n²."""
         k, n = case
         for end in wilson_interval(k, n):
             assert n * (k / n - end) ** 2 == pytest.approx(Z95**2 * end * (1 - end), abs=1e-9)
@@ -73,7 +73,7 @@ class TestWilson:
 
 class TestBootstrap:
     def test_two_values_have_a_known_distribution(self):
-        """Resamples of {0, 1} average 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the 95 % ends are 0 and 1, the 40 % ends 1/2."""
+        """Resamples of {0, 1} average 0, 1/2, 1 with chances 1/4, 1/2, 1/4."""
         assert bootstrap_interval([0.0, 1.0]) == (0.0, 1.0)
         assert bootstrap_interval([0.0, 1.0], confidence=0.4) == (0.5, 0.5)
 

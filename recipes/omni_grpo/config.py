@@ -95,9 +95,17 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
         freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
         freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
+        validate_answers (`bool`, defaults to `False`):
+            Evaluate by what the model answers on the validation file (`eval_answer_accuracy`, `eval_format_rate`;
+            higher is better), not by loss.
+        validation_max_new_tokens (`int`, defaults to `128`): Longest completion there, in tokens.
     """
 
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+    validate_answers: bool = field(
+        default=False, metadata={"help": "Evaluate by generated answers (eval_answer_accuracy), not by loss."}
+    )
+    validation_max_new_tokens: int = field(default=128, metadata={"help": "Longest validation completion, in tokens."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -118,7 +118,9 @@ def scan(container: InputContainer, stream: Stream, path: str | Path) -> Span:
     if count < len(stream.index_entries):
         raise _truncated(path, f"{count} of {len(stream.index_entries)} {stream.type} packets are there")
     start, last = min(times), max(times)
-    if end <= last:  # the last packet has no duration: take the mean one
+    # A packet without a duration gets the mean one. So does mp4 with reordered frames: what it has are the gaps between
+    # decode times, which say nothing about how long the last frame is shown.
+    if end <= last or (container.format.name.startswith("mov") and times != sorted(times)):
         end = last + max((last - start) // max(len(times) - 1, 1), 1)
     if container.format.name == "flac" and end - start < (stream.duration or 0):
         raise _truncated(path, f"{stream.duration} samples are declared, {end - start} are there")

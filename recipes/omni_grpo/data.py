@@ -16,7 +16,7 @@ from datasets import Dataset, Features, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
-from omni_grpo.encoding import MODALITIES, PromptEncoder, encode_prompt
+from omni_grpo.encoding import MODALITIES, PromptEncoder
 from omni_grpo.prompts import build_messages
 from omni_grpo.schema import MAX_REPORTED, DataError, Example, load_examples
 
@@ -120,7 +120,7 @@ def preflight(dataset: Dataset, encoder: PromptEncoder, done_file: Path | None =
 
     Args:
         dataset (`Dataset`): With `id` and `prompt`.
-        encoder ([`PromptEncoder`]): Its processor, settings and limit are used; its memory is not filled.
+        encoder ([`PromptEncoder`]): The run's own; what it encodes here and has room for is not encoded again.
         done_file (`Path`, *optional*): Remembers what was checked; an unchanged data set is not decoded again.
         workers (`int`, defaults to `2`): Threads.
 
@@ -133,7 +133,7 @@ def preflight(dataset: Dataset, encoder: PromptEncoder, done_file: Path | None =
 
     def check(row: dict[str, Any]) -> str | None:
         try:
-            encode_prompt(encoder.processor, row["prompt"], encoder.settings, row["id"], encoder.max_prompt_length)
+            encoder(row["prompt"], row["id"])
         except ValueError as error:
             return f"row {row['id']!r}: {error}"
         return None

@@ -8,6 +8,7 @@ placeholder tokens as the encoders will return rows, for each modality.
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -270,18 +271,23 @@ class PromptEncoder:
         self.encoded = 0
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
         self._bytes, self._max_bytes = 0, cache_mb * 2**20
+        self._lock = threading.Lock()
 
     def __call__(self, messages: Messages, name: str = "") -> EncodedPrompt:
+        """The encoding of a prompt, from memory if it is there; safe to call from several threads."""
         key = prompt_key(messages)
-        if (known := self._cache.get(key)) is not None:
-            self._cache.move_to_end(key)
-            return known
+        with self._lock:
+            if (known := self._cache.get(key)) is not None:
+                self._cache.move_to_end(key)
+                return known
         row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length)
-        self.encoded += 1
-        self._cache[key] = row
-        self._bytes += _size(row)
-        while self._bytes > self._max_bytes and len(self._cache) > 1:
-            self._bytes -= _size(self._cache.popitem(last=False)[1])
+        with self._lock:
+            self.encoded += 1
+            if key not in self._cache:
+                self._cache[key] = row
+                self._bytes += _size(row)
+            while self._bytes > self._max_bytes and len(self._cache) > 1:
+                self._bytes -= _size(self._cache.popitem(last=False)[1])
         return row
 
 

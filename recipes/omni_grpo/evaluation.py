@@ -102,7 +102,7 @@ def _read_whole_batches(file: Path, batches: Sequence[Sequence[Example]]) -> lis
     if not file.is_file():
         return []
     records = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:
@@ -257,3 +257,28 @@ def evaluate(
     }
     (output_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))
     return metrics, results[variants[0]]
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The combined metrics as aligned text: one line a model and group, then ablations and comparisons."""
+
+    def cell(group: Mapping[str, Any]) -> str:
+        low, high = group["ci95"]
+        return f"{100 * group['accuracy']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+    lines = [f"{'model':10} {'variant':9} {'group':18} {'accuracy % [95 %]':24} {'chance':>6} {'n':>5}"]
+    for name, metrics in summary["stages"].items():
+        for variant, part in {"full": metrics, **metrics["variants"]}.items():
+            for group, figures in part["groups"].items():
+                chance = f"{100 * figures['chance']:6.1f}"
+                lines.append(f"{name:10} {variant:9} {group:18} {cell(figures):24} {chance} {figures['n']:5}")
+            low, high = part["format_ci95"]
+            valid = f"{100 * part['format_rate']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            lines.append(f"{name:10} {variant:9} {'valid format':18} {valid:24} {'':6} {part['n']:5}")
+    for c in summary["comparisons"]:
+        low, high = c["ci95"]
+        lines.append(
+            f"{c['a']} − {c['b']} on {c['group']}: {100 * c['difference']:+.1f} points [{100 * low:+.1f}, "
+            f"{100 * high:+.1f}], McNemar p = {c['p_mcnemar']:.2g}, n = {c['n']}"
+        )
+    return "\n".join(lines)

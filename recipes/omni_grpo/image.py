@@ -20,7 +20,8 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
     What is transparent becomes white. 16-bit grey is scaled to 8 bits. Of an animation the first picture is read.
 
     Raises:
-        MediaError: the file is missing, empty, not an image, truncated, or longer than 200 times its width.
+        MediaError: the file is missing, empty, not an image, truncated, or thinner than 1:200 where the size is
+            bounded.
     """
     path = require_file(path)
     try:
@@ -29,17 +30,6 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else "is a damaged image"
         raise MediaError(f"{path}: {reason} ({error}); {AGAIN}") from error
-    return fit_pixels(rgb, settings, path)
-
-
-def fit_pixels(rgb: np.ndarray, settings: MediaSettings, path: str | Path) -> np.ndarray:
-    """`rgb` `(H, W, 3)` resized to `settings`' bounds on its area; unchanged where none is set.
-
-    Raises:
-        MediaError: a side is more than 200 times the other.
-    """
-    if settings.min_pixels is None and settings.max_pixels is None:
-        return rgb
     height, width = fitted_size(rgb.shape[0], rgb.shape[1], settings, path)
     if (height, width) == rgb.shape[:2]:
         return rgb
@@ -49,9 +39,16 @@ def fit_pixels(rgb: np.ndarray, settings: MediaSettings, path: str | Path) -> np
 def fitted_size(height: int, width: int, settings: MediaSettings, path: str | Path) -> tuple[int, int]:
     """Height and width with the area in bounds, both multiples of `pixel_multiple`, aspect kept as nearly as it can.
 
+    Without a bound the size stays as it is. A side never falls below `pixel_multiple`, whatever `max_pixels` says.
+
+    Raises:
+        MediaError: there is a bound, and a side is more than 200 times the other.
+
     >>> fitted_size(360, 640, MediaSettings(max_pixels=128 * 28 * 28), "clip.mp4")
     (224, 420)
     """
+    if settings.min_pixels is None and settings.max_pixels is None:
+        return height, width
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise MediaError(f"{path}: {width}×{height} pixels is thinner than 1:{MAX_ASPECT}; crop it, or drop the row")
     step = settings.pixel_multiple

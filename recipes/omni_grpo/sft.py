@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from trl import SFTTrainer
+from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
 from omni_grpo.data import modalities_of
 from omni_grpo.encoding import PromptEncoder, collate_media
+from omni_grpo.generation import generate
 from omni_grpo.media import MediaSettings
 from omni_grpo.model import freeze_towers, load_model, load_processor
 from omni_grpo.towers import MediaEmbedder, attach_media_embedder
+from omni_rewards import answer_reward, section_format_reward
 
 IGNORED = -100
 
@@ -63,7 +66,7 @@ class OmniCollator:
 class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
     """
     [`~trl.SFTTrainer`] for rows with images, videos and sounds. `compute_loss` is wrapped to hold every pass to the
-    media of its rows; the rest is TRL's.
+    media of its rows, and `evaluate` can go by generated answers; the rest is TRL's.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
@@ -71,8 +74,7 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.data.to_dataset`].
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
-        media_settings ([`MediaSettings`], *optional*): How media are sampled and capped.
-        max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included.
+        encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
         **kwargs: Passed to [`~trl.SFTTrainer`].
     """
 
@@ -86,20 +88,19 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         eval_dataset: Any = None,
         processing_class: Any = None,
         *,
-        media_settings: MediaSettings | None = None,
-        max_prompt_length: int | None = None,
+        encoder: PromptEncoder | None = None,
         **kwargs: Any,
     ) -> None:
         if processing_class is None:
-            processing_class = load_processor(model if isinstance(model, str) else model.config._name_or_path)
+            name = model if isinstance(model, str) else model.config._name_or_path
+            processing_class = encoder.processor if encoder else load_processor(name)
         if isinstance(model, str):
             model = load_model(model, **(args.model_init_kwargs or {}))
             args.model_init_kwargs = None
         freeze_towers(model, args.freeze_vision, args.freeze_audio)
         args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
         args.remove_unused_columns = False
-        settings = media_settings or MediaSettings()
-        encoder = PromptEncoder(processing_class, settings, max_prompt_length, args.prompt_cache_mb)
+        encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         super().__init__(
             model=model,
             args=args,
@@ -118,3 +119,37 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         rows = inputs.pop("rows")
         with self.media_embedder.expecting(rows):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """With `validate_answers`: greedy answers to the validation rows, scored as RL and `eval_omni.py` score them."""
+        if not self.args.validate_answers:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        rows = eval_dataset if eval_dataset is not None else self.eval_dataset
+        texts = self._answer(rows)
+        scores = answer_reward(
+            texts, solution=rows["solution"], problem_type=rows["problem_type"], options=rows["options"]
+        )
+        valid = section_format_reward(texts)
+        metrics = {
+            f"{metric_key_prefix}_answer_accuracy": sum(scores) / len(scores),
+            f"{metric_key_prefix}_format_rate": sum(valid) / len(valid),
+        }
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _answer(self, rows: Any) -> list[str]:
+        """Greedy completions; every rank answers every row, since under ZeRO-3 they generate together."""
+        encoder, size = self.data_collator.encoder, self.args.per_device_eval_batch_size
+        texts: list[str] = []
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+            model.eval()
+            for start in range(0, len(rows), size):
+                batch = rows.select(range(start, min(start + size, len(rows))))
+                prompts = [encoder(row["prompt"], row["id"]) for row in batch]
+                done = generate(
+                    model, encoder.processor, self.media_embedder, prompts, self.args.validation_max_new_tokens
+                )
+                texts.extend(completion.text for completion in done)
+            model.train()
+        return texts

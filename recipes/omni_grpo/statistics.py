@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Intervals and paired tests for evaluation scores. NumPy only; the same seed gives the same numbers.
 
-All intervals are two-sided and 95 % unless `confidence` says otherwise. A score is one number an item, larger is better;
-a 0/1 score is 1 for a right answer.
+All intervals are two-sided and 95 % unless `confidence` says otherwise. A score is one number an item, larger is
+better; a 0/1 score is 1 for a right answer.
 """
 
 from __future__ import annotations

@@ -47,8 +47,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         train_dataset (`Dataset`): From [`~omni_grpo.data.to_dataset`]; `prompt` parts hold media paths.
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
-        media_settings ([`MediaSettings`], *optional*): How media are sampled and capped.
-        max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; a longer one raises.
+        encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
         section_schema ([`SectionSchema`]): Sections shown in the completions table.
         **kwargs: Passed to [`~trl.GRPOTrainer`].
 
@@ -67,21 +66,20 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         eval_dataset: Any = None,
         processing_class: Any = None,
         *,
-        media_settings: MediaSettings | None = None,
-        max_prompt_length: int | None = None,
+        encoder: PromptEncoder | None = None,
         section_schema: SectionSchema = CONTEXT_THINK_ANSWER,
         **kwargs: Any,
     ) -> None:
         if processing_class is None:
-            processing_class = load_processor(model if isinstance(model, str) else model.config._name_or_path)
+            name = model if isinstance(model, str) else model.config._name_or_path
+            processing_class = encoder.processor if encoder else load_processor(name)
         if isinstance(model, str):
             model = load_model(model, **(args.model_init_kwargs or {}))
             args.model_init_kwargs = None
         freeze_towers(model, args.freeze_vision, args.freeze_audio)
         forbidden = {*media_control_ids(processing_class), *(args.generation_kwargs or {}).get("suppress_tokens", ())}
         args.generation_kwargs = {**(args.generation_kwargs or {}), "suppress_tokens": sorted(forbidden)}
-        settings = media_settings or MediaSettings()
-        self._encoder = PromptEncoder(processing_class, settings, max_prompt_length, args.prompt_cache_mb)
+        self._encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         self._section_schema = section_schema
         self._rows: Sequence[EncodedPrompt] = []
         self._names: list[str] = []

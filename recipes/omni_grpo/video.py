@@ -2,6 +2,7 @@
 """Reading videos: which frames, upright, with the times they stand for."""
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,10 +12,11 @@ from typing import TypeVar
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from omni_grpo.container import AGAIN, Span, moving_pictures, open_media, scan, shown_time
-from omni_grpo.image import fit_pixels
+from omni_grpo.image import fitted_size
 from omni_grpo.media_settings import MediaError, MediaSettings
 
 Item = TypeVar("Item")
@@ -40,8 +42,8 @@ def read_video(path: str | Path, settings: MediaSettings) -> Video:
 
     The clip is cut into T equal parts and the frame on show in the middle of each is taken: the last one whose
     presentation time is not after that instant. Rotation and mirroring that the file asks for are applied, pixels are
-    taken as square. The file is decoded once, on one thread, up to the last frame needed, and only chosen frames are
-    kept: `T × H × W × 3` bytes.
+    taken as square. A size that changes midway is brought to the first one. The file is decoded once, on one
+    thread, up to the last frame needed, and only chosen frames are kept: `T × H × W × 3` bytes.
 
     Raises:
         MediaError: the file is missing, empty, a directory, not media, a still image, without a video stream,
@@ -50,13 +52,18 @@ def read_video(path: str | Path, settings: MediaSettings) -> Video:
     with open_media(path) as container:
         span = scan(container, _video_stream(container, path), path)
     instants = sample_instants(span, frame_count(span.seconds, settings))
-    frames, shown = [], None
+    frames: list[np.ndarray] = []
     with open_media(path) as container:
         stream = _video_stream(container, path)
         stream.codec_context.thread_count = 1  # workers are the parallelism; damage is then raised where it is met
+        reformatter, shown, size = VideoReformatter(), None, None
         for frame in shown_at(_timed_frames(container, stream), instants):
-            frames.append(frames[-1] if frame is shown else fit_pixels(_upright(frame, stream), settings, path))
-            shown = frame
+            if frame is shown:
+                frames.append(frames[-1])
+                continue
+            shown, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
+            rgb = reformatter.reformat(frame, size[1], size[0], "rgb24", interpolation="BICUBIC", threads=1)
+            frames.append(_upright(rgb.to_ndarray(), frame, stream))
     if not frames:
         raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
     timestamps = np.array([float((instant - span.start) * span.time_base) for instant in instants])
@@ -92,19 +99,16 @@ def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) ->
     >>> list(shown_at([(0, "a"), (10, "b"), (20, "c")], [Fraction(9), Fraction(10), Fraction(11), Fraction(99)]))
     ['a', 'b', 'b', 'c']
     """
-    pending = iter(instants)
-    instant = next(pending, None)
+    pending = deque(instants)
     shown: list[Item] = []  # none or one
     for time, item in timed:
-        while shown and instant is not None and instant < time:
+        while shown and pending and pending[0] < time:
+            pending.popleft()
             yield shown[0]
-            instant = next(pending, None)
-        if instant is None:
+        if not pending:
             return
         shown = [item]
-    while shown and instant is not None:
-        yield shown[0]
-        instant = next(pending, None)
+    yield from shown * len(pending)
 
 
 def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
@@ -128,9 +132,8 @@ def _timed_frames(container: InputContainer, stream: VideoStream) -> Iterator[tu
                 yield time, frame
 
 
-def _upright(frame: VideoFrame, stream: VideoStream) -> np.ndarray:
-    """The frame as RGB `(H, W, 3)`, turned and mirrored as its display matrix (or a `rotate` tag) says."""
-    rgb = frame.to_ndarray(format="rgb24")
+def _upright(rgb: np.ndarray, frame: VideoFrame, stream: VideoStream) -> np.ndarray:
+    """`rgb` `(H, W, 3)` turned and mirrored as the frame's display matrix (or a `rotate` tag) says."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         clockwise = float(stream.metadata.get("rotate", stream.metadata.get("ROTATE", 0)))

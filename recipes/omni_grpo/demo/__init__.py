@@ -3,10 +3,13 @@
 
 - `config.py`: the fields of `recipes/configs/demo/data.yaml`
 - `phrases.py`: what is said
-- `voices.py`: eSpeak NG, and the prosody of the six ways to say it
+- `prosody.py`: the six ways to say it
+- `voices.py`: eSpeak NG
 - `faces.py`: Open Peeps, and the expressions of the six ways to look
 - `targets.py`: the sentences of questions, contexts and thoughts
-- `questions.py`: the design: which face meets which voice, in which split
+- `design.py`: which face meets which voice, in balanced blocks
+- `questions.py`: who is seen and heard in which split, and the rows of it
 - `clips.py`: picture and sound to mp4, png and wav
 - `generate.py`: everything into a folder, in parallel, resumable
+- `model.py`: a model small enough to learn all this on a CPU
 """

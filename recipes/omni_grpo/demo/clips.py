@@ -19,8 +19,9 @@ from scipy.signal import resample_poly
 
 from omni_grpo.demo.config import DemoDataConfig
 from omni_grpo.demo.faces import MARGIN_PX, NEUTRAL_EXPRESSION, face_image
+from omni_grpo.demo.prosody import PROSODY
 from omni_grpo.demo.questions import ClipSpec
-from omni_grpo.demo.voices import NATIVE_RATE_HZ, PROSODY, Speaker
+from omni_grpo.demo.voices import NATIVE_RATE_HZ, Speaker
 
 _NEUTRAL_S = 0.3  # the face before the expression
 _LEAD_S = (0.05, 0.25)  # quiet before the speech
@@ -121,7 +122,9 @@ def _frames(spec: ClipSpec, config: DemoDataConfig) -> Iterator[av.VideoFrame]:
         luma, *chroma = pictures[index >= switch]
         planes = [luma[top:bottom, left:right]]
         planes += [plane[top // 2 : bottom // 2, left // 2 : right // 2] for plane in chroma]
-        packed = np.concatenate([plane.reshape(-1, config.frame_size_px) for plane in map(np.ascontiguousarray, planes)])
+        packed = np.concatenate(
+            [plane.reshape(-1, config.frame_size_px) for plane in map(np.ascontiguousarray, planes)]
+        )
         frame = av.VideoFrame.from_ndarray(packed, format="yuv420p")
         frame.pts, frame.time_base = index, Fraction(1, config.fps)
         yield frame
@@ -135,9 +138,7 @@ def _planes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return packed[:size], chroma[0], chroma[1]
 
 
-def _write_mp4(
-    path: Path, frames: Iterator[av.VideoFrame], sound: np.ndarray | None, config: DemoDataConfig
-) -> None:
+def _write_mp4(path: Path, frames: Iterator[av.VideoFrame], sound: np.ndarray | None, config: DemoDataConfig) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=config.fps)
         video.width = video.height = config.frame_size_px

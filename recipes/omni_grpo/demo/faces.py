@@ -92,13 +92,16 @@ def _styles() -> tuple[Any, Any]:
     from dicebear import Style
 
     definition = json.loads(files("dicebear_styles").joinpath("open-peeps.json").read_text(encoding="utf-8"))
-    canvas = definition["canvas"]
+    canvas, components = definition["canvas"], definition["components"]
 
-    def keep(*components: str | None) -> Any:
-        elements = [e for e in canvas["elements"] if (e["name"] if e["type"] == "component" else None) in components]
-        return Style({**definition, "canvas": {**canvas, "elements": elements}})
+    def only(component: str, paths: bool) -> Any:
+        wanted = (component, None) if paths else (component,)
+        kept = [e for e in canvas["elements"] if (e["name"] if e["type"] == "component" else None) in wanted]
+        # DiceBear checks a definition against its schema, seconds for a whole one: hand it what is drawn.
+        parts = {component: components[component]}
+        return Style({**definition, "canvas": {**canvas, "elements": kept}, "components": parts})
 
-    return keep(None, "head"), keep("expression")
+    return only("head", paths=True), only("expression", paths=False)
 
 
 # Clips of one person follow each other, so a few bodies are enough.

@@ -91,10 +91,14 @@ def generate(config: DemoDataConfig) -> Summary:
 
 def fingerprint(config: DemoDataConfig, split: str) -> str:
     """A hash of all that decides a split: the fields that touch it, the generator, and the libraries it calls."""
-    prefixes = tuple(f"{other}_" for other in sorted(SPLITS, key=len) if other != split)
-    fields = {k: v for k, v in asdict(config).items() if k not in _ELSEWHERE and not k.startswith(prefixes)}
+    fields = {k: v for k, v in asdict(config).items() if k not in _ELSEWHERE and _owner(k) in (split, None)}
     parts = [split, GENERATOR_VERSION, fields, {name: version(name) for name in _LIBRARIES}]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _owner(field_name: str) -> str | None:
+    """The split that alone a field is about: `base_text` for `base_text_face`, nobody for `fps`."""
+    return max((split for split in SPLITS if field_name.startswith(f"{split}_")), key=len, default=None)
 
 
 def _forget_outdated(root: Path, fingerprints: dict[str, str]) -> None:

@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The design of the demo data: which face meets which voice, in which split, and the rows that ask about it.
-
-Agreement and intent are built so that neither the face nor the voice alone tells anything about the answer: every
-answer is as frequent as it can be under each face, and under each voice. Only both together tell.
-"""
+"""Who is seen and heard in which split, and the rows that ask about them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from omni_grpo.demo.config import DemoDataConfig
+from omni_grpo.demo.design import Cell, cells
 from omni_grpo.demo.faces import BACKGROUNDS, EXPRESSIONS, Identity, identity_groups
 from omni_grpo.demo.phrases import TONES, phrase_groups
 from omni_grpo.demo.targets import (
     FACES,
-    INTENTS,
     PROBLEM_TYPES,
     QUESTIONS,
-    SHARED,
     VOICES,
     context_of,
     solution_of,
@@ -33,17 +28,6 @@ from omni_grpo.demo.voices import ACCENTS, VARIANTS
 GROUP_OF_SPLIT = {"base": "training", "sft": "training", "rl": "training", "validation": "validation", "test": "test"}
 _TRAINING_SPLITS = ("base", "sft", "rl")
 _TONE_OF_VOICE = {"warm": "positive", "cold": "negative"}
-_BLOCK = {"agreement": 8, "intent": 4, "face": 6, "voice": 6}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the design: a face with a voice, shown in a mix of media. A side that is not there is `None`."""
-
-    kind: str
-    face: str | None
-    voice: str | None
-    mix: str
 
 
 @dataclass(frozen=True)
@@ -60,67 +44,6 @@ class ClipSpec:
     voice_name: str | None
     phrase: str | None
     seed: str
-
-
-def block(kind: str, index: int) -> list[tuple[str, str]]:
-    """
-    `(face, voice)` pairs of one balanced block.
-
-    An agreement block has four pairs that agree and four that do not, and every face and every voice once in each
-    half; three blocks in a row have every pair that disagrees once.
-
-    >>> block("agreement", 0)[3:6]
-    [('afraid', 'afraid'), ('happy', 'angry'), ('angry', 'sad')]
-    """
-    if kind == "agreement":
-        shift = 1 + index % 3
-        return [(e, e) for e in SHARED] + [(e, SHARED[(i + shift) % 4]) for i, e in enumerate(SHARED)]
-    if kind == "intent":
-        return [(face, voice) for voice, face in INTENTS]
-    return [(face, VOICES[(i + index) % 6]) for i, face in enumerate(FACES)]
-
-
-def allocate(num_blocks: int, shares: Mapping[str, float]) -> list[str]:
-    """
-    A mix for each block, evenly spread; the first mix takes what rounding leaves.
-
-    >>> allocate(5, {"video+audio": 0.8, "text": 0.2})
-    ['video+audio', 'video+audio', 'video+audio', 'video+audio', 'text']
-    """
-    first, *others = shares
-    counts = {mix: min(num_blocks, round(num_blocks * shares[mix])) for mix in others}
-    mixes = [mix for mix in others for _ in range(counts[mix])][:num_blocks]
-    return [first] * (num_blocks - len(mixes)) + mixes
-
-
-def cells(config: DemoDataConfig, split: str) -> list[Cell]:
-    """The design of a split, shuffled.
-
-    Raises:
-        ValueError: a count that is no whole number of balanced blocks.
-    """
-    if split == "base":
-        plan = [("face", "base_clips", config.base_clips, config.base_mixes)]
-    else:
-        kinds = ["agreement", "intent"]
-        kinds += [] if split in ("validation", "test") else ["face", "voice"]  # test asks those on the same clips
-        mixes = {"face": config.face_mixes, "voice": config.voice_mixes}
-        if split in ("validation", "test"):
-            shares = dict.fromkeys(kinds, {"video+audio": 1.0})
-        elif split == "base_text":
-            shares = dict.fromkeys(kinds, {"text": 1.0})
-        else:
-            shares = {kind: mixes.get(kind, config.task_mixes) for kind in kinds}
-        plan = [(kind, f"{split}_{kind}", config.rows(split, kind), shares[kind]) for kind in kinds]
-    found = []
-    for kind, name, count, shares in plan:
-        if count % _BLOCK[kind]:
-            raise ValueError(f"{name} must be a multiple of {_BLOCK[kind]} to be balanced, got {count}")
-        for index, mix in enumerate(allocate(count // _BLOCK[kind], shares)):
-            for face, voice in block(kind, index):
-                found.append(Cell(kind, None if mix == "audio" else face, None if mix == "image" else voice, mix))
-    random.Random(f"{config.seed}/{split}/cells").shuffle(found)
-    return found
 
 
 class Cast:

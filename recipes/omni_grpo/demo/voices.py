@@ -13,11 +13,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import random
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
@@ -39,44 +37,29 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *("RicishayMax3", "Storm", "Tweaky", "adam", "anika", "anikaRobot", "antonio", "aunty", "benjamin", "boris"),
         *("david", "ed", "edward", "edward2", "f1", "f2", "f3", "f4", "fast", "grandma", "gustave", "iven"),
         *("iven2", "iven3", "iven4", "john", "kaukovalta", "klatt", "klatt2", "klatt3", "klatt4", "klatt5", "klatt6"),
-        *("linda", "announcer", "robosoft", "robosoft2", "m1", "m2", "m3", "m4", "m5", "m6", "marcelo", "max", "michel", "mike2", "norbert", "pedro"),
+        *(
+            "linda",
+            "announcer",
+            "robosoft",
+            "robosoft2",
+            "m1",
+            "m2",
+            "m3",
+            "m4",
+            "m5",
+            "m6",
+            "marcelo",
+            "max",
+            "michel",
+            "mike2",
+            "norbert",
+            "pedro",
+        ),
         *("quincy", "robert", "robosoft3", "robosoft4", "robosoft5", "robosoft7", "steph", "steph2"),
         *("steph3", "travis", "victor"),
     ),
     "validation": ("Hugo", "pablo", "belinda", "m8", "Nguyen"),
     "test": ("Reed", "ian", "f5", "miguel", "paul", "shelby", "Annie", "sandro", "m7", "grandpa"),
-}
-
-
-@dataclass(frozen=True)
-class Prosody:
-    """How a phrase is said. eSpeak's own scales for `pitch` and `pitch_range` (0 to 99)."""
-
-    rate_wpm: float  # words per minute
-    pitch: float
-    pitch_range: float
-    level_db: float  # RMS of the speech, relative to full scale
-    tremor: float  # depth of a 9 Hz tremble, 0 to 1
-
-    def jittered(self, rng: random.Random) -> Prosody:
-        """The same manner of speaking, a little different each time."""
-        return Prosody(
-            rate_wpm=self.rate_wpm * rng.uniform(0.93, 1.07),
-            pitch=min(99.0, max(0.0, self.pitch + rng.uniform(-5, 5))),
-            pitch_range=min(99.0, max(0.0, self.pitch_range + rng.uniform(-6, 6))),
-            level_db=self.level_db + rng.uniform(-1.5, 1.5),
-            tremor=self.tremor * rng.uniform(0.85, 1.15),
-        )
-
-
-#                           wpm pitch range   dB  tremor
-PROSODY: dict[str, Prosody] = {
-    "happy": Prosody(195, 75, 95, -17.0, 0.0),
-    "angry": Prosody(215, 35, 90, -11.0, 0.0),
-    "sad": Prosody(115, 38, 15, -30.0, 0.0),
-    "afraid": Prosody(265, 92, 25, -22.0, 0.7),
-    "warm": Prosody(145, 65, 75, -23.0, 0.0),
-    "cold": Prosody(140, 10, 0, -18.0, 0.0),
 }
 
 
@@ -98,6 +81,7 @@ class Speaker:
 
         Raises:
             ValueError: no voice of that name.
+            RuntimeError: the server died; what it said is on standard error.
         """
         import numpy as np
 
@@ -105,7 +89,10 @@ class Speaker:
         request = {"text": text, "voice": voice_name, "parameters": [int(rate_wpm), int(pitch), int(pitch_range)]}
         requests.write(json.dumps(request).encode() + b"\n")
         requests.flush()
-        (length,) = _LENGTH.unpack(replies.read(_LENGTH.size))
+        header = replies.read(_LENGTH.size)
+        if len(header) < _LENGTH.size:
+            raise RuntimeError(f"the eSpeak NG server ended, code {self._server.wait()}")
+        (length,) = _LENGTH.unpack(header)
         if length < 0:
             raise ValueError(f"eSpeak NG has no voice {voice_name!r}")
         return np.frombuffer(replies.read(length), dtype=np.int16)

@@ -8,9 +8,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from .markup import note, number, text
-from .run_folder import Row, RunFolder
-from .tables import tone
+from omni_grpo.report.markup import note, number, text
+from omni_grpo.report.run_folder import Row, RunFolder
+from omni_grpo.report.tables import tone
 
 RULE = (
     "These {shown} rows were chosen by rule, not by hand, from the {pool} test rows that every stage answered: "
@@ -102,28 +102,28 @@ def _medium(item: Row, key: str) -> str:
     label = f"{what.capitalize()} of test row {text(key)}"
     if what == "image":
         return f'<img {source} alt="{label}">'
-    return f'<{what} {source} controls preload="metadata" {"playsinline " * (what == "video")}aria-label="{label}"></{what}>'
+    inline = " playsinline" if what == "video" else ""
+    return f'<{what} {source} controls{inline} preload="metadata" aria-label="{label}"></{what}>'
 
 
 def _completion(run: RunFolder, stage: str, row: Row) -> str:
     completion = str(row.get("completion") or "")
     sections = row.get("sections")
     if row.get("format_ok") and isinstance(sections, dict):
-        body = "".join(_section(name, sections.get(name)) for name in SECTIONS)
+        body = "".join(_section(str(name), content) for name, content in sections.items())
     else:
         reason = text(row.get("format_reason") or "invalid")
         body = f'<p class="invalid">Format not valid: <code>{reason}</code>. Raw text:</p>'
         body += f'<pre tabindex="0" dir="auto">{text(completion) or "(empty completion)"}</pre>'
-    return (
-        f'<section class="completion tone-{tone(stage)}"><h4>{text(run.label(stage))} {_mark(row.get("answer_score"))}</h4>'
-        f"{body}</section>"
-    )
+    heading = f"<h4>{text(run.label(stage))} {_mark(row.get('answer_score'))}</h4>"
+    return f'<section class="completion tone-{tone(stage)}">{heading}{body}</section>'
 
 
 def _section(name: str, content: Any) -> str:
     if content is None:
         return ""
-    return f'<div class="section tone-{name}"><h5>{name}</h5><p dir="auto">{text(content)}</p></div>'
+    colour = name if name in SECTIONS else "other-1"
+    return f'<div class="section tone-{colour}"><h5>{text(name)}</h5><p dir="auto">{text(content)}</p></div>'
 
 
 def _mark(score: Any) -> str:

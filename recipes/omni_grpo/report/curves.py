@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .markup import number
-from .run_folder import Row, RunFolder
+from omni_grpo.report.markup import number
+from omni_grpo.report.run_folder import Row, RunFolder
 
 # Tones on light paper. page.css holds the same ones as `--<tone>`, with a dark counterpart.
 TONES = {

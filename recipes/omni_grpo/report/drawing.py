@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inline SVG: line charts and interval glyphs. Colours come from the page's style by class, so both themes are served."""
+"""Inline SVG: line charts and interval glyphs. Colours come from the page's style by class, in both themes."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from .curves import Curve, Series
-from .markup import number, text
+from omni_grpo.report.curves import Curve, Series
+from omni_grpo.report.markup import number, text
 
 WIDTH, HEIGHT = 440, 230  # user units; the page scales the drawing to its column
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 30

@@ -10,12 +10,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from .clips import clip_cards
-from .curves import build_curves, save_plots
-from .drawing import interval_glyph, line_chart
-from .markup import NOTHING, duration, interval, note, number, p_value, percent, points, text
-from .run_folder import RunFolder, read_run
-from .tables import (
+from omni_grpo.report.clips import clip_cards
+from omni_grpo.report.curves import build_curves, save_plots
+from omni_grpo.report.drawing import interval_glyph, line_chart
+from omni_grpo.report.markup import NOTHING, duration, interval, note, number, p_value, percent, points, text
+from omni_grpo.report.run_folder import RunFolder, read_run
+from omni_grpo.report.tables import (
     ablation_tables,
     comparison_table,
     comparisons,
@@ -56,30 +56,34 @@ def write_report(run: Path, output: Path | None = None, num_clips: int = 12) -> 
         ValueError: if `num_clips` is negative or a metrics.json is not a JSON object.
         ImportError: if matplotlib is missing.
     """
-    if num_clips < 0:
-        raise ValueError(f"num_clips must not be negative, got {num_clips}")
-    run, output = Path(run), Path(output or Path(run) / "report.html")
-    folder = read_run(run)
-    curves = build_curves(folder)
-    save_plots(curves, run / "plots")
-    style, script = _resource("page.css"), _resource("page.js")
-    page = Template(_resource("page.html")).substitute(
-        policy=_POLICY.format(style=_digest(style), script=_digest(script)),
-        style=style,
-        script=script,
-        title=text(folder.metrics.get("title") or f"omni-grpo: {run.resolve().name}"),
-        summary=text(folder.metrics.get("summary") or _summary(folder)),
-        notes="".join(map(note, folder.notes)),
-        headline=_headline(folder),
-        results=results_table(folder) + comparison_table(folder) + format_table(folder),
-        ablation=ablation_tables(folder),
-        curves="".join(map(line_chart, curves)) or note("No training log in this run."),
-        clips=clip_cards(folder, num_clips),
-        machine=_facts(folder),
-    )
+    folder = read_run(Path(run))
+    page = render_page(folder, num_clips)
+    save_plots(build_curves(folder), folder.path / "plots")
+    output = Path(output or folder.path / "report.html")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
     return output
+
+
+def render_page(run: RunFolder, num_clips: int = 12) -> str:
+    """The page as one string of HTML, without writing anything. See [`write_report`]."""
+    if num_clips < 0:
+        raise ValueError(f"num_clips must not be negative, got {num_clips}")
+    style, script = _resource("page.css"), _resource("page.js")
+    return Template(_resource("page.html")).substitute(
+        policy=_POLICY.format(style=_digest(style), script=_digest(script)),
+        style=style,
+        script=script,
+        title=text(run.metrics.get("title") or f"omni-grpo: {run.path.resolve().name}"),
+        summary=text(run.metrics.get("summary") or _summary(run)),
+        notes="".join(map(note, run.notes)),
+        headline=_headline(run),
+        results=results_table(run) + comparison_table(run) + format_table(run),
+        ablation=ablation_tables(run),
+        curves="".join(map(line_chart, build_curves(run))) or note("No training log in this run."),
+        clips=clip_cards(run, num_clips),
+        machine=_facts(run),
+    )
 
 
 def _resource(name: str) -> str:
@@ -104,8 +108,9 @@ def _summary(run: RunFolder) -> str:
 
 
 def _short_name(value: Any) -> str:
-    """The last two parts of a path or hub name: a page that is shared should not tell the author's folders."""
-    return "/".join(Path(str(value or "")).parts[-2:]).strip("/")
+    """A hub or relative name, at most two parts; of an absolute path the last, which tells no home folder."""
+    path = Path(str(value or ""))
+    return path.name if path.is_absolute() else "/".join(path.parts[-2:])
 
 
 def _headline(run: RunFolder) -> str:

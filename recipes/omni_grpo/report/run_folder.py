@@ -55,13 +55,13 @@ def read_run(path: Path) -> RunFolder:
         ValueError: if a metrics.json is not a JSON object.
     """
     notes: list[str] = []
-    logs = {log.parent.name: read_log(log, notes) for log in sorted(path.glob("*/log.jsonl"))}
+    logs = {log.parent.name: read_log(log, notes) for log in _of_stages(path, "*/log.jsonl")}
     metrics = _read_object(path / "metrics.json")
-    stages = {file.parent.name: _read_object(file) for file in sorted(path.glob("eval/*/metrics.json"))}
+    stages = {file.parent.name: _read_object(file) for file in _of_stages(path, "eval/*/metrics.json")}
     stages |= metrics.get("stages") or {}
     predictions = {
         file.parent.name: {str(row.get("id")): row for row in _rows(file, notes) if row.get("variant", FULL) == FULL}
-        for file in sorted(path.glob("eval/*/predictions.jsonl"))
+        for file in _of_stages(path, "eval/*/predictions.jsonl")
     }
     if not (logs or stages or predictions):
         raise FileNotFoundError(f"no log.jsonl, metrics.json or predictions.jsonl under {path}")
@@ -102,11 +102,15 @@ def read_log(path: Path, notes: list[str] | None = None) -> list[Row]:
     return [steps[step] for step in sorted(steps)]
 
 
+def _of_stages(path: Path, pattern: str) -> list[Path]:
+    """Files of the stages, by name; not those of `sft.20260102-030405`, a stage that was set aside for a new one."""
+    return sorted(file for file in path.glob(pattern) if "." not in file.parent.name)
+
+
 def _rows(path: Path, notes: list[str] | None) -> Iterator[Row]:
     skipped = 0
-    for line in path.read_text(encoding="utf-8", errors="replace").split(
-        "\n"
-    ):  # not splitlines: U+2028 may stand in a text
+    # Not splitlines(): U+2028 and its like may stand inside a text.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line) if line.strip() else None
         except ValueError:  # a process that was stopped leaves half a line

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .curves import TONES
-from .drawing import interval_glyph
-from .markup import NOTHING, interval, note, number, p_value, percent, points, table, text
-from .run_folder import FULL, Row, RunFolder
+from omni_grpo.report.curves import TONES
+from omni_grpo.report.drawing import interval_glyph
+from omni_grpo.report.markup import NOTHING, interval, note, number, p_value, percent, points, table, text
+from omni_grpo.report.run_folder import FULL, Row, RunFolder
 
 VARIANTS = {
     FULL: "All media",
@@ -83,13 +83,12 @@ def comparison_table(run: RunFolder) -> str:
 
 
 def format_table(run: RunFolder) -> str:
-    """Valid format, accuracy where it is valid (so that a gain in form is not read as one in substance), and length."""
+    """Valid format, accuracy where it is valid (a gain in form is not one in substance), and length."""
     rows = []
     for stage, measured in run.evaluated.items():
         predictions = list(run.predictions.get(stage, {}).values())
-        valid = [
-            s for row in predictions if row.get("format_ok") and (s := number(row.get("answer_score"))) is not None
-        ]
+        scores = [number(row.get("answer_score")) for row in predictions if row.get("format_ok")]
+        valid = [score for score in scores if score is not None]
         faults = Counter(str(row.get("format_reason")) for row in predictions if not row.get("format_ok"))
         commonest = ", ".join(f"{reason} {count}×" for reason, count in faults.most_common(2))
         shape = {"accuracy": measured.get("format_rate"), "ci95": measured.get("format_ci95")}

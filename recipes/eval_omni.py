@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Answer a test file with one or more models and score them: accuracy with 95 % intervals, format, media ablations.
+
+    python recipes/eval_omni.py --config recipes/configs/demo/eval.yaml [--any_field value]
+
+Without --config it evaluates the demo's models. Results: <output_dir>/<model>/predictions*.jsonl and metrics.json, and
+metrics.json with comparisons one folder above. A cut run goes on at the batch where it stopped.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from omni_grpo.command_line import help_text, parse, with_default_config
+from omni_grpo.launch import claim
+
+
+def main(argv: list[str]) -> None:
+    argv = with_default_config(argv, "demo/eval.yaml")
+    if {"-h", "--help"} & set(argv):
+        print(help_text("eval", __doc__))
+        return
+    stage = claim(argv)
+    if stage is None:
+        return
+    start = time.time()
+
+    import torch
+
+    from omni_grpo.config import DataArguments, EvalArguments
+    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.evaluation import compare, evaluate, table
+    from omni_grpo.machine import describe_machine
+    from omni_grpo.media import MediaSettings
+    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.schema import load_examples
+    from omni_grpo.towers import attach_media_embedder
+
+    data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
+    examples = load_examples(args.test_file, data.media_root)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    stages, predictions = {}, {}
+    for entry in args.models:
+        name, _, path = entry.partition("=")
+        model = load_model(path, dtype=args.dtype).to(device).eval()
+        stages[name], predictions[name] = evaluate(
+            model,
+            attach_media_embedder(model),
+            PromptEncoder(load_processor(path), media, data.max_prompt_length),
+            examples,
+            data.prompt_style,
+            Path(args.output_dir) / name,
+            args.variants if name in args.ablated else args.variants[:1],
+            args.combined,
+            args.batch_size,
+            args.max_new_tokens,
+        )
+        stages[name].update(model=path, data=args.test_file)
+
+    comparisons = [
+        compare(predictions[a], predictions[b], (a, b), group)
+        for a, b in (pair.split(":") for pair in args.compare)
+        for group in (*args.combined, "all")
+    ]
+    run = Path(args.run_dir) if args.run_dir else Path(args.output_dir).parent
+    records = {s.name: s / "stage.json" for s in run.iterdir() if (s / "stage.json").is_file()}
+    seconds = {n: json.loads(f.read_text()).get("seconds") for n, f in records.items()}
+    summary = {
+        "stages": stages,
+        "comparisons": comparisons,
+        "machine": describe_machine(),
+        "seconds": {**{n: s for n, s in seconds.items() if s is not None}, "eval": time.time() - start},
+    }
+    (run / "metrics.json").write_text(json.dumps(summary, indent=1))
+    stage.finish(seconds=time.time() - start)
+    print(table(summary))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

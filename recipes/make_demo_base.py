@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The demo's model before it has learned anything: real Qwen2.5-Omni architecture, about two million random weights.
+
+    python recipes/make_demo_base.py --output_dir runs/demo/init
+
+`make base` then teaches it to see and hear (recipes/configs/demo/base.yaml); the result ships with the project.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/demo/init"))
+    parser.add_argument("--texts", type=Path, default=Path("data/demo/base_text.jsonl"), help="trains the tokenizer")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+
+    from omni_grpo.demo.model import save_tiny_omni
+    from omni_grpo.prompts import build_messages
+    from omni_grpo.schema import load_examples
+
+    texts = []
+    for example in load_examples(args.texts):
+        texts += [part["text"] for m in build_messages(example, "short") for part in m["content"]]
+        texts.append(example.target or example.solution)
+    save_tiny_omni(args.output_dir, texts, seed=args.seed)
+    print(f"saved {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where we hold on to TRL and transformers. When one of these fails, upstream moved the part it names."""
+
+from __future__ import annotations
+
+from inspect import getsource, signature
+
+import pytest
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Trainer
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
+from trl import GRPOTrainer, SFTTrainer
+from trl.trainer import grpo_trainer
+
+SEAMS = {
+    (GRPOTrainer, "_tokenize_prompts"): ["self", "prompts"],
+    (GRPOTrainer, "_generate"): ["self", "prompts"],
+    (GRPOTrainer, "_generate_and_score_completions"): ["self", "inputs"],
+    (GRPOTrainer, "_compute_loss"): ["self", "model", "inputs"],
+    (GRPOTrainer, "_calculate_rewards"): ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    (GRPOTrainer, "_get_per_token_logps_and_entropies"): [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+    ],
+    (GRPOTrainer, "_log_completion_extra"): ["self", "column", "values"],
+    (SFTTrainer, "compute_loss"): ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
+    (SFTTrainer, "evaluate"): ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
+    (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (Qwen2_5OmniThinkerModel, "get_audio_features"): ["self", "input_features", "feature_attention_mask"],
+    (Qwen2_5OmniThinkerModel, "get_image_features"): ["self", "pixel_values", "image_grid_thw"],
+    (Qwen2_5OmniThinkerModel, "get_video_features"): ["self", "pixel_values_videos", "video_grid_thw"],
+    (Qwen2_5OmniThinkerForConditionalGeneration, "_supports_mm_encoder_outputs"): ["self"],
+}
+
+
+@pytest.mark.parametrize(("owner", "method"), SEAMS, ids=lambda x: getattr(x, "__name__", x))
+def test_seam_is_where_we_left_it(owner, method):
+    leading = SEAMS[owner, method]
+    assert list(signature(getattr(owner, method)).parameters)[: len(leading)] == leading
+
+
+def test_the_reference_is_made_by_the_function_we_replace():
+    assert "self.ref_model = create_model_from_path(" in getsource(grpo_trainer.GRPOTrainer.__init__)
+
+
+def test_generation_reads_suppress_tokens_from_generation_kwargs():
+    source = getsource(grpo_trainer.GRPOTrainer.__init__)
+    assert source.index('generation_kwargs["suppress_tokens"]') < source.index("generation_kwargs.update(")
