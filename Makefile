@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-slow test-gpu smoke demo data base sft rl eval report control demo-seeds clean
+.PHONY: setup style quality test test-slow test-gpu smoke demo data base sft rl eval report control demo-seeds readme clean
 
 setup: $(READY)
 
@@ -80,6 +80,10 @@ control: setup
 # SFT, RL and the control over three seeds; writes benchmarks/results/demo_seeds.md (about an hour on two cores).
 demo-seeds: data base
 	$(BIN)/python benchmarks/demo_seeds.py
+
+# Tables of README.md, from the code that they describe.
+readme: setup
+	$(BIN)/python recipes/readme_tables.py --write
 
 clean:
 	rm -rf runs/demo data/demo

@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, EvalArguments
     from omni_grpo.encoding import PromptEncoder
     from omni_grpo.evaluation import compare, evaluate, table
+    from omni_grpo.launch import begin
     from omni_grpo.machine import describe_machine
     from omni_grpo.media import MediaSettings
     from omni_grpo.model import load_model, load_processor
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.towers import attach_media_embedder
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
+    begin(stage)
     examples = load_examples(args.test_file, data.media_root)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -57,6 +59,7 @@ def main(argv: list[str]) -> None:
             args.combined,
             args.batch_size,
             args.max_new_tokens,
+            bare=name in args.bare,
         )
         stages[name].update(model=path, data=args.test_file)
 
@@ -66,6 +69,7 @@ def main(argv: list[str]) -> None:
         for group in (*args.combined, "all")
     ]
     run = Path(args.run_dir) if args.run_dir else Path(args.output_dir).parent
+    run.mkdir(parents=True, exist_ok=True)
     records = {s.name: s / "stage.json" for s in run.iterdir() if (s / "stage.json").is_file()}
     seconds = {n: json.loads(f.read_text()).get("seconds") for n, f in records.items()}
     summary = {

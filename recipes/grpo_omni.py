@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoding import PromptEncoder
-    from omni_grpo.launch import load_object, model_kwargs, peft_config, save_final
+    from omni_grpo.launch import begin, load_object, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
     from omni_grpo.media import MediaSettings
     from omni_grpo.model import load_model, load_processor
@@ -41,6 +41,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.trainer import OmniGRPOTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniGRPOConfig, ModelConfig), argv)
+    begin(stage)
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
     reward_funcs = [load_object(path) for path in args.reward_funcs]
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> None:
 
     # 3. Train, from the last complete checkpoint if there is one.
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
-    save_final(trainer, processor)
+    save_final(trainer, processor, media, data.prompt_style)
     if is_main_process():
         stage.finish(seconds=time.time() - start, steps=trainer.state.global_step)
     announce(f"saved {args.output_dir}")

@@ -25,8 +25,8 @@ def main(argv: list[str]) -> None:
 
     texts = []
     for example in load_examples(args.texts):
-        texts += [part["text"] for m in build_messages(example, "short") for part in m["content"]]
-        texts.append(example.target or example.solution)
+        question = build_messages(example, "short")[-1]["content"][-1]["text"]
+        texts.append(f"system\nuser\n{question}\nassistant\n{example.target or example.solution}")
     save_tiny_omni(args.output_dir, texts, seed=args.seed)
     print(f"saved {args.output_dir}")
 

@@ -33,13 +33,14 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, OmniSFTConfig
     from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.encoding import PromptEncoder
-    from omni_grpo.launch import model_kwargs, peft_config, save_final
-    from omni_grpo.logs import LogFile
+    from omni_grpo.launch import begin, model_kwargs, peft_config, save_final
+    from omni_grpo.logs import LogFile, StopAfter
     from omni_grpo.media import MediaSettings
     from omni_grpo.model import load_model, load_processor
-    from omni_grpo.sft import OmniSFTTrainer
+    from omni_grpo.sft import OmniCollator, OmniSFTTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniSFTConfig, ModelConfig), argv)
+    begin(stage)
 
     # 1. Data: everything that can be wrong is met here, before the model is loaded.
     def dataset(source: str, target: str):
@@ -52,7 +53,11 @@ def main(argv: list[str]) -> None:
     processor = load_processor(model_args.model_name_or_path)
     encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
     if is_main_process():
-        preflight(train, encoder, stage.folder / "preflight")
+        collator = OmniCollator(encoder, args.max_length)
+        preflight(train, encoder, stage.folder / "preflight", collator=collator)
+        if validation is not None:
+            done = stage.folder / "preflight_validation"
+            preflight(validation, encoder, done, collator=None if args.validate_answers else collator)
     announce(f"SFT on {len(train)} rows from {data.train_file}")
 
     # 2. Train. With a validation file, the checkpoint whose own answers are best on it is the one that is kept.
@@ -64,10 +69,13 @@ def main(argv: list[str]) -> None:
         processing_class=processor,
         encoder=encoder,
         peft_config=peft_config(model_args),
-        callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
+        callbacks=[
+            LogFile(Path(args.output_dir) / "log.jsonl"),
+            *([StopAfter(args.max_train_seconds)] if args.max_train_seconds else []),
+        ],
     )
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
-    save_final(trainer, processor)
+    save_final(trainer, processor, media, data.prompt_style)
     if is_main_process():
         best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
         stage.finish(seconds=time.time() - start, steps=trainer.state.global_step, **best)

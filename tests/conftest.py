@@ -54,8 +54,8 @@ def clips(tmp_path_factory) -> Path:
         rng = np.random.default_rng(k)
         frames = rng.integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)
         tone = 0.3 * np.sin(2 * np.pi * 220 * (k + 1) * np.arange(16_000) / 16_000).astype(np.float32)
-        write_video(folder / f"clip{k}.mp4", frames, sound=tone)
-        write_sound(folder / f"sound{k}.wav", tone)
+        write_video(folder / f"clip{k}.mp4", frames, sound=tone, sound_rate=16_000)
+        write_sound(folder / f"sound{k}.wav", tone, rate=16_000)
         write_image(folder / f"image{k}.png", frames[0])
     return folder
 

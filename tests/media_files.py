@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
+from PIL import Image
 
 GREY_STEP = 9  # far more than a lossy codec moves a flat frame
 ONE = 1 << 16  # 1.0 in the 16.16 fixed point of an mp4 display matrix
@@ -49,6 +50,12 @@ def tone(hz: float, seconds: float = 1.0, rate: int = 44_100, amplitude: float =
 def write_sound(path: Path, sound: np.ndarray, rate: int = 44_100, subtype: str | None = None) -> Path:
     """A sound file of the kind its name says; `sound` is `(samples,)` or `(samples, channels)`."""
     soundfile.write(path, sound, rate, subtype=subtype)
+    return path
+
+
+def write_image(path: Path, pixels: np.ndarray) -> Path:
+    """An image file of the kind its name says; `pixels` is `(height, width, 3)`."""
+    Image.fromarray(pixels).save(path)
     return path
 
 

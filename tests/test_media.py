@@ -4,7 +4,6 @@
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import av
 import numpy as np
@@ -140,6 +139,27 @@ def test_colours_follow_the_stream_s_matrix(tmp_path):
         assert np.abs(read_video(path, SETTINGS).frames[0, 5, 5].astype(int) - colour).max() <= 3
 
 
+def test_size_that_changes_midway_is_brought_to_the_first(tmp_path):
+    """As a video call records it: VP9 may start a new size at any key frame."""
+    parts = [
+        write_video(tmp_path / f"{width}.webm", grey_frames(8, width, 48), codec="libvpx-vp9", pix_fmt="yuv420p")
+        for width in (64, 96)
+    ]
+    with av.open(str(tmp_path / "call.webm"), "w") as target:
+        stream = target.add_stream("libvpx-vp9", rate=8)
+        stream.width, stream.height, stream.time_base = 64, 48, Fraction(1, 1000)
+        for part, path in enumerate(parts):
+            with av.open(str(path)) as source:
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.pts = packet.dts = packet.pts + 1000 * part
+                        packet.stream = stream
+                        target.mux(packet)
+    video = read_video(tmp_path / "call.webm", SETTINGS)
+    assert video.frames.shape == (8, 48, 64, 3)
+    assert frame_numbers(video.frames) == [1, 3, 5, 7] * 2
+
+
 def test_short_clip_repeats_its_frames_evenly(tmp_path):
     path = write_video(tmp_path / "short.mp4", grey_frames(3))
     assert frame_numbers(read_video(path, SETTINGS).frames) == [0, 0, 0, 1, 1, 2, 2, 2]
@@ -154,6 +174,9 @@ def test_fps_sampling_counts_frames_from_the_clip_s_length(tmp_path):
     assert frame_numbers(video.frames) == list(range(1, 24, 2))
     few = read_video(path, replace(SETTINGS, video_sampling="fps", fps=4.0, max_frames=6))
     assert frame_numbers(few.frames) == [2, 6, 10, 14, 18, 22]  # thinned over the whole clip; catches: cut at the cap
+    assert (
+        frame_count(2.99, replace(SETTINGS, video_sampling="fps")) == 6
+    )  # catches: 3 s less a rounding made 4 frames
     assert few.fps == pytest.approx(2.0)  # the true rate, which places the frames in time
     assert len(read_video(path, replace(SETTINGS, video_sampling="fps", fps=0.1)).frames) == 4  # min_frames
 
@@ -267,14 +290,13 @@ def test_exif_orientation_is_applied(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_becomes_white(tmp_path, mode):
-    image = Image.new("RGBA", (40, 30), (0, 0, 0, 0))  # catches: convert("RGB"), which leaves the black beneath
-    image.paste((10, 10, 10, 255), (0, 0, 20, 30))
-    image.convert(mode).save(tmp_path / "cut_out.png", **({"transparency": 0} if mode == "P" else {}))
+    """Catches: convert("RGB"), which shows the black that lies beneath."""
+    clear = {"RGBA": (0, 0, 0, 0), "LA": (0, 0), "P": 0}[mode]
+    image = Image.new(mode, (40, 30), clear)
     if mode == "P":
-        palette = Image.new("P", (40, 30), 0)
-        palette.putpalette([0, 0, 0, 10, 10, 10])
-        palette.paste(1, (0, 0, 20, 30))
-        palette.save(tmp_path / "cut_out.png", transparency=0)
+        image.putpalette([0, 0, 0, 10, 10, 10])
+    image.paste({"RGBA": (10, 10, 10, 255), "LA": (10, 255), "P": 1}[mode], (0, 0, 20, 30))
+    image.save(tmp_path / "cut_out.png", **({"transparency": 0} if mode == "P" else {}))
     pixels = read_image(tmp_path / "cut_out.png", SETTINGS)
     assert (pixels[:, 20:] == 255).all() and (pixels[:, :20] == 10).all()
 
@@ -286,9 +308,9 @@ def test_half_transparent_is_mixed_with_white(tmp_path):
 
 def test_grey_images_of_8_and_16_bits(tmp_path):
     Image.new("L", (8, 8), 77).save(tmp_path / "grey.png")
-    Image.fromarray(np.full((8, 8), 0x8080, np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.full((8, 8), 0x8000, np.uint16)).save(tmp_path / "deep.png")
     assert (read_image(tmp_path / "grey.png", SETTINGS) == 77).all()
-    assert (read_image(tmp_path / "deep.png", SETTINGS) == 128).all()  # catches: clipping 16 bits to 255
+    assert (read_image(tmp_path / "deep.png", SETTINGS) == 127).all()  # catches: clipping to 255, dropping high bits
 
 
 def test_fingerprint_follows_content_and_settings_alone(tmp_path):
@@ -323,7 +345,8 @@ def test_settings_out_of_range_are_refused(values, message):
         MediaSettings(**values)
 
 
-def test_media_paths_may_look_like_addresses(tmp_path: Path):
+def test_media_paths_may_look_like_addresses(tmp_path, monkeypatch):
     """Catches: a colon in a name taken for a protocol."""
-    path = write_video(tmp_path / "clip.mp4", grey_frames(8)).rename(tmp_path / "http:clip %d.mp4")
-    assert frame_numbers(read_video(path, SETTINGS).frames) == list(range(8))
+    write_video(tmp_path / "clip.mp4", grey_frames(8)).rename(tmp_path / "http:clip %d.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert frame_numbers(read_video("http:clip %d.mp4", SETTINGS).frames) == list(range(8))

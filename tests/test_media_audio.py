@@ -4,10 +4,12 @@
 import logging
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 
 from media_files import grey_frames, tone, write_sound, write_video
+from omni_grpo.audio import resampled
 from omni_grpo.media import MediaError, MediaSettings, has_audio, read_audio
 
 SETTINGS = MediaSettings()
@@ -94,6 +96,14 @@ def test_format_may_change_midway(tmp_path):
     assert len(sound) == pytest.approx(2 * RATE, rel=0.1)
     assert pitch(sound[: RATE // 2]) == pytest.approx(440, abs=3)
     assert pitch(sound[-RATE // 2 :]) == pytest.approx(880, abs=3)
+
+
+def test_no_sample_is_lost_where_the_format_changes():
+    """Catches: a resampler that is dropped with its tail still in it."""
+    mono = av.AudioFrame.from_ndarray(tone(440)[None], format="fltp", layout="mono")
+    stereo = av.AudioFrame.from_ndarray(np.stack([tone(440, rate=22_050)] * 2), format="fltp", layout="stereo")
+    mono.rate, stereo.rate = 44_100, 22_050
+    assert sum(map(len, resampled([mono, stereo, mono], RATE))) == 3 * RATE
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.webm", "clip.ts"])

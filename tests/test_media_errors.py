@@ -114,6 +114,8 @@ def test_damage_in_the_middle(tmp_path):
     ("name", "what"),
     [
         ("tone.wav", r"the file is truncated, \d+ bytes are missing"),
+        ("tone.aiff", r"the file is truncated, \d+ bytes are missing"),
+        ("tone.caf", r"the file is truncated, the packet at 1\.\d\d s is cut short"),
         ("tone.flac", r"the file is truncated, 88200 samples are declared, \d+ are there"),
     ],
 )

@@ -95,7 +95,7 @@ def _sound(
         container.format.name.startswith("mov") and first.pts is not None
     ):  # the last AAC packet is padded, and mp4 says by how much
         end = position + round((seconds(span.end, stream) - seconds(first.pts, first)) * rate)
-    for piece in _resampled(chain([first], frames), rate):
+    for piece in resampled(chain([first], frames), rate):
         yield piece[max(-position, 0) : None if end is None else max(end - position, 0)]
         position += len(piece)
 
@@ -108,8 +108,8 @@ def _lead_samples(container: InputContainer, first: AudioFrame, rate: int) -> in
     return round((seconds(first.pts, first) - seconds(pictures[0].start_time, pictures[0])) * rate)
 
 
-def _resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
-    """Mono pieces at `rate`; a stream may change its format midway (joined mp3 files do)."""
+def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
+    """Mono pieces `(samples,)` at `rate`; a stream may change its format midway (joined mp3 files do)."""
     resampler, source = None, None
     for frame in frames:
         if (form := (frame.format.name, frame.layout.name, frame.sample_rate)) != source:
@@ -122,7 +122,6 @@ def _resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
 
 def _mono(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[np.ndarray]:
     """What comes out for `frame`, or at the end for `None`, which flushes the resampler's tail."""
-    for resampled in resampler.resample(frame) if resampler else ():
-        if resampled is not None:  # a resampler with nothing to do hands the flushing None back
-            # Averaged here: libswresample weighs two float channels by 0.71 each, which clips.
-            yield resampled.to_ndarray().reshape(-1, resampled.layout.nb_channels).mean(axis=1)
+    for piece in resampler.resample(frame) if resampler else ():
+        # Averaged here: libswresample weighs two float channels by 0.71 each, which clips.
+        yield piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(axis=1)

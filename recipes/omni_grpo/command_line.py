@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.stages import read_fields
+from omni_grpo.launch import announce
+from omni_grpo.stages import config_path, read_fields
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -41,10 +43,15 @@ SOURCES: dict[str, list[tuple[str, str, str]]] = {
 }
 
 
+# "    name (`type`): text" or the text below it, in the `Args:` of a docstring.
+_DESCRIPTION = re.compile(r"^ {4}(\w+)(?: \(.*\))?:\s+(\S.*(?:\n {8,}.+)*)", re.MULTILINE)
+
+
 def with_default_config(argv: Sequence[str], default: str) -> list[str]:
     """`argv` as it is if it names a config or asks for help, else led by the demo's config, said aloud."""
     if any(arg == "--config" or arg.startswith("--config=") or arg in ("-h", "--help") for arg in argv):
         return [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    announce(f"no --config given: running {CONFIGS / default}")
     return ["--config", str(CONFIGS / default), *argv]
 
 
@@ -57,17 +64,29 @@ def _documented_fields(package: str, file: str, name: str) -> Iterator[tuple[str
     for node in tree.body:
         if not (isinstance(node, ast.ClassDef) and node.name == name):
             continue
+        described = dict(_DESCRIPTION.findall(ast.get_docstring(node) or ""))
         for item in node.body:
             if not (isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)):
                 continue
-            default, text = ast.unparse(item.value) if item.value else "required", ""
+            default, text = ast.unparse(item.value) if item.value else "required", described.get(item.target.id, "")
+            text = " ".join(text.split())
             if isinstance(item.value, ast.Call):
                 keywords = {k.arg: k.value for k in item.value.keywords}
-                default = ast.unparse(keywords["default"]) if "default" in keywords else ""
+                default = _default(keywords)
                 if isinstance(metadata := keywords.get("metadata"), ast.Dict):
                     pairs = zip(metadata.keys, metadata.values, strict=True)
                     text = next((_literal(v) for k, v in pairs if k is not None and ast.unparse(k) == "'help'"), "")
             yield item.target.id, ast.unparse(item.annotation), default, text
+
+
+def _default(keywords: dict[str | None, ast.expr]) -> str:
+    """The default that a `field(...)` gives, as it is written."""
+    factory = keywords.get("default_factory")
+    if isinstance(factory, ast.Lambda):
+        return ast.unparse(factory.body)
+    if factory is not None:
+        return {"list": "[]", "dict": "{}"}.get(ast.unparse(factory), f"{ast.unparse(factory)}()")
+    return ast.unparse(keywords["default"]) if "default" in keywords else "required"
 
 
 def _literal(node: ast.expr) -> str:
@@ -102,12 +121,10 @@ def parse(classes: Sequence[Any], argv: Sequence[str]) -> tuple[Any, ...]:
     """
     from trl import TrlParser
 
-    if "--config" in argv and not Path(path := argv[list(argv).index("--config") + 1]).is_file():
-        raise FileNotFoundError(f"--config: no file at {Path(path).resolve()}; the shipped ones are in {CONFIGS}")
+    config_path(argv)
     known = {f.name for cls in classes for f in fields(cls) if f.init}
     for name in read_fields(argv):
-        plain = name.removeprefix("no_").replace("-", "_")
-        if name != "env" and name.replace("-", "_") not in known and plain not in known:
+        if name != "env" and name not in known and name.removeprefix("no_") not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "run with --help to see all fields"
             raise ValueError(f"{name}: no such config key; {hint}")

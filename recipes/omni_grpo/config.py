@@ -8,6 +8,8 @@ from typing import Literal
 
 from trl import GRPOConfig, SFTConfig
 
+from omni_grpo.data import SFT_TARGETS
+from omni_grpo.evaluation import VARIANTS
 from omni_grpo.prompts import PROMPT_STYLES
 
 
@@ -46,6 +48,8 @@ class DataArguments:
     def __post_init__(self) -> None:
         if self.prompt_style not in PROMPT_STYLES:
             raise ValueError(f"prompt_style: {self.prompt_style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
+        if self.sft_target not in SFT_TARGETS:  # the parser checks choices on the command line, not in YAML
+            raise ValueError(f"sft_target: {self.sft_target!r} is unknown; one of {', '.join(SFT_TARGETS)}")
 
 
 @dataclass
@@ -99,6 +103,7 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
             Evaluate by what the model answers on the validation file (`eval_answer_accuracy`, `eval_format_rate`;
             higher is better), not by loss.
         validation_max_new_tokens (`int`, defaults to `128`): Longest completion there, in tokens.
+        max_train_seconds (`float`, *optional*): Stop after this much wall time, whatever `max_steps` says.
     """
 
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
@@ -106,6 +111,9 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
         default=False, metadata={"help": "Evaluate by generated answers (eval_answer_accuracy), not by loss."}
     )
     validation_max_new_tokens: int = field(default=128, metadata={"help": "Longest validation completion, in tokens."})
+    max_train_seconds: float | None = field(
+        default=None, metadata={"help": "Stop after this much wall time, whatever max_steps says."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,6 +139,7 @@ class EvalArguments:
         output_dir (`str`): One folder a model is made in it.
         variants (`list[str]`): Media variants, see `omni_grpo.evaluation.VARIANTS`; the first is the headline.
         ablated (`list[str]`): Models that get every variant; the others get the first alone.
+        bare (`list[str]`): Models never taught sections: their whole completion is the answer.
         combined (`list[str]`): Further groups, e.g. `intent+agreement`.
         compare (`list[str]`): Pairs `a:b` of models, compared row by row.
         batch_size (`int`, defaults to `32`): Rows generated together.
@@ -142,8 +151,11 @@ class EvalArguments:
     models: list[str] = field(default_factory=list, metadata={"help": "name=directory of each model."})
     test_file: str | None = field(default=None, metadata={"help": "JSONL file or Hugging Face data set."})
     output_dir: str | None = field(default=None, metadata={"help": "One folder a model is made in it."})
-    variants: list[str] = field(default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."})
+    variants: list[str] = field(
+        default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."}
+    )
     ablated: list[str] = field(default_factory=list, metadata={"help": "Models that get every variant."})
+    bare: list[str] = field(default_factory=list, metadata={"help": "Models whose whole completion is the answer."})
     combined: list[str] = field(default_factory=list, metadata={"help": "Further groups, e.g. intent+agreement."})
     compare: list[str] = field(default_factory=list, metadata={"help": "Pairs a:b of models, compared row by row."})
     batch_size: int = field(default=32, metadata={"help": "Rows generated together."})
@@ -155,7 +167,17 @@ class EvalArguments:
         for name, value in (("models", self.models), ("test_file", self.test_file), ("output_dir", self.output_dir)):
             if not value:
                 raise ValueError(f"{name}: required")
+        for entry in self.models:
+            if not all(entry.partition("=")[::2]):
+                raise ValueError(f"models: {entry!r} is not `name=directory`")
         names = [entry.partition("=")[0] for entry in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models: names must differ, got {', '.join(names)}")
+        if unknown := [variant for variant in self.variants if variant not in VARIANTS] or not self.variants:
+            raise ValueError(f"variants: {unknown} unknown; one or more of {', '.join(VARIANTS)}")
+        for name, some in (("ablated", self.ablated), ("bare", self.bare)):
+            if unknown := sorted(set(some) - set(names)):
+                raise ValueError(f"{name}: {unknown} are not in `models`")
         for pair in self.compare:
-            if missing := set(pair.split(":")) - set(names):
-                raise ValueError(f"compare: {pair!r} names {sorted(missing)}, which `models` does not have")
+            if pair.count(":") != 1 or (set(pair.split(":")) - set(names)):
+                raise ValueError(f"compare: {pair!r} is not `a:b` of two names in `models` ({', '.join(names)})")

@@ -53,7 +53,7 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     """The opened container; whatever libav fails on, here or in the `with` block, becomes a [`MediaError`].
 
     Only this one file is read: no network, no playlist that names other files. One that is shorter than its headers
-    declare (mp4, mov, matroska, webm, wav, avi) is refused.
+    declare (mp4, mov, matroska, webm, wav, aiff, avi) is refused.
     """
     path = require_file(path)
     missing = declared_bytes(path) - path.stat().st_size
@@ -98,8 +98,8 @@ def scan(container: InputContainer, stream: Stream, path: str | Path) -> Span:
     """The span of a stream, read from its packets without decoding them; the container is then used up.
 
     Raises [`MediaError`] if something is missing: packets that the index lists (mp4, mov, avi), samples that are
-    declared (flac), or part of a packet. Mp3, ogg, MPEG-TS, FLV and ADTS declare nothing that can be trusted: one that
-    was cut may look like a shorter one.
+    declared (flac), or part of a packet (flv, caf). Mp3, ogg, MPEG-TS and ADTS declare nothing that can be trusted: one
+    that was cut may look like a shorter one.
     """
     times: list[int] = []
     end, count = 0, 0
@@ -128,7 +128,7 @@ def scan(container: InputContainer, stream: Stream, path: str | Path) -> Span:
 
 
 def declared_bytes(path: Path) -> int:
-    """How long an mp4, a RIFF (wav, avi) or a matroska file says it is; 0 where it does not say."""
+    """How long an mp4, a RIFF (wav, avi), an AIFF or a matroska file says it is; 0 where it does not say."""
     with path.open("rb") as file:
         head = file.read(4096)
         if head[4:8] in MP4_BOXES:
@@ -136,6 +136,8 @@ def declared_bytes(path: Path) -> int:
     if head[:4] == b"RIFF":
         size = int.from_bytes(head[4:8], "little")
         return 0 if size == 0xFFFFFFFF else 8 + size
+    if head[:4] == b"FORM":
+        return 8 + int.from_bytes(head[4:8], "big")
     segment = head.find(b"\x18\x53\x80\x67") + 4 if head[:4] == b"\x1a\x45\xdf\xa3" else 0
     if segment < 4 or not head[segment : segment + 1]:
         return 0

@@ -11,7 +11,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,10 +75,11 @@ def feature_rows(media: dict[str, torch.Tensor], merge_size: int) -> dict[str, i
 
 def _load(
     messages: Messages, settings: MediaSettings, blank: Collection[str]
-) -> tuple[dict[str, list[Any]], list[float]]:
-    """Decoded media of a prompt by modality, in order, and the sampled rate of each video."""
+) -> tuple[dict[str, list[Any]], list[float], list[int | None]]:
+    """Decoded media of a prompt by modality, in order; each video's sampled rate; each interleaved sound's video."""
     loaded: dict[str, list[Any]] = {m: [] for m in MODALITIES}
     rates: list[float] = []
+    video_of_sound: list[int | None] = []
     for message in messages:
         for part in message["content"]:
             if part["type"] == "video":
@@ -87,13 +88,23 @@ def _load(
                 rates.append(video.fps)
                 if part["audio_in_video"]:
                     loaded["audio"].append(read_audio(part["path"], settings))
+                    video_of_sound.append(len(loaded["video"]) - 1)
             elif part["type"] == "audio":
                 loaded["audio"].append(read_audio(part["path"], settings))
+                video_of_sound.append(None)
             elif part["type"] == "image":
                 loaded["image"].append(read_image(part["path"], settings))
     for modality in blank:  # silence, or mid-grey
         loaded[modality] = [np.full_like(item, 0 if modality == "audio" else 128) for item in loaded[modality]]
-    return loaded, rates
+    return loaded, rates, video_of_sound
+
+
+def _check_text(processor: ProcessorMixin, messages: Messages, name: str) -> None:
+    """A media mark or the end of a turn, written out in a question, would be taken for the real one."""
+    special = [str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special]
+    for part in (p for m in messages for p in m["content"] if p["type"] == "text"):
+        if found := [token for token in special if token in part["text"]]:
+            raise MediaError(f"row {name!r}: its text holds the special token {found[0]!r}; take it out of the row")
 
 
 def _check_audio_length(processor: ProcessorMixin, sounds: list[Any], name: str) -> None:
@@ -102,8 +113,18 @@ def _check_audio_length(processor: ProcessorMixin, sounds: list[Any], name: str)
     for sound in sounds:
         if len(sound) > extractor.n_samples:
             raise MediaError(
-                f"row {name!r}: a sound lasts {len(sound) / extractor.sampling_rate:.1f} s and this model's feature "
+                f"row {name!r}: a sound lasts {len(sound) / extractor.sampling_rate:.2f} s and this model's feature "
                 f"extractor hears {extractor.chunk_length} s; shorten it or lower `max_audio_seconds`"
+            )
+
+
+def _check_audible(sounds: list[Any], mask: torch.Tensor, rate: int, name: str) -> None:
+    """A sound of a few milliseconds becomes no token at all, and the model would not hear it."""
+    for sound, heard in zip(sounds, mask, strict=True):
+        if not feature_rows({"feature_attention_mask": heard[None]}, 1)["audio"]:
+            raise MediaError(
+                f"row {name!r}: a sound lasts {len(sound) / rate:.3f} s, too short for this model to hear; "
+                "take a longer one, or drop the row"
             )
 
 
@@ -142,17 +163,23 @@ def encode_prompt(
         blank (collection of `str`): Modalities whose content is replaced by silence or grey, for diagnostics.
 
     Raises:
-        `MediaError`: A file cannot be read as asked, is too long, or its features do not fit its placeholders.
+        `MediaError`: A file cannot be read as asked or is too long, or a text holds a special token.
         `ValueError`: The prompt is longer than `max_prompt_length`.
     """
-    loaded, rates = _load(messages, settings, blank)
+    _check_text(processor, messages, name)
+    try:
+        loaded, rates, video_of_sound = _load(messages, settings, blank)
+    except MediaError as error:
+        raise MediaError(f"row {name!r}: {error}") from error
     _check_audio_length(processor, loaded["audio"], name)
     interleaved = _interleaved(messages, rates, name)
     # The template sees type and text alone: some templates test for keys such as 'audio', not for their values.
     conversation = [
         {
             "role": m["role"],
-            "content": [{"type": p["type"]} | ({"text": p["text"]} if p["type"] == "text" else {}) for p in m["content"]],
+            "content": [
+                {"type": p["type"]} | ({"text": p["text"]} if p["type"] == "text" else {}) for p in m["content"]
+            ],
         }
         for m in messages
     ]
@@ -169,6 +196,7 @@ def encode_prompt(
         videos=loaded["video"] or None,
         audio=loaded["audio"] or None,
         load_audio_from_video=interleaved,
+        audio_from_video_indices=video_of_sound,
         videos_kwargs=videos_kwargs,
         images_kwargs=images_kwargs,
         return_tensors="pt",
@@ -181,6 +209,9 @@ def encode_prompt(
         patch = processor.video_processor.temporal_patch_size
         media["video_second_per_grid"] = torch.tensor([patch / rate for rate in rates])
     if "input_features" in media:  # keep what is heard, not the padding to the longest sound the model knows
+        _check_audible(
+            loaded["audio"], media["feature_attention_mask"], processor.feature_extractor.sampling_rate, name
+        )
         media.update(_trim_sounds(media["input_features"], media["feature_attention_mask"].bool()))
     if interleaved:
         media["use_audio_in_video"] = torch.tensor(True)
@@ -209,7 +240,8 @@ def _counts(
     counts = {m: input_ids.count(token) for m, token in placeholder_ids(processor).items()}
     if counts != rows:
         raise MediaError(
-            f"row {name!r}: placeholders {counts} and features {rows} differ; does its text hold a media token?"
+            f"row {name!r}: placeholders {counts} and features {rows} differ; this processor and its chat template "
+            "do not fit each other"
         )
     return counts
 
@@ -228,7 +260,9 @@ def collate_media(rows: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
     """
     flags = {"use_audio_in_video" in row.media for row in rows if "pixel_values_videos" in row.media}
     if flags == {True, False}:
-        names = [row.name for row in rows if "pixel_values_videos" in row.media and "use_audio_in_video" not in row.media]
+        names = [
+            row.name for row in rows if "pixel_values_videos" in row.media and "use_audio_in_video" not in row.media
+        ]
         raise MediaError(
             f"rows {names[:5]} have videos without interleaved sound in a batch with videos that have it; "
             "one run takes one kind: give all their sound, or set `load_audio_from_video: false`"
@@ -272,14 +306,28 @@ class PromptEncoder:
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
         self._bytes, self._max_bytes = 0, cache_mb * 2**20
         self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
 
     def __call__(self, messages: Messages, name: str = "") -> EncodedPrompt:
         """The encoding of a prompt, from memory if it is there; safe to call from several threads."""
         key = prompt_key(messages)
         with self._lock:
-            if (known := self._cache.get(key)) is not None:
+            turn = self._turns.setdefault(key, threading.Lock())
+        try:
+            with turn:  # who asks for a prompt that is being encoded waits for it
+                row = self._recall(key) or self._encode(key, messages, name)
+        finally:
+            with self._lock:
+                self._turns.pop(key, None)
+        return row if row.name == name else replace(row, name=name)  # equal prompts of two rows: errors name this one
+
+    def _recall(self, key: str) -> EncodedPrompt | None:
+        with self._lock:
+            if key in self._cache:
                 self._cache.move_to_end(key)
-                return known
+            return self._cache.get(key)
+
+    def _encode(self, key: str, messages: Messages, name: str) -> EncodedPrompt:
         row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length)
         with self._lock:
             self.encoded += 1

@@ -21,7 +21,7 @@ from omni_grpo.prompts import PROMPT_STYLES, Messages, build_messages
 from omni_grpo.schema import Example
 from omni_grpo.statistics import accuracy_interval, mcnemar, paired_bootstrap
 from omni_grpo.towers import MediaEmbedder
-from omni_rewards import SectionSchema, answer_reward, parse_sections
+from omni_rewards import SectionSchema, answer_score, parse_sections
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +61,14 @@ def predict(
     output_file: Path,
     batch_size: int = 32,
     max_new_tokens: int = 128,
+    bare: bool = False,
 ) -> list[dict[str, Any]]:
     """
     Complete every example greedily and write one prediction a line.
 
     Batches are the same however often the run is cut: whole batches found in `output_file` are kept, a broken tail is
-    written again.
+    written again. `bare` is for models that were never taught sections: where there is no `<answer>`, the whole
+    completion is the answer. For any other model a missing `<answer>` is a miss.
 
     Returns:
         `list[dict]`: The predictions of this variant, in the order of `examples`.
@@ -90,7 +92,7 @@ def predict(
                     )
                 )
             completions = generate(model, encoder.processor, embedder, rows, max_new_tokens)
-            records = [_record(e, c, schema, variant) for e, c in zip(batch, completions, strict=True)]
+            records = [_record(e, c, schema, variant, bare) for e, c in zip(batch, completions, strict=True)]
             out.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
             out.flush()
             done.append(records)
@@ -121,12 +123,15 @@ def _read_whole_batches(file: Path, batches: Sequence[Sequence[Example]]) -> lis
     return whole
 
 
-def _record(example: Example, completion: Completion, schema: SectionSchema, variant: str) -> dict[str, Any]:
+def _record(
+    example: Example, completion: Completion, schema: SectionSchema, variant: str, bare: bool
+) -> dict[str, Any]:
     sections = parse_sections(completion.text, schema)
-    options = [list(example.options)] if example.options else None
-    score = answer_reward(
-        [completion.text], solution=[example.solution], problem_type=[example.problem_type], options=options
-    )
+    answer = sections.texts.get("answer", completion.text if bare else None)
+    score = 0.0
+    if answer is not None:
+        options = list(example.options) if example.options else None
+        score = answer_score(answer, example.solution, example.problem_type, options)
     return {
         "id": example.id,
         "problem": example.problem,
@@ -139,7 +144,7 @@ def _record(example: Example, completion: Completion, schema: SectionSchema, var
         "sections": {name: sections.texts.get(name) for name in schema.names},
         "format_ok": sections.ok,
         "format_reason": sections.reason,
-        "answer_score": score[0],
+        "answer_score": score,
         "num_tokens": completion.num_tokens,
         "seconds": completion.seconds,
         "meta": dict(example.meta),
@@ -234,6 +239,7 @@ def evaluate(
     combined: Sequence[str] = (),
     batch_size: int = 32,
     max_new_tokens: int = 128,
+    bare: bool = False,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     Run every variant, write `predictions.jsonl`, `predictions.<variant>.jsonl` and `metrics.json` to `output_dir`.
@@ -247,7 +253,7 @@ def evaluate(
     for variant in variants:
         file = output_dir / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
         results[variant] = predict(
-            model, embedder, encoder, examples, prompt_style, variant, file, batch_size, max_new_tokens
+            model, embedder, encoder, examples, prompt_style, variant, file, batch_size, max_new_tokens, bare
         )
     metrics = {
         **summarise(results[variants[0]], combined),

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from omni_grpo.stages import Stage
+
+SETTINGS = "omni_settings.json"
 
 
 def is_main_process() -> bool:
@@ -27,20 +31,26 @@ def announce(text: str) -> None:
 
 def claim(argv: Sequence[str]) -> Stage | None:
     """
-    The stage that `argv` describes, its folder ready; `None` when it is done and its inputs have not changed.
+    The stage that `argv` describes; `None` when it is done and its inputs have not changed. Nothing is touched yet.
 
     Raises:
         `FileNotFoundError`: The config file is not there.
+        `ValueError`: No `output_dir` is given.
     """
-    if "--config" in argv and not Path(path := argv[list(argv).index("--config") + 1]).is_file():
-        raise FileNotFoundError(f"--config: no file at {Path(path).resolve()}")
     stage = Stage.of(argv)
     if stage.is_done():
         announce(f"{stage.folder}: done already, inputs unchanged")
         return None
+    return stage
+
+
+def begin(stage: Stage) -> None:
+    """
+    Make the stage's folder ready. Called after the fields were parsed: a mistyped one must not set a finished run
+    aside.
+    """
     if is_main_process() and (moved := stage.begin()):
         announce(f"{stage.folder} held a run of other inputs; it is now {moved}")
-    return stage
 
 
 def load_object(path: str) -> Any:
@@ -80,10 +90,14 @@ def peft_config(model_args: Any) -> Any:
     return get_peft_config(model_args)
 
 
-def save_final(trainer: Any, processor: Any) -> None:
-    """The trained weights and the processor in `output_dir` itself: an ordinary checkpoint directory."""
+def save_final(trainer: Any, processor: Any, media: Any, prompt_style: str) -> None:
+    """
+    The trained weights, the processor and how prompts were made ([`SETTINGS`], read by `ask_omni.py`), in
+    `output_dir` itself: an ordinary checkpoint directory.
+    """
     trainer.save_model(trainer.args.output_dir)
     if is_main_process():
         processor.save_pretrained(trainer.args.output_dir)
+        settings = {"media": asdict(media), "prompt_style": prompt_style}
+        (Path(trainer.args.output_dir) / SETTINGS).write_text(json.dumps(settings, indent=1))
     trainer.accelerator.wait_for_everyone()
-

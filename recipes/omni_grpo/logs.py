@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log events as JSON lines, which the report draws."""
+"""Log events as JSON lines, which the report draws; and a clock that ends a run."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from transformers import TrainerCallback
@@ -25,3 +26,23 @@ class LogFile(TrainerCallback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+class StopAfter(TrainerCallback):
+    """
+    Ends training after a given wall time, at the end of a step; what runs then (a last save) comes on top.
+
+    Args:
+        seconds (`float`): Wall time since training began.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._start = time.monotonic()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._start = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if time.monotonic() - self._start > self.seconds:
+            control.should_training_stop = control.should_evaluate = control.should_save = True

@@ -14,23 +14,36 @@ class MediaSettings:
     """How a media file becomes arrays; equal settings and equal bytes give equal arrays.
 
     Args:
-        video_sampling: `"uniform"` takes exactly `num_frames` frames, `"fps"` takes `fps` frames a second. Either way
-            the clip is cut into equal parts and the frame shown in the middle of each part is taken. A clip with
-            fewer frames than parts shows some of its frames more than once, spread evenly.
-        num_frames: Frames of a clip under `"uniform"`; a multiple of `frame_multiple`.
-        fps: Frames a second under `"fps"`; the number of frames is rounded to a multiple of `frame_multiple`.
-        min_frames: Fewest frames under `"fps"`; a multiple of `frame_multiple`.
-        max_frames: Most frames under `"fps"`; a longer clip is sampled more thinly, never cut.
-        frame_multiple: Frames in a temporal patch of the vision tower (2 for Qwen2.5-Omni).
-        min_pixels: Smallest area of a frame or an image, in pixels. `None` sets no lower bound.
-        max_pixels: Largest area of a frame or an image, in pixels. `None` sets no upper bound. With both `None` the
-            size is left to the processor.
-        pixel_multiple: Where a bound is set, both sides become multiples of this many pixels (28 for Qwen2.5-Omni).
-        sampling_rate: Samples a second of the sound handed out.
-        max_audio_seconds: Longest sound accepted; `None` accepts any length.
-        long_audio: What happens to longer sound: `"refuse"` raises [`MediaError`], `"truncate"` keeps the beginning
-            and logs the file's name.
-        load_audio_from_video: Whether the processor interleaves a video with its sound track by time.
+        video_sampling (`str`, defaults to `"uniform"`):
+            `"uniform"` takes exactly `num_frames` frames, `"fps"` takes `fps` frames a second. Either way the clip is
+            cut into equal parts and the frame shown in the middle of each part is taken. A clip with fewer frames than
+            parts shows some of its frames more than once, spread evenly.
+        num_frames (`int`, defaults to `8`):
+            Frames of a clip under `"uniform"`; a multiple of `frame_multiple`.
+        fps (`float`, defaults to `2.0`):
+            Frames a second under `"fps"`; the number of frames is rounded to a multiple of `frame_multiple`.
+        min_frames (`int`, defaults to `4`):
+            Fewest frames under `"fps"`; a multiple of `frame_multiple`.
+        max_frames (`int`, defaults to `768`):
+            Most frames under `"fps"`; a longer clip is sampled more thinly, never cut.
+        frame_multiple (`int`, defaults to `2`):
+            Frames in a temporal patch of the vision tower (2 for Qwen2.5-Omni).
+        min_pixels (`int`, *optional*):
+            Smallest area of a frame or an image, in pixels. `None` sets no lower bound.
+        max_pixels (`int`, *optional*):
+            Largest area of a frame or an image, in pixels. `None` sets no upper bound. With both `None` the size is
+            left to the processor.
+        pixel_multiple (`int`, defaults to `28`):
+            Where a bound is set, both sides become multiples of this many pixels (28 for Qwen2.5-Omni).
+        sampling_rate (`int`, defaults to `16_000`):
+            Samples a second of the sound handed out.
+        max_audio_seconds (`float`, *optional*, defaults to `30.0`):
+            Longest sound accepted; `None` accepts any length.
+        long_audio (`str`, defaults to `"refuse"`):
+            What happens to longer sound: `"refuse"` raises [`MediaError`], `"truncate"` keeps the beginning and logs
+            the file's name.
+        load_audio_from_video (`bool`, defaults to `False`):
+            Whether the processor interleaves a video with its sound track by time.
 
     Raises:
         ValueError: a value is out of range; the message names the field, the value and what is allowed.

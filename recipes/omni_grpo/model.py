@@ -38,14 +38,22 @@ def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
         **model_init_kwargs: Passed to `from_pretrained` (`dtype`, `attn_implementation`, …).
 
     Raises:
-        `ValueError`: The checkpoint is of another architecture.
+        `ValueError`: The checkpoint is of another architecture, or lacks weights (transformers would draw new ones).
     """
     config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
     if config.model_type not in SUPPORTED:
         raise ValueError(
             f"{name_or_path} is a {config.model_type!r} checkpoint; supported are {', '.join(SUPPORTED)}"
         )
-    return Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(name_or_path, **model_init_kwargs)
+    model, loading = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+        name_or_path, output_loading_info=True, **model_init_kwargs
+    )
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(f"{name_or_path} lacks {len(missing)} of the thinker's weights: {', '.join(missing[:5])}, …")
+    # Loading under ZeRO-3 notes renamings that no weight needed, and saving would undo them all: names that no loader
+    # knows ("thinker.model.thinker.…").
+    model._weight_conversions = [c for c in getattr(model, "_weight_conversions", None) or [] if c.was_used()]
+    return model
 
 
 def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import re
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from omni_grpo.media import MediaError, has_audio
-from omni_grpo.schema import Example
-from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
+from omni_grpo.schema import Example, MediaItem
+from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
 
 Part = dict[str, Any]
 Messages = list[dict[str, Any]]
@@ -16,7 +19,7 @@ Messages = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """System prompt and the sections it asks for."""
+    """System prompt (empty: no system turn) and the sections it asks for."""
 
     system: str
     schema: SectionSchema
@@ -38,8 +41,8 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         ),
         schema=THINK_ANSWER,
     ),
-    # For tiny models, which spend no tokens on instructions they cannot read yet.
-    "short": PromptStyle(system="Look, listen, think.", schema=CONTEXT_THINK_ANSWER),
+    # For tiny models, which cannot read instructions yet: no system turn, no tokens spent on one.
+    "short": PromptStyle(system="", schema=CONTEXT_THINK_ANSWER),
 }
 
 # What `<answer>` must hold, by problem type. Types that are not named here get the last line.
@@ -61,14 +64,7 @@ def _media_parts(example: Example, load_audio_from_video: bool) -> list[Part]:
     """Videos and images first, each followed by its own sound; the order of `media` is kept."""
     parts: list[Part] = []
     for item in example.media:
-        sound = bool(item.use_audio)
-        if item.use_audio == "if_present":
-            sound = has_audio(item.path)
-        elif item.use_audio and not has_audio(item.path):
-            raise MediaError(
-                f"row {example.id!r}: {item.path} has no sound track, but `use_audio` asks for it; "
-                'set `use_audio` to false or "if_present"'
-            )
+        sound = _is_heard(item, example.id)
         interleaved = sound and load_audio_from_video
         parts.append({"type": item.type, "path": item.path, "text": None, "audio_in_video": interleaved})
         if sound and not interleaved:
@@ -76,11 +72,36 @@ def _media_parts(example: Example, load_audio_from_video: bool) -> list[Part]:
     return parts
 
 
+def _is_heard(item: MediaItem, name: str) -> bool:
+    """Whether the sound track of a video belongs to the prompt."""
+    if not item.use_audio:
+        return False
+    try:
+        present = has_audio(item.path)
+    except MediaError as error:
+        raise MediaError(f"row {name!r}: {error}") from error
+    if item.use_audio is True and not present:
+        raise MediaError(
+            f"row {name!r}: {item.path} has no sound track, but `use_audio` asks for it; "
+            'set `use_audio` to false or "if_present"'
+        )
+    return present
+
+
+def _lettered(options: Sequence[str]) -> Sequence[str]:
+    """Options after A., B., …, which is how the answer instruction asks for them; as they are if they have letters."""
+    pairs = list(zip(string.ascii_uppercase, options, strict=False))
+    if all(re.match(rf"\(?{letter}[.):]", option.strip(), re.IGNORECASE) for letter, option in pairs):
+        return options
+    return [f"{letter}. {option}" for letter, option in pairs]
+
+
 def question_text(example: Example) -> str:
     """Question, options and the answer instruction of the row's problem type, one below the other."""
     lines = [example.problem]
     if example.options:
-        lines += ["Options:", *example.options]
+        options = _lettered(example.options) if example.problem_type in CHOICE_TYPES else example.options
+        lines += ["Options:", *options]
     lines.append(ANSWER_INSTRUCTIONS.get(example.problem_type, ANSWER_INSTRUCTIONS[""]))
     return "\n".join(lines)
 
@@ -100,18 +121,15 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
         hold paths, never arrays: TRL copies, gathers and logs prompts.
 
     Raises:
-        `MediaError`: Sound was asked of a video that has none.
+        `MediaError`: Sound was asked of a video that has none or cannot be opened; the message names the row.
         `ValueError`: `style` is unknown.
     """
     if style not in PROMPT_STYLES:
         raise ValueError(f"prompt_style {style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
-    return [
-        {"role": "system", "content": [text_part(PROMPT_STYLES[style].system)]},
-        {
-            "role": "user",
-            "content": [*_media_parts(example, load_audio_from_video), text_part(question_text(example))],
-        },
-    ]
+    user = [*_media_parts(example, load_audio_from_video), text_part(question_text(example))]
+    system = PROMPT_STYLES[style].system
+    turns = [{"role": "system", "content": [text_part(system)]}] if system else []
+    return [*turns, {"role": "user", "content": user}]
 
 
 def text_part(text: str) -> Part:

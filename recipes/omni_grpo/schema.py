@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
+from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_score
 
 MEDIA_TYPES = ("image", "video", "audio")
 MAX_REPORTED = 20
@@ -27,9 +27,21 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     "solution": ("string", "yes", "the gold answer, bare: `B`, `yes`, `42`"),
     "context": ("string", "no", "reference context: what can be seen and heard"),
     "target": ("string", "for SFT", "the full text to imitate, sections and all"),
-    "media": ("list of objects", "no", "`{type, path, use_audio}`; any number, any mix, also none"),
+    "media": (
+        "list of objects",
+        "no",
+        "any number, any mix, also none; each with `type` (`image`, `video`, `audio`), `path` (relative to the file, or "
+        'to `media_root`) and, for a video, `use_audio` (`true`, `false` or `"if_present"`; `false` if not given)',
+    ),
     "meta": ("object", "no", "anything; carried along, never read"),
 }
+
+
+def schema_table() -> str:
+    """[`FIELDS`] as a Markdown table."""
+    lines = ["| field | type | required | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | {kind} | {required} | {text} |" for name, (kind, required, text) in FIELDS.items()]
+    return "\n".join(lines)
 
 
 class DataError(ValueError):
@@ -89,7 +101,7 @@ def _check_media(items: Any, root: Path) -> Iterator[str]:
         if item.get("type") not in MEDIA_TYPES:
             yield f"{where}.type: {item.get('type')!r} is not one of {', '.join(MEDIA_TYPES)}"
         use_audio = item.get("use_audio")
-        if use_audio not in (None, True, False, "if_present"):
+        if use_audio is not None and not isinstance(use_audio, bool) and use_audio != "if_present":
             yield f'{where}.use_audio: expected true, false or "if_present", got {use_audio!r}'
         elif use_audio and item.get("type") in ("image", "audio"):
             yield f"{where}.use_audio: only a video has a sound track to use, this is {item.get('type')}"
@@ -99,11 +111,24 @@ def _check_media(items: Any, root: Path) -> Iterator[str]:
         if not isinstance(path, str) or not path:
             yield f"{where}.path: expected a path, got {path!r}"
             continue
-        full = (root / path).resolve()
-        if not full.is_relative_to(root.resolve()):
+        try:
+            full = (root / path).resolve()
+            inside, there = full.is_relative_to(root.resolve()), full.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a null byte
+            yield f"{where}.path: {path!r} cannot be a path ({error}); fix the path"
+            continue
+        if not inside:
             yield f"{where}.path: {path!r} leaves the media root {root}; move the file below it or set `media_root`"
-        elif not full.is_file():
+        elif not there:
             yield f"{where}.path: no file at {full}; fix the path or set `media_root`"
+
+
+def _check_solution(row: Mapping[str, Any]) -> Iterator[str]:
+    """A gold answer that the reward cannot read would stop training when its row comes up."""
+    try:
+        answer_score(row["solution"], row["solution"], row["problem_type"], row.get("options") or None)
+    except ValueError as error:
+        yield f"solution: {error}; correct it, or the `problem_type`"
 
 
 def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
@@ -121,16 +146,17 @@ def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
         *_check_text(row, "context", False),
         *_check_text(row, "target", False),
     ]
-    if (kind := row.get("problem_type")) not in PROBLEM_TYPES:
+    kind = row.get("problem_type")
+    if not isinstance(kind, str) or kind not in PROBLEM_TYPES:
         problems.append(f"problem_type: {kind!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
+    elif kind in CHOICE_TYPES and not row.get("options"):
+        problems.append(f"options: required for problem_type {kind!r}; list what to choose from")
     options = row.get("options")
-    if kind in CHOICE_TYPES and not options:
-        problems.append(f"options: required for problem_type {kind!r}")
     if options is not None and (
         not isinstance(options, (list, tuple)) or not all(isinstance(o, str) and o.strip() for o in options)
     ):
         problems.append(f"options: expected a list of non-empty strings, got {options!r}")
-    problems.extend(_check_media(row.get("media") or (), root))
+    problems.extend(_check_media(row["media"] if row.get("media") is not None else (), root))
     if row.get("meta") is not None and not isinstance(row["meta"], Mapping):
         problems.append(f"meta: expected an object, got {row['meta']!r}")
     if unknown := sorted(set(row) - set(FIELDS)):
@@ -158,15 +184,16 @@ def _to_example(row: Mapping[str, Any], root: Path) -> Example:
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    """Where each line stands, and its JSON; the error, where it is none."""
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            where = f"{path}:{number}"
             try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: not a JSON object ({error}); one row a line") from error
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:
+                row = error
+            yield f"{path}:{number}", row
 
 
 def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
@@ -176,25 +203,35 @@ def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
         yield f"{name}[{split}]:{number}", {k: v for k, v in row.items() if v is not None}
 
 
-def check_rows(rows: Iterable[tuple[str, Any]], root: Path) -> list[Example]:
+def check_rows(
+    rows: Iterable[tuple[str, Any]], root: Path, first_seen: dict[str, str] | None = None, graded: bool = False
+) -> list[Example]:
     """
     Check every row and turn it into an [`Example`].
 
     Args:
         rows (iterable of `(str, Mapping)`): Where the row stands (for messages), and the row.
         root (`Path`): Folder that media paths are relative to.
+        first_seen (`dict[str, str]`, *optional*):
+            Ids used before, each with the place of its row; those of `rows` are added.
+        graded (`bool`, defaults to `False`): Whether each solution must be one that `answer_reward` can read.
 
     Raises:
-        `DataError`: Naming every bad row (the first 20 in full), or that there is no row at all.
+        `DataError`: Naming every bad row (the first 20 in full).
     """
     examples: list[Example] = []
     errors: list[str] = []
-    first_seen: dict[str, str] = {}
+    first_seen = {} if first_seen is None else first_seen
     for where, row in rows:
+        if isinstance(row, ValueError):
+            errors.append(f"{where}: not JSON ({row}); write one object a line, in UTF-8")
+            continue
         if not isinstance(row, Mapping):
             errors.append(f"{where}: expected a JSON object, got {row!r}")
             continue
         problems = check_row(row, root)
+        if graded and not problems:
+            problems.extend(_check_solution(row))
         name = row.get("id")
         if isinstance(name, str) and name in first_seen:
             problems.append(f"id: already used at {first_seen[name]}; ids are unique")
@@ -206,12 +243,15 @@ def check_rows(rows: Iterable[tuple[str, Any]], root: Path) -> list[Example]:
     if errors:
         more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
         raise DataError(f"{len(errors)} problem(s) in the data:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
-    if not examples:
-        raise DataError("no rows: the data file or split is empty")
     return examples
 
 
-def load_examples(source: str | Path, media_root: str | Path | None = None, split: str = "train") -> list[Example]:
+def load_examples(
+    source: str | Path,
+    media_root: str | Path | None = None,
+    split: str = "train",
+    first_seen: dict[str, str] | None = None,
+) -> list[Example]:
     """
     Read and check a data file.
 
@@ -221,14 +261,20 @@ def load_examples(source: str | Path, media_root: str | Path | None = None, spli
             Folder that media paths are relative to; defaults to the folder of the file (the working directory for a
             data set by name).
         split (`str`, defaults to `"train"`): Split of a data set by name.
+        first_seen (`dict[str, str]`, *optional*): Ids of files read before, see [`check_rows`].
 
     Raises:
-        `DataError`: A row is broken, an id is used twice, or there is no row.
+        `DataError`: A row is broken, its solution unreadable for its type, an id used twice, or there is no row.
         `FileNotFoundError`: `source` looks like a file (it ends in `.jsonl` or `.json`) and is not there.
     """
     path = Path(source)
     if path.suffix in (".jsonl", ".json") or path.is_file():
         if not path.is_file():
             raise FileNotFoundError(f"no data file at {path.resolve()}; check `train_file` / `validation_file`")
-        return check_rows(_read_jsonl(path), Path(media_root) if media_root else path.parent)
-    return check_rows(_read_hub(str(source), split), Path(media_root) if media_root else Path.cwd())
+        rows, root = _read_jsonl(path), path.parent
+    else:
+        rows, root = _read_hub(str(source), split), Path.cwd()
+    examples = check_rows(rows, Path(media_root) if media_root else root, first_seen, graded=True)
+    if not examples:
+        raise DataError(f"{source}: no rows, the file or split is empty; write one JSON object a line")
+    return examples

@@ -7,6 +7,7 @@ Standard library and PyYAML alone, so that a finished stage answers in a moment,
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -21,6 +22,26 @@ INPUT_FIELDS = ("model_name_or_path", "models", "train_file", "validation_file",
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
 
 
+def config_path(argv: Sequence[str]) -> Path | None:
+    """
+    The file that `--config` names; `None` without one.
+
+    Raises:
+        `FileNotFoundError`: It is not there.
+        `ValueError`: `--config` is the last word.
+    """
+    if "--config" not in argv:
+        return None
+    rest = argv[list(argv).index("--config") + 1 :]
+    if not rest:
+        raise ValueError("--config: name a YAML file behind it")
+    if not Path(rest[0]).is_file():
+        raise FileNotFoundError(
+            f"--config: no file at {Path(rest[0]).resolve()}; the shipped ones are in recipes/configs"
+        )
+    return Path(rest[0])
+
+
 def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     """
     Values of a `--config file.yaml [--field value …]` command line, overrides applied, before any parser is built.
@@ -30,10 +51,13 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     """
     fields: dict[str, Any] = {}
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    if "--config" in argv:
+    if (path := config_path(argv)) is not None:
         import yaml
 
-        fields.update(yaml.safe_load(Path(argv[argv.index("--config") + 1]).read_text(encoding="utf-8")) or {})
+        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(written, dict):
+            raise ValueError(f"--config: {path} holds a {type(written).__name__}; write one `field: value` a line")
+        fields.update(written)
     name = None
     values: list[str] = []
     for arg in [*argv, "--"]:
@@ -42,7 +66,7 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
             continue
         if name is not None and name != "config":
             fields[name] = "true" if not values else values[0] if len(values) == 1 else values
-        name, values = arg[2:], []
+        name, values = arg[2:].replace("-", "_"), []
     return fields
 
 
@@ -65,7 +89,7 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
     for name in INPUT_FIELDS:
         value = fields.get(name) or []
         for entry in value.split(",") if isinstance(value, str) else value:
-            path = Path(entry.partition("=")[2] or entry.strip())
+            path = Path(entry.partition("=")[2] if name == "models" else entry.strip())
             if path.exists():
                 _hash_path(digest, path)
     return digest.hexdigest()
@@ -111,7 +135,11 @@ class Stage:
         """
         moved = None
         if (record := self._record()) and record.get("fingerprint") != self.fingerprint:
-            moved = self.folder.with_name(f"{self.folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            moved = stamped = self.folder.with_name(f"{self.folder.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+            for count in itertools.count(2):  # two in one second
+                if not moved.exists():
+                    break
+                moved = stamped.with_name(f"{stamped.name}-{count}")
             self.folder.rename(moved)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write({"fingerprint": self.fingerprint, "done": False})

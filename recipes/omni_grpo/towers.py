@@ -132,12 +132,17 @@ class MediaEmbedder:
 
 
 def _dummy(thinker: nn.Module, modality: str) -> torch.Tensor:
-    """Encoder output for the smallest item that the tower takes."""
+    """
+    Encoder output for the smallest item that the tower takes.
+
+    Parameters are looked at through `parameters()` alone: under ZeRO-3 a name such as `conv1.weight` gathers the
+    weight from all ranks, and only those that need a dummy come here.
+    """
     if modality == "audio":
-        tower = thinker.audio_tower
-        weight = tower.conv1.weight
-        mel = torch.zeros(1, thinker.config.audio_config.num_mel_bins, 4, device=weight.device, dtype=weight.dtype)
-        mask = torch.ones(1, 4, dtype=torch.long, device=weight.device)
+        parameter = next(thinker.audio_tower.parameters())
+        bins = thinker.config.audio_config.num_mel_bins
+        mel = torch.zeros(1, bins, 4, device=parameter.device, dtype=parameter.dtype)
+        mask = torch.ones(1, 4, dtype=torch.long, device=parameter.device)
         return thinker.get_audio_features(mel, mask, return_dict=True).last_hidden_state
     vision = thinker.config.vision_config
     side = vision.spatial_merge_size

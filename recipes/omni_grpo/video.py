@@ -27,9 +27,9 @@ class Video:
     """Frames sampled from a clip.
 
     Args:
-        frames: `(T, H, W, 3)`, uint8 RGB, upright.
-        fps: Sampled frames a second, `T` over the clip's length: what the processor must be told.
-        timestamps: `(T,)`, seconds from the clip's first frame at which the frames were sampled.
+        frames (`np.ndarray`): `(T, H, W, 3)`, uint8 RGB, upright.
+        fps (`float`): Sampled frames a second, `T` over the clip's length: what the processor must be told.
+        timestamps (`np.ndarray`): `(T,)`, seconds from the clip's first frame at which the frames were sampled.
     """
 
     frames: np.ndarray
@@ -52,22 +52,15 @@ def read_video(path: str | Path, settings: MediaSettings) -> Video:
     with open_media(path) as container:
         span = scan(container, _video_stream(container, path), path)
     instants = sample_instants(span, frame_count(span.seconds, settings))
-    frames: list[np.ndarray] = []
-    with open_media(path) as container:
-        stream = _video_stream(container, path)
-        stream.codec_context.thread_count = 1  # workers are the parallelism; damage is then raised where it is met
-        reformatter, shown, size = VideoReformatter(), None, None
-        for frame in shown_at(_timed_frames(container, stream), instants):
-            if frame is shown:
-                frames.append(frames[-1])
-                continue
-            shown, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
-            rgb = reformatter.reformat(frame, size[1], size[0], "rgb24", interpolation="BICUBIC", threads=1)
-            frames.append(_upright(rgb.to_ndarray(), frame, stream))
-    if not frames:
+    sampled = _frames_at(instants, path, settings)
+    if (first := next(sampled, None)) is None:
         raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
+    frames = np.empty((len(instants), *first.shape), np.uint8)
+    frames[0] = first
+    for index, frame in enumerate(sampled, start=1):
+        frames[index] = frame
     timestamps = np.array([float((instant - span.start) * span.time_base) for instant in instants])
-    return Video(np.stack(frames), len(frames) / span.seconds, timestamps)
+    return Video(frames, len(frames) / span.seconds, timestamps)
 
 
 def frame_count(seconds: float, settings: MediaSettings) -> int:
@@ -109,6 +102,20 @@ def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) ->
             return
         shown = [item]
     yield from shown * len(pending)
+
+
+def _frames_at(instants: Sequence[Fraction], path: str | Path, settings: MediaSettings) -> Iterator[np.ndarray]:
+    """The frame `(H, W, 3)` on show at each instant; RGB, upright, at the size that `settings` ask for."""
+    with open_media(path) as container:
+        stream = _video_stream(container, path)
+        stream.codec_context.thread_count = 1  # workers are the parallelism; damage is then raised where it is met
+        reformatter, shown, size, upright = VideoReformatter(), None, None, np.empty(0)
+        for frame in shown_at(_timed_frames(container, stream), instants):
+            if frame is not shown:
+                shown, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
+                rgb = reformatter.reformat(frame, size[1], size[0], "rgb24", interpolation="BICUBIC", threads=1)
+                upright = _upright(rgb.to_ndarray(), frame, stream)
+            yield upright
 
 
 def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:

@@ -12,6 +12,7 @@ import yaml
 
 SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
 MIXES = ("video+audio", "image+audio", "video", "image", "audio", "text")
+_AT_LEAST_ONE = {"frame_size_px", "fps", "num_frames", "sample_rate_hz", "audio_bit_rate", "clips_per_identity"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,14 @@ class DemoDataConfig:
     )
 
     def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if spec.type == "int" and (type(value) is not int or value < (spec.name in _AT_LEAST_ONE)):
+                raise ValueError(
+                    f"{spec.name} must be a whole number, {spec.name in _AT_LEAST_ONE:d} or more: {value!r}"
+                )
+        if self.num_workers is not None and (type(self.num_workers) is not int or self.num_workers < 1):
+            raise ValueError(f"num_workers must be 1 or more, or null: {self.num_workers!r}")
         for split in self.splits:
             if split not in SPLITS:
                 raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")

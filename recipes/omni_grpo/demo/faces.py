@@ -87,21 +87,22 @@ def face_image(identity: Identity, expression: str, background: str, frame_size_
 
 
 @cache
-def _styles() -> tuple[Any, Any]:
-    """The Open Peeps style without, and with nothing but, the expression."""
+def _definition() -> dict[str, Any]:
+    return json.loads(files("dicebear_styles").joinpath("open-peeps.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _style(component: str, variant: str) -> Any:
+    """Open Peeps with one variant of one component: a head on its shoulders, or an expression and nothing else."""
     from dicebear import Style
 
-    definition = json.loads(files("dicebear_styles").joinpath("open-peeps.json").read_text(encoding="utf-8"))
-    canvas, components = definition["canvas"], definition["components"]
-
-    def only(component: str, paths: bool) -> Any:
-        wanted = (component, None) if paths else (component,)
-        kept = [e for e in canvas["elements"] if (e["name"] if e["type"] == "component" else None) in wanted]
-        # DiceBear checks a definition against its schema, seconds for a whole one: hand it what is drawn.
-        parts = {component: components[component]}
-        return Style({**definition, "canvas": {**canvas, "elements": kept}, "components": parts})
-
-    return only("head", paths=True), only("expression", paths=False)
+    definition = _definition()
+    canvas, part = definition["canvas"], definition["components"][component]
+    wanted = (component, None) if component == "head" else (component,)
+    elements = [e for e in canvas["elements"] if (e["name"] if e["type"] == "component" else None) in wanted]
+    # DiceBear checks a definition against its schema, which takes seconds for all of it: hand it what is drawn.
+    components = {component: {**part, "variants": {variant: part["variants"][variant]}}}
+    return Style({**definition, "canvas": {**canvas, "elements": elements}, "components": components})
 
 
 # Clips of one person follow each other, so a few bodies are enough.
@@ -109,12 +110,12 @@ def _styles() -> tuple[Any, Any]:
 def _body(identity: Identity, size_px: int) -> Image.Image:
     colors = {"skin": identity.skin, "clothing": identity.clothes, "headContrast": identity.hair}
     options = {"headVariant": [identity.head], **{f"{part}Color": [f"#{color}"] for part, color in colors.items()}}
-    return _render(_styles()[0], options, size_px)
+    return _render(_style("head", identity.head), options, size_px)
 
 
 @lru_cache(maxsize=64)
 def _expression(name: str, size_px: int) -> Image.Image:
-    return _render(_styles()[1], {"expressionVariant": [name]}, size_px)
+    return _render(_style("expression", name), {"expressionVariant": [name]}, size_px)
 
 
 def _render(style: Any, options: dict[str, Any], size_px: int) -> Image.Image:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ def generate(config: DemoDataConfig) -> Summary:
 
     Raises:
         ValueError: counts that cannot be balanced (see [`DemoDataConfig`]).
+        FileExistsError: the folder holds a split that this generator did not make.
     """
     started = time.monotonic()
     root = Path(config.output_dir)
@@ -107,10 +109,13 @@ def _forget_outdated(root: Path, fingerprints: dict[str, str]) -> None:
     for split, current in fingerprints.items():
         if known.get(split) == current:
             continue
+        rows, clips = root / f"{split}.jsonl", root / "clips" / split
         if split in known:
             logger.info("%s was made from something else: making it anew", split)
-        (root / f"{split}.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(root / "clips" / split, ignore_errors=True)
+        elif rows.exists() or clips.exists():
+            raise FileExistsError(f"{rows} or {clips} is not of this generator; choose another output_dir")
+        rows.unlink(missing_ok=True)
+        shutil.rmtree(clips, ignore_errors=True)
     # Before the first clip: one that is there from now on is one of this configuration.
     _write_if_changed(path, json.dumps({**known, **fingerprints}, indent=2) + "\n")
 
@@ -144,7 +149,8 @@ def _mapper(num_workers: int) -> Iterator[Any]:
     if num_workers == 1:
         yield map
         return
-    with ProcessPoolExecutor(num_workers) as pool:
+    # Spawned, not forked: a fork would share this process's eSpeak NG, and its locks.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
         # Clips of one person follow each other: a chunk draws the person once.
         yield partial(pool.map, chunksize=16)
 

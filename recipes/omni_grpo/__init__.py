@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cold-start SFT and RL with verifiable rewards for omni-modal models, on TRL's trainers.
+
+From a row to a batch:
+
+- `schema`: the fields of a row, their checks, the loader
+- `prompts`: a row as messages; one place for SFT, RL and evaluation
+- `media`: files as arrays (`image`, `video`, `audio`, `container`, `media_settings`)
+- `encoding`: messages as token ids and features, and their collation
+- `data`: rows as TRL data sets, and the preflight
+
+Training and after:
+
+- `towers`: media into the model, counted
+- `sft`, `trainer`: TRL's `SFTTrainer` and `GRPOTrainer` with media
+- `model`, `checkpoints`, `logs`: loading, saving, logging
+- `generation`, `evaluation`, `statistics`: answers, scores, intervals
+- `report`: a run as one page
+
+Runs: `command_line`, `config`, `launch`, `stages`, `machine`. Other data: `adapters`, `selection`, `demo`.
+
+Importing the package imports none of them; the names below are loaded when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
+    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.media import MediaError, MediaSettings
+    from omni_grpo.sft import OmniSFTTrainer
+    from omni_grpo.trainer import OmniGRPOTrainer
+
+__all__ = [
+    "MediaError",
+    "MediaSettings",
+    "OmniGRPOConfig",
+    "OmniGRPOTrainer",
+    "OmniSFTConfig",
+    "OmniSFTTrainer",
+    "PromptEncoder",
+]
+
+_MODULES = {
+    "MediaError": "media",
+    "MediaSettings": "media",
+    "OmniGRPOConfig": "config",
+    "OmniGRPOTrainer": "trainer",
+    "OmniSFTConfig": "config",
+    "OmniSFTTrainer": "sft",
+    "PromptEncoder": "encoding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'omni_grpo' has no attribute {name!r}")
+    return getattr(import_module(f"omni_grpo.{_MODULES[name]}"), name)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+README's tables, from the code that they describe: the data schema, the configs, the rewards.
+
+    python recipes/readme_tables.py            prints them
+    python recipes/readme_tables.py --write    fills them in between README's markers
+"""
+
+import argparse
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import omni_rewards
+from omni_grpo.schema import schema_table
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def header(config: Path) -> dict[str, str]:
+    """A YAML file's leading comment: its first line as `title`, then its `Needs:`, `Command:`, `Result:`, … in full."""
+    parts, name = {}, "title"
+    for line in config.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.removeprefix("#").strip()
+        if parts and (match := re.match(r"([A-Z]\w+): +(.*)", text)):
+            name, text = match.groups()
+        parts[name] = f"{parts.get(name, '')}\n{text}".strip()
+    return parts
+
+
+def configs_table() -> str:
+    """Path, purpose and command of each YAML file below `recipes/configs`."""
+    lines = ["| config | what it does | command |", "|---|---|---|"]
+    for config in sorted(REPOSITORY.glob("recipes/configs/*/*.yaml")):
+        parts, path = header(config), config.relative_to(REPOSITORY)
+        title = re.sub(r"<\w+>", r"`\g<0>`", parts["title"])  # a tag would vanish
+        command = re.split(r" {2,}|\n", parts["Command"])[0]
+        lines.append(f"| [`{config.parent.name}/{config.name}`]({path}) | {title} | `{command}` |")
+    return "\n".join(lines)
+
+
+def rewards_table() -> str:
+    """Dotted path and first docstring line of each reward."""
+    lines = ["| reward | what it scores |", "|---|---|"]
+    for name in sorted(n for n in omni_rewards.__all__ if n.endswith("_reward")):
+        summary = (inspect.getdoc(getattr(omni_rewards, name)) or "").partition("\n")[0]
+        lines.append(f"| `omni_rewards.{name}` | {summary} |")
+    return "\n".join(lines)
+
+
+def tables() -> dict[str, str]:
+    """Marker -> table."""
+    return {"schema": schema_table(), "configs": configs_table(), "rewards": rewards_table()}
+
+
+def fill(readme: str, tables: Mapping[str, str]) -> str:
+    """
+    `readme` with each table between `<!-- name:begin -->` and `<!-- name:end -->`.
+
+    Raises:
+        `ValueError`: A pair of markers is missing, or there twice.
+    """
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(end) < readme.index(begin):
+            raise ValueError(f"README.md needs {begin} and {end} once each, in this order")
+        before, _, rest = readme.partition(begin)
+        readme = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+    return readme
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="fill README.md in place")
+    if not parser.parse_args().write:
+        print("\n\n".join(tables().values()))
+        return
+    path = REPOSITORY / "README.md"
+    path.write_text(fill(path.read_text(encoding="utf-8"), tables()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped YAML parses into its script's fields, and its header tells the truth about how to run it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from trl import ModelConfig
+
+from omni_grpo.adapters import LAYOUTS
+from omni_grpo.command_line import parse
+from omni_grpo.config import DataArguments, EvalArguments, OmniGRPOConfig, OmniSFTConfig
+from omni_grpo.demo.config import DemoDataConfig, load_config
+from omni_grpo.launch import load_object
+from omni_grpo.media import MediaSettings
+from omni_grpo.selection import taken_indices
+from readme_tables import header
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = sorted(REPOSITORY.glob("recipes/configs/**/*.yaml"))
+ACCELERATE = sorted(REPOSITORY.glob("accelerate_configs/*.yaml"))
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def written(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def script_of(path: Path) -> str:
+    """Told by what is in the file, not by its name."""
+    keys = written(path).keys()
+    if "splits" in keys:
+        return "make_demo_data"
+    return "grpo_omni" if "reward_funcs" in keys else "eval_omni" if "models" in keys else "sft_omni"
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """Every field of the config after parsing, as its script would see it on a machine without a GPU."""
+    config = {"grpo_omni": OmniGRPOConfig, "sft_omni": OmniSFTConfig}.get(script_of(path))
+    argv = ["--config", str(path)]
+    if config is None:
+        objects = parse((DataArguments, MediaSettings, EvalArguments), argv)
+    else:
+        classes = (DataArguments, MediaSettings, config, ModelConfig)
+        objects = parse(classes, [*argv, "--use_cpu", "true", "--ddp_timeout", "1800"])
+    return {name: value for o in objects for name, value in vars(o).items()}
+
+
+def test_there_are_configs_of_every_kind():
+    """The next tests are only as good as the list they run over."""
+    assert {script_of(p) for p in CONFIGS} == {"make_demo_data", "sft_omni", "grpo_omni", "eval_omni"}
+    assert len(CONFIGS) >= 10 and len(ACCELERATE) >= 6
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if script_of(p) != "make_demo_data"], ids=named)
+def test_a_config_parses_to_what_is_written(path):
+    """Mutant: a key that is parsed away, or read as text."""
+    fields = parsed(path)
+    for name, value in written(path).items():
+        if name not in ("ddp_timeout", "report_to", "eval_strategy", "lr_scheduler_type", "sft_target"):
+            assert fields[name] == value, name
+            assert type(fields[name]) is type(value), name
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if script_of(p) == "make_demo_data"], ids=named)
+def test_a_data_config_parses(path):
+    config = load_config(path, {})
+    assert isinstance(config, DemoDataConfig) and list(config.splits) == written(path)["splits"]
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if script_of(p) == "grpo_omni"], ids=named)
+def test_reward_paths_import_each_with_a_weight(path):
+    fields = written(path)
+    rewards = [load_object(name) for name in fields["reward_funcs"]]
+    assert all(callable(reward) for reward in rewards)
+    assert len({reward.__name__ for reward in rewards}) == len(rewards), "TRL would merge their metrics"
+    assert len(fields["reward_weights"]) == len(rewards)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_the_header_has_needs_command_and_result(path):
+    parts = header(path)
+    assert {"title", "Needs", "Command", "Result"} <= parts.keys()
+    assert parts["title"].endswith(".") and all(parts.values())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_the_command_names_a_script_and_this_config(path):
+    """`make` targets are expanded by make itself, which runs nothing (`-n`)."""
+    command = re.split(r" {2,}|\n", header(path)["Command"])[0]
+    if command.startswith("make "):
+        done = subprocess.run(
+            ["make", "--no-print-directory", "-n", *shlex.split(command)[1:]],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        [command] = [line for line in done.stdout.splitlines() if named(path) in line.split()][-1:]
+    words = shlex.split(command)
+    assert f"recipes/{script_of(path)}.py" in words
+    assert words[words.index("--config") + 1] == named(path)
+    for word in words:
+        if word.endswith((".py", ".yaml")):
+            assert (REPOSITORY / word).is_file(), word
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=named)
+def test_data_that_the_header_says_to_convert_is_what_is_trained_on(path):
+    commands = re.findall(r"python recipes/convert_data\.py (.*)", header(path)["Needs"])
+    files = str(written(path).get("train_file", "")).split(",")
+    for words in map(shlex.split, commands):
+        assert words[1] in files
+        assert words[words.index("--layout") + 1] in LAYOUTS
+        if "--take" in words:
+            assert 0 < len(taken_indices(100, words[words.index("--take") + 1], seed=0)) < 100
+    assert not commands or len(commands) == len(files)
+
+
+def test_every_model_comes_from_somewhere():
+    """A path under `runs/` is what another config, or the Makefile, writes."""
+    made = {written(p).get("output_dir") for p in CONFIGS}
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for path in CONFIGS:
+        fields = written(path)
+        models = [m.partition("=")[2] for m in fields.get("models", [])] or [fields.get("model_name_or_path", "Qwen/")]
+        for model in models:
+            assert model.startswith("Qwen/") or model in made or f"--output_dir {model}\n" in makefile, (path, model)
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=named)
+def test_an_accelerate_config_loads_and_says_what_it_is_for(path):
+    config = load_config_from_file(str(path))
+    fields = written(path)
+    assert config.num_processes == fields["num_processes"]
+    assert config.to_dict().keys() >= fields.keys()
+    assert path.read_text().startswith("# ") and header(path)["title"].endswith(".")
+
+
+def test_every_file_that_the_makefile_names_is_there():
+    targets = re.search(r"\.PHONY: (.*)", (REPOSITORY / "Makefile").read_text())[1].split()
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", *targets, "REBUILD=1"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    named_files = set(re.findall(r"(?:recipes|benchmarks|accelerate_configs)/[\w/]+\.(?:py|yaml)", done.stdout))
+    assert "recipes/grpo_omni.py" in named_files
+    assert [name for name in sorted(named_files) if not (REPOSITORY / name).is_file()] == []
