@@ -60,6 +60,7 @@ def main(argv: list[str]) -> None:
             args.batch_size,
             args.max_new_tokens,
             bare=name in args.bare,
+            ablated_rows=args.ablated_rows,
         )
         stages[name].update(model=path, data=args.test_file)
 

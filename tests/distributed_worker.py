@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What `test_distributed.py` starts, on one process and with `accelerate launch` on two:
+What `test_distributed.py` starts, as one process and with `accelerate launch` as two:
 
-    python tests/distributed_worker.py MODEL DATA OUT JOB…
+    python tests/distributed_worker.py MODEL DATA OUT JOB [JOB …] [--without-dummies]
 
-Each JOB (`grpo`, `lora`, `sft`) trains on the same global batches however many processes there are, and leaves its
-weights and a `facts.json` in OUT/JOB. Sampling runs for real, but its completions are then replaced by a fixed table,
-so that runs of one and of two processes learn from the same text.
+Each JOB (`grpo`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
+weights go to OUT/JOB, and what each process met to OUT/JOB/facts-RANK.json. Sampling runs for real, but a fixed table
+then takes the place of its completions, so that one process and two learn from the same text.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from omni_grpo.sft import OmniSFTTrainer
 from omni_grpo.trainer import OmniGRPOTrainer
 from omni_rewards import answer_reward, section_format_reward
 
-WORLD = int(os.environ.get("WORLD_SIZE", "1"))
+RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 GLOBAL_BATCH = 4  # rows of one micro-step over all processes
-WORDS = "the face looks happy sad angry voice sounds calm agree do not because it".split()
+WORDS = ["the", "face", "looks", "happy", "sad", "voice", "sounds", "calm", "angry", "they", "agree", "because"]
 
 
 class FixedRollouts(OmniGRPOTrainer):
     """Samples as always, then takes what the table holds for the row's id and its place in the group."""
+
+    met: list[list[str]]  # modalities that this process's rows held, micro-step by micro-step
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         super()._generate_single_turn(prompt_ids, *args, **kwargs)
@@ -44,17 +47,21 @@ class FixedRollouts(OmniGRPOTrainer):
         texts = [completion_of(name, i % group) for i, name in enumerate(self._names)]
         return [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts], None
 
+    def _compute_loss(self, model, inputs):
+        self.met.append(sorted({m for row in inputs["media"] for m, count in row.counts.items() if count}))
+        return super()._compute_loss(model, inputs)
+
 
 def completion_of(row: str, place: int) -> str:
-    """Text of 10 to 50 tokens, different for every row and place; the places of a group answer differently."""
+    """Well-formed text of its own length and words for every row and place; the places of a group answer differently."""
     chance = random.Random(f"{row} {place}")
     said = " ".join(chance.choices(WORDS, k=chance.randint(2, 8)))
     return f"<context>{said}</context><think>So.</think><answer>{('yes', 'no')[place % 2]}</answer>"
 
 
-def common(out: Path, **changes: Any) -> dict[str, Any]:
-    """Plain SGD: Adam would blow up the rounding of gradients that are zero but for it."""
-    settings = {
+def common(out: Path) -> dict[str, Any]:
+    """Plain SGD: where a gradient is zero but for rounding, Adam makes a whole step of the rounding."""
+    return {
         "output_dir": str(out),
         "per_device_train_batch_size": GLOBAL_BATCH // WORLD,
         "max_steps": 3,
@@ -70,108 +77,119 @@ def common(out: Path, **changes: Any) -> dict[str, Any]:
         "logging_steps": 1,
         "seed": 0,
     }
-    return settings | changes
 
 
 def shard_everything(args: Any) -> None:
-    """ZeRO-3 leaves weights below 100,000 elements whole, which here would be all of them."""
+    """ZeRO-3 leaves weights of fewer than 100,000 elements whole; here that would be all of them."""
     if (plugin := getattr(args, "deepspeed_plugin", None)) is not None:
         plugin.hf_ds_config.config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
 
 
 def reference_difference(trainer: OmniGRPOTrainer) -> float:
-    """Largest difference between the reference and the policy, parameters gathered from their shards."""
-    largest = 0.0
-    reference = dict(trainer.accelerator.unwrap_model(trainer.ref_model).named_parameters())
-    for name, parameter in trainer.accelerator.unwrap_model(trainer.model).named_parameters():
-        pair = [parameter, reference[name]]
-        with gathered(pair):
-            assert pair[0].numel() and pair[0].shape == pair[1].shape, name
-            largest = max(largest, (pair[0] - pair[1]).abs().max().item())
-    return largest
+    """Largest difference between the reference and the policy, shards put together."""
+    reference = trainer.accelerator.unwrap_model(trainer.ref_model).parameters()
+    policy = trainer.accelerator.unwrap_model(trainer.model).parameters()
+    return max(_difference(a, b) for a, b in zip(policy, reference, strict=True))
 
 
-def gathered(parameters: list[torch.nn.Parameter]):
-    import contextlib
+def _difference(a: torch.nn.Parameter, b: torch.nn.Parameter) -> float:
+    gathered: Any = contextlib.nullcontext()
+    if hasattr(a, "ds_id") or hasattr(b, "ds_id"):
+        import deepspeed
 
-    if not any(hasattr(p, "ds_id") for p in parameters):
-        return contextlib.nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(parameters)
+        gathered = deepspeed.zero.GatheredParameters([p for p in (a, b) if hasattr(p, "ds_id")])
+    with gathered:
+        if a.numel() == 0 or a.shape != b.shape or a.data_ptr() == b.data_ptr():
+            raise RuntimeError(f"no two copies to compare: {a.shape}, {b.shape}")
+        return (a - b).abs().max().item()
 
 
 def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
+    """Groups of two; every process holds one prompt a micro-step, two micro-steps make a step."""
     args = OmniGRPOConfig(
-        **common(out, gradient_accumulation_steps=2, gradient_checkpointing=job == "lora"),
-        num_generations=2,
+        **common(out),
+        gradient_accumulation_steps=2,
         steps_per_generation=1,
-        max_completion_length=8,
+        num_generations=2,
+        max_completion_length=4,
         shuffle_dataset=False,
         beta=0.1,
         ds3_gather_for_generation=False,  # so that sampling, too, runs on shards
         reward_funcs=[],
     )
     shard_everything(args)
-    peft_config = None
+    lora = None
     if job == "lora":
         from peft import LoraConfig
 
-        peft_config = LoraConfig(r=4, target_modules=language_model_targets("all-linear"), init_lora_weights=False)
-        torch.manual_seed(0)
-    processor = load_processor(model)
+        torch.manual_seed(0)  # the same adapter, not at zero, whatever ran before
+        lora = LoraConfig(r=4, target_modules=language_model_targets("all-linear"), init_lora_weights=False)
     trainer = FixedRollouts(
         model=load_model(model, dtype=torch.float32),
         reward_funcs=[answer_reward, section_format_reward],
         args=args,
         train_dataset=to_dataset(load_sources(data), "short"),
-        encoder=PromptEncoder(processor, MediaSettings(num_frames=2, min_pixels=56 * 56, max_pixels=56 * 56)),
-        peft_config=peft_config,
+        encoder=encoder(model),
+        peft_config=lora,
     )
-    facts = {} if trainer.ref_model is None else {"reference": reference_difference(trainer)}
+    trainer.met = []
+    facts = {} if lora else {"reference": reference_difference(trainer)}
+    if lora and RANK == 0:
+        trainer.model.save_pretrained(out / "start")
     trainer.train()
     trainer.save_model(str(out))
-    seen = {m: trainer.media_embedder.rows[m] for m in ("audio", "image", "video")}
     kl = [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
-    return facts | {"kl": kl, "rows": seen, "steps": trainer.state.global_step}
+    return facts | {"kl": kl, "met": trainer.met, "steps": trainer.state.global_step}
 
 
 def train_sft(model: str, data: str, out: Path) -> dict[str, Any]:
+    """Three steps and, at the end, greedy answers to two rows."""
     args = OmniSFTConfig(
-        **common(out, train_sampling_strategy="sequential"),
+        **common(out),
+        train_sampling_strategy="sequential",
         eval_strategy="steps",
         eval_steps=3,
         validate_answers=True,
         validation_max_new_tokens=4,
     )
     shard_everything(args)
-    processor = load_processor(model)
     rows = to_dataset(load_sources(data), "short")
     trainer = OmniSFTTrainer(
         model=load_model(model, dtype=torch.float32),
         args=args,
         train_dataset=rows,
-        eval_dataset=rows.select(range(3)),
-        encoder=PromptEncoder(processor, MediaSettings(num_frames=2, min_pixels=56 * 56, max_pixels=56 * 56)),
+        eval_dataset=rows.select(range(2)),
+        encoder=encoder(model),
     )
     trainer.train()
     trainer.save_model(str(out))
-    return {"loss": [e["loss"] for e in trainer.state.log_history if "loss" in e], "steps": trainer.state.global_step}
+    evaluated = [e["eval_answer_accuracy"] for e in trainer.state.log_history if "eval_answer_accuracy" in e]
+    return {"evaluated": evaluated, "steps": trainer.state.global_step}
 
 
-def main(model: str, data: str, out: str, *jobs: str) -> None:
-    torch.set_num_threads(1)
-    if os.environ.get("NO_DUMMIES"):
+def encoder(model: str) -> PromptEncoder:
+    return PromptEncoder(load_processor(model), MediaSettings(num_frames=2, min_pixels=56**2, max_pixels=56**2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("model", "data", "out"):
+        parser.add_argument(name)
+    parser.add_argument("jobs", nargs="+", choices=("grpo", "lora", "sft"))
+    parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
+    options = parser.parse_args()
+    if options.without_dummies:
         attach = omni_grpo.trainer.attach_media_embedder
         omni_grpo.trainer.attach_media_embedder = lambda model, everywhere: attach(model, ())
-    for job in jobs:
-        folder = Path(out) / job
-        facts = train_sft(model, data, folder) if job == "sft" else train_grpo(job, model, data, folder)
-        if int(os.environ.get("RANK", "0")) == 0:
-            (folder / "facts.json").write_text(json.dumps(facts))
+    torch.set_num_threads(1)
+    for job in options.jobs:
+        out = Path(options.out) / job
+        train = (train_sft, (options.model,)) if job == "sft" else (train_grpo, (job, options.model))
+        facts = train[0](*train[1], options.data, out)
+        (out / f"facts-{RANK}.json").write_text(json.dumps(facts | {"world": WORLD}))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

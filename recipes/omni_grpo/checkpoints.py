@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl.trainer.utils import RepeatSampler
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +17,12 @@ COMPLETE = "COMPLETE"  # written last, after every rank has written its part
 
 
 class CompleteCheckpoints:
-    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it."""
+    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it, and stops at the last step."""
 
     if TYPE_CHECKING:
         args: Any
         state: Any
+        control: Any
         accelerator: Any
 
     def _save_checkpoint(self, model, trial):
@@ -30,6 +32,34 @@ class CompleteCheckpoints:
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             (folder / COMPLETE).touch()
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Nothing after the last step: a run resumed from its last checkpoint would make one step too many."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
+
+
+class EpochOrder(TrainerCallback):
+    """
+    Makes a resumed run go through its epoch in the order in which the run before it did.
+
+    Two samplers lose their place otherwise. TRL's `RepeatSampler` begins again with the order of the first epoch. With
+    several processes, Accelerate's does too: behind the batches to skip it is not found.
+    """
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        epochs = int(state.epoch or 0)
+        sampler = getattr(train_dataloader, "batch_sampler", None)
+        while (inner := getattr(sampler, "batch_sampler", None)) is not None:  # Accelerate's shards
+            sampler = inner
+        sampler = getattr(sampler, "sampler", None)
+        if isinstance(sampler, RepeatSampler):
+            for _ in range(epochs):
+                next(iter(sampler), None)  # draws an epoch's order
+        elif hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epochs)
 
 
 class GenerationBorders(TrainerCallback):

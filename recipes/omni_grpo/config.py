@@ -139,6 +139,7 @@ class EvalArguments:
         output_dir (`str`): One folder a model is made in it.
         variants (`list[str]`): Media variants, see `omni_grpo.evaluation.VARIANTS`; the first is the headline.
         ablated (`list[str]`): Models that get every variant; the others get the first alone.
+        ablated_rows (`int`, *optional*): Variants after the first answer this many rows of the file, from its start.
         bare (`list[str]`): Models never taught sections: their whole completion is the answer.
         combined (`list[str]`): Further groups, e.g. `intent+agreement`.
         compare (`list[str]`): Pairs `a:b` of models, compared row by row.
@@ -155,6 +156,9 @@ class EvalArguments:
         default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."}
     )
     ablated: list[str] = field(default_factory=list, metadata={"help": "Models that get every variant."})
+    ablated_rows: int | None = field(
+        default=None, metadata={"help": "Variants after the first answer this many rows, from the file's start."}
+    )
     bare: list[str] = field(default_factory=list, metadata={"help": "Models whose whole completion is the answer."})
     combined: list[str] = field(default_factory=list, metadata={"help": "Further groups, e.g. intent+agreement."})
     compare: list[str] = field(default_factory=list, metadata={"help": "Pairs a:b of models, compared row by row."})

@@ -240,6 +240,7 @@ def evaluate(
     batch_size: int = 32,
     max_new_tokens: int = 128,
     bare: bool = False,
+    ablated_rows: int | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     Run every variant, write `predictions.jsonl`, `predictions.<variant>.jsonl` and `metrics.json` to `output_dir`.
@@ -252,8 +253,9 @@ def evaluate(
     results = {}
     for variant in variants:
         file = output_dir / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
+        rows = examples if variant == variants[0] else examples[:ablated_rows]
         results[variant] = predict(
-            model, embedder, encoder, examples, prompt_style, variant, file, batch_size, max_new_tokens, bare
+            model, embedder, encoder, rows, prompt_style, variant, file, batch_size, max_new_tokens, bare
         )
     metrics = {
         **summarise(results[variants[0]], combined),

@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from trl import GRPOTrainer
 
-from omni_grpo.checkpoints import CompleteCheckpoints, GenerationBorders
+from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.data import media_paths, modalities_of
 from omni_grpo.encoding import EncodedPrompt, PromptEncoder, collate_media, media_control_ids
@@ -98,6 +98,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
         self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
         self.add_callback(GenerationBorders(args.steps_per_generation * args.num_iterations))
+        self.add_callback(EpochOrder)
 
     def _tokenize_prompts(self, prompts: list):
         """Encode each prompt, equal ones once; one item of [`EncodedPrompt`] a row is kept for scoring."""

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -223,6 +224,18 @@ def test_blanking_changes_the_features_of_its_modality_alone(processor, settings
     changed = {key for key in seen.media if not torch.equal(seen.media[key], unseen.media[key])}
     assert changed == {{"audio": "input_features", "image": "pixel_values", "video": "pixel_values_videos"}[blank]}
     assert (seen.input_ids, seen.counts) == (unseen.input_ids, unseen.counts)
+
+
+def test_a_blanked_item_is_a_grey_image_or_silence(processor, settings, clips, tmp_path):
+    """Mutant: black, which a face in the dark would also be."""
+    grey = write_image(tmp_path / "grey.png", np.full((64, 64, 3), 128, np.uint8))
+    silence = write_sound(tmp_path / "silence.wav", np.zeros(16_000, np.float32), 16_000)
+    seen = messages(MediaItem("image", str(clips / "image0.png")), MediaItem("audio", str(clips / "sound0.wav")))
+    blanked = encode_prompt(processor, seen, settings, "row", blank=("image", "audio"))
+    true = encode_prompt(
+        processor, messages(MediaItem("image", str(grey)), MediaItem("audio", str(silence))), settings
+    )
+    assert_same_media(blanked.media, true.media)
 
 
 def test_equal_prompts_are_encoded_once_and_keep_their_own_names(processor, settings, clips):

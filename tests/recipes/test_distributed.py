@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Two processes on the CPU, by `accelerate launch` with the shipped configs: DDP, ZeRO-2, ZeRO-3.
+
+They train on mixed rows, so arranged that in every micro-step the two ranks hold different modalities, and must end
+where one process ends on the same global batches. The first DeepSpeed run on a machine compiles a small op.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("processes")]
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = ROOT / "tests" / "distributed_worker.py"
+JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "lora"], "zero3": ["grpo", "sft"]}
+SECONDS = 400  # for a run that does not hang: 30 on two idle cores, and once 40 for DeepSpeed's op
+# Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 1e-4 to 4e-3.
+SAME, MOVED = 1e-6, 1e-4
+
+IMAGE = [{"type": "image", "path": "image0.png"}]
+AUDIO = [{"type": "audio", "path": "sound1.wav"}]
+CLIP = [{"type": "video", "path": "clip2.mp4", "use_audio": True}]
+# What rank 0 and rank 1 hold, micro-step by micro-step. One process holds both at once.
+ARRANGED = [(IMAGE, CLIP), ([], IMAGE + AUDIO), (CLIP, []), (AUDIO, IMAGE), ([], []), (CLIP, IMAGE)]
+MET = [
+    [["image"], [], ["audio", "video"], ["audio"], [], ["audio", "video"]],
+    [["audio", "video"], ["audio", "image"], [], ["image"], [], ["image"]],
+]
+
+
+@pytest.fixture(scope="module")
+def data(clips) -> Path:
+    """The rows in the order in which they are dealt out: rank 0, rank 1, rank 0, …"""
+    rows = [
+        {
+            "id": f"row{i}",
+            "problem": f"Question {i}: does the voice agree with the face?",
+            "problem_type": "yes_no",
+            "solution": ("yes", "no")[i % 2],
+            "target": "<context>The face looks sad.</context><think>They agree.</think><answer>yes</answer>",
+            "media": media,
+        }
+        for i, media in enumerate(media for pair in ARRANGED for media in pair)
+    ]
+    file = clips / "arranged.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def finish(command: list[str], seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    """Run to the end, or kill the whole process group: a rank that hangs would outlive its launcher."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, **pipes) as process:
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def launch(config: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch` with a shipped config, brought down to two processes in float32."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    accelerate = [str(Path(sys.executable).with_name("accelerate")), "launch"]
+    accelerate += ["--config_file", str(ROOT / "accelerate_configs" / f"{config}.yaml")]
+    accelerate += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", port]
+    return finish([*accelerate, str(WORKER), *arguments])
+
+
+def succeeded(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stdout[-6000:]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, data, tmp_path_factory) -> Path:
+    """All jobs in one process."""
+    out = tmp_path_factory.mktemp("alone")
+    succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), "grpo", "lora", "sft"]))
+    return out
+
+
+@pytest.fixture(scope="module")
+def together(tiny, data, tmp_path_factory) -> Callable[[str], Path]:
+    """The jobs of a config in two processes, run when they are first asked for."""
+
+    @functools.cache
+    def run(config: str) -> Path:
+        out = tmp_path_factory.mktemp(config)
+        succeeded(launch(config, tiny, str(data), str(out), *JOBS[config]))
+        return out
+
+    return run
+
+
+def facts(folder: Path, rank: int = 0) -> dict:
+    return json.loads((folder / f"facts-{rank}.json").read_text())
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], name: str = "") -> float:
+    """Over all weights whose name holds `name`; both sides have the same names."""
+    assert a.keys() == b.keys()
+    return max((a[key] - b[key]).abs().max().item() for key in a if name in key)
+
+
+@pytest.mark.parametrize("config", JOBS)
+def test_grpo_on_two_processes_ends_where_one_ends(config, together, alone, tiny):
+    """Fails without the dummy tower calls (ZeRO-2, ZeRO-3), and when a rank's gradient or normaliser is left out."""
+    folder = together(config) / "grpo"
+    for rank in (0, 1):
+        known = facts(folder, rank)
+        assert (known["world"], known["steps"]) == (2, 3)
+        assert known["met"] == MET[rank]
+    trained, start = (load_file(path / "model.safetensors") for path in (folder, Path(tiny)))
+    assert largest_difference(trained, load_file(alone / "grpo" / "model.safetensors")) < SAME
+    for tower in ("audio_tower", "visual", "layers"):
+        assert largest_difference(trained, start, tower) > MOVED
+
+
+@pytest.mark.parametrize("config", JOBS)
+def test_reference_starts_as_the_policy_and_stays(config, together, alone):
+    """A copy of what a rank holds of a shard is no copy; a reference that shares weights would keep the KL at 0."""
+    for rank in (0, 1):
+        known = facts(together(config) / "grpo", rank)
+        assert known["reference"] == 0.0
+        assert known["kl"][0] == pytest.approx(0.0, abs=1e-9)
+        assert known["kl"][-1] > 1e-4
+        assert known["kl"] == pytest.approx(facts(alone / "grpo")["kl"], rel=1e-3, abs=1e-9)
+
+
+def test_lora_with_zero2_ends_where_one_process_ends(together, alone):
+    out, weights = together("zero2"), "adapter_model.safetensors"
+    trained, start = load_file(out / "lora" / weights), load_file(out / "lora" / "start" / weights)
+    assert largest_difference(start, load_file(alone / "lora" / "start" / weights)) == 0.0
+    assert largest_difference(trained, load_file(alone / "lora" / weights)) < SAME
+    assert largest_difference(trained, start) > MOVED
+
+
+def test_sft_with_zero3_saves_whole_weights_that_load(together, alone, tiny):
+    """Catches shards saved as they lie, and names that no loader knows; the weights are those of one process."""
+    from omni_grpo.model import load_model
+
+    out = together("zero3")
+    assert [facts(out / "sft", rank)["evaluated"] for rank in (0, 1)] == [facts(alone / "sft")["evaluated"]] * 2
+    folders = (out / "sft", alone / "sft", Path(tiny))
+    trained, single, start = (load_model(str(folder)).state_dict() for folder in folders)
+    assert largest_difference(trained, single) < SAME
+    for tower in ("audio_tower", "visual", "language_model"):
+        assert largest_difference(trained, start, tower) > MOVED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["zero2", "zero3"])
+def test_without_dummy_tower_calls_two_processes_come_apart(config, tiny, data, tmp_path):
+    """Gloo notices that the ranks' collectives differ; NCCL would wait for ever."""
+    run = launch(config, tiny, str(data), str(tmp_path), "grpo", "--without-dummies")
+    assert run.returncode != 0
+    assert "gloo" in run.stdout

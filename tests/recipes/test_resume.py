@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The real entry scripts, killed with signal 9 in the middle and started again with the same command, must end with the
+very weights of a run that nothing disturbed.
+
+GRPO here generates every fourth step (two steps a generation, two iterations), wants to save every second, and passes
+over its eight rows twice: a checkpoint may lie inside an epoch, at its end, and never between two generations.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from omni_grpo.checkpoints import COMPLETE
+from omni_grpo.stages import Stage
+
+pytestmark = pytest.mark.xdist_group("processes")
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+GRPO, SFT = ROOT / "recipes" / "grpo_omni.py", ROOT / "recipes" / "sft_omni.py"
+COMMON = {
+    "dtype": "float32",
+    "prompt_style": "short",
+    "num_frames": 2,
+    "min_pixels": 56 * 56,
+    "max_pixels": 56 * 56,
+    "learning_rate": 1.0e-3,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "logging_steps": 1,
+    "save_steps": 2,
+    "save_total_limit": 2,
+    "report_to": "none",
+}
+GRPO_FIELDS = {
+    "reward_funcs": ["killed_run.letters_reward"],
+    "num_generations": 2,
+    "per_device_train_batch_size": 4,
+    "steps_per_generation": 2,
+    "num_iterations": 2,
+    "max_completion_length": 6,
+    "beta": 0.05,
+    "max_steps": 14,
+}
+SFT_FIELDS = {"sft_target": "target", "per_device_train_batch_size": 2, "max_steps": 10}
+
+
+def start(script: Path, *arguments: str, killed_at: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end, or to its death after the step `killed_at`."""
+    command = [sys.executable, str(script), *arguments]
+    if killed_at is not None:
+        command[1:2] = [str(TESTS / "killed_run.py"), str(killed_at), str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    wanted = 0 if killed_at is None else -signal.SIGKILL
+    assert run.returncode == wanted, run.stdout[-3000:] + run.stderr[-3000:]
+    return run
+
+
+def write_config(folder: Path, fields: dict, **changes) -> tuple[str, str]:
+    """The `--config` argument of a run into `folder`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump({**COMMON, **fields, "output_dir": str(folder), **changes}))
+    return "--config", str(path)
+
+
+def checkpoints(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints."""
+    return sorted(int(mark.parent.name.rpartition("-")[2]) for mark in folder.glob(f"checkpoint-*/{COMPLETE}"))
+
+
+def logged_steps(folder: Path) -> list[int]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["step"] for line in lines if "loss" in line]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    """Bit for bit."""
+    return (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, mixed_file, tmp_path_factory) -> Path:
+    """A GRPO run from beginning to end."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    start(GRPO, *write_config(folder, GRPO_FIELDS, model_name_or_path=tiny, train_file=str(mixed_file)))
+    assert logged_steps(folder) == list(range(1, 15))
+    assert checkpoints(folder) == [12, 14]
+    first, last = load_file(Path(tiny) / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert all((first[name] - last[name]).abs().max() > 1e-4 for name in ("lm_head.weight", "model.norm.weight"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tiny, mixed_file, tmp_path_factory) -> Callable[[], tuple[Path, tuple[str, str]]]:
+    """A GRPO run that died after step 13, one step past a border; as it lay, however often it is asked for."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    command = write_config(folder, GRPO_FIELDS, model_name_or_path=tiny, train_file=str(mixed_file))
+    start(GRPO, *command, killed_at=13)
+    assert logged_steps(folder) == list(range(1, 14))
+    assert not (folder / "model.safetensors").exists()
+    kept = folder.with_name("kept")
+    folder.rename(kept)
+
+    def as_it_lay() -> tuple[Path, tuple[str, str]]:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(kept, folder)
+        return folder, command
+
+    return as_it_lay
+
+
+def test_saves_wait_for_the_next_generation(killed):
+    """Asked for at 2, 4, 6, …: every second one would lose the completions that are still to be learnt from."""
+    folder, _ = killed()
+    assert checkpoints(folder) == [8, 12]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(killed, undisturbed):
+    """From the middle of the second epoch: fails when the order of its rows is drawn as if it were the first."""
+    folder, command = killed()
+    start(GRPO, *command)
+    assert logged_steps(folder)[13:] == [13, 14]
+    assert same_weights(folder, undisturbed)
+
+
+def test_a_half_written_checkpoint_is_passed_over(killed, undisturbed):
+    folder, command = killed()
+    newest = folder / "checkpoint-12"
+    (newest / COMPLETE).unlink()
+    weights = newest / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    assert "checkpoint-12 was not written to the end" in start(GRPO, *command).stderr
+    assert logged_steps(folder)[13:] == list(range(9, 15))
+    assert same_weights(folder, undisturbed)
+    assert checkpoints(folder) == [12, 14]
+
+
+def test_a_run_killed_between_its_last_step_and_its_mark_trains_no_further(undisturbed, tiny, mixed_file, tmp_path):
+    """The step after the last would be in the middle of an epoch, where nothing stops a trainer from making it."""
+    folder = tmp_path / "run"
+    command = write_config(folder, GRPO_FIELDS, model_name_or_path=tiny, train_file=str(mixed_file))
+    copy_run(undisturbed, folder, command, done=False)
+    (folder / "model.safetensors").unlink()
+    start(GRPO, *command)
+    assert logged_steps(folder) == list(range(1, 15))
+    assert same_weights(folder, undisturbed)
+
+
+def test_a_finished_stage_is_run_again_only_when_its_data_have_changed(undisturbed, tiny, mixed_file, tmp_path):
+    rows, folder = tmp_path / "rows.jsonl", tmp_path / "run"
+    rows.write_text(mixed_file.read_text())
+    fields = {"model_name_or_path": tiny, "train_file": str(rows), "media_root": str(mixed_file.parent)}
+    command = write_config(folder, GRPO_FIELDS, **fields)
+    copy_run(undisturbed, folder, command, done=True)
+
+    again = start(GRPO, *command)
+    assert f"{folder}: done already, inputs unchanged" in again.stdout
+    assert logged_steps(folder) == list(range(1, 15))
+
+    rows.write_text(rows.read_text().replace("agree with", "fit"))
+    anew = start(GRPO, *command, killed_at=1)
+    (aside,) = tmp_path.glob("run.*-*")
+    assert f"it is now {aside}" in anew.stdout
+    assert same_weights(aside, undisturbed)
+    assert logged_steps(folder) == [1]
+
+
+def copy_run(source: Path, folder: Path, command: tuple[str, str], done: bool) -> None:
+    """A run's folder under another name, as if `command` had made it."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("stage.json"))
+    stage = Stage.of(command)
+    assert stage.begin() is None
+    if done:
+        stage.finish()
+
+
+def test_killed_sft_goes_on_to_the_same_weights(tiny, mixed_file, tmp_path):
+    """Killed after step 7 of 10 (four an epoch), resumed at 6."""
+    fields = {"model_name_or_path": tiny, "train_file": str(mixed_file)}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start(SFT, *write_config(whole, SFT_FIELDS, **fields))
+    command = write_config(cut, SFT_FIELDS, **fields)
+    start(SFT, *command, killed_at=7)
+    assert checkpoints(cut) == [4, 6]
+    start(SFT, *command)
+    assert logged_steps(cut) == [1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10]
+    assert same_weights(cut, whole)
+    first, last = load_file(Path(tiny) / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert (first["lm_head.weight"] - last["lm_head.weight"]).abs().max() > 1e-3
