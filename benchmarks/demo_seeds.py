@@ -20,7 +20,9 @@ GROUPS = ("agreement", "intent", "intent+agreement", "face", "voice")
 def stage(script: str, config: str, **fields: object) -> None:
     """Run an entry script; a stage that is done already returns at once."""
     overrides = [part for name, value in fields.items() for part in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, f"recipes/{script}.py", "--config", f"{CONFIGS}/{config}.yaml", *overrides], check=True)
+    subprocess.run(
+        [sys.executable, f"recipes/{script}.py", "--config", f"{CONFIGS}/{config}.yaml", *overrides], check=True
+    )
 
 
 def predictions(folder: Path, variant: str = "full") -> list[dict]:
@@ -58,9 +60,7 @@ def main(argv: list[str]) -> None:
         )
         names = ("sft", "rl", "control")
         subprocess.run(
-            [sys.executable, "recipes/eval_omni.py", "--config", f"{CONFIGS}/eval.yaml"]
-            + ["--models", "base=runs/demo/base", *(f"{n}={run / n}" for n in names)]
-            + ["--output_dir", str(run / "eval"), "--compare", "rl:sft", "rl:control", "--ablated", "rl"],
+            [sys.executable, "recipes/eval_omni.py", "--config", f"{CONFIGS}/eval.yaml", "--models", "base=runs/demo/base", *(f"{n}={run / n}" for n in names), "--output_dir", str(run / "eval"), "--compare", "rl:sft", "rl:control", "--ablated", "rl"],
             check=True,
         )
         for name in names:
@@ -76,7 +76,11 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
     from omni_grpo.statistics import bootstrap_interval, pooled_paired_bootstrap
 
     rows = {(s, m): predictions(output / str(s) / "eval" / m) for s in seeds for m in ("base", "sft", "rl", "control")}
-    ablated = {(s, v): predictions(output / str(s) / "eval" / "rl", v) for s in seeds for v in ("no_audio", "no_video", "silent", "blank")}
+    ablated = {
+        (s, v): predictions(output / str(s) / "eval" / "rl", v)
+        for s in seeds
+        for v in ("no_audio", "no_video", "silent", "blank")
+    }
 
     def pooled(key: str, group: str, table: dict) -> dict:
         per_seed = [scores(table[s, key], group) for s in seeds]
@@ -94,14 +98,23 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
         "seeds": seeds,
         "seconds": seconds,
         "accuracy": {m: {g: pooled(m, g, rows) for g in GROUPS} for m in ("base", "sft", "control", "rl")},
-        "ablations": {v: {g: pooled(v, g, ablated) for g in GROUPS[:3]} for v in ("no_audio", "no_video", "silent", "blank")},
-        "format": {m: [float(np.mean([r["format_ok"] for r in rows[s, m]])) for s in seeds] for m in ("base", "sft", "control", "rl")},
+        "ablations": {
+            v: {g: pooled(v, g, ablated) for g in GROUPS[:3]} for v in ("no_audio", "no_video", "silent", "blank")
+        },
+        "format": {
+            m: [float(np.mean([r["format_ok"] for r in rows[s, m]])) for s in seeds]
+            for m in ("base", "sft", "control", "rl")
+        },
         "comparisons": {},
     }
     for other in ("sft", "control"):
         for group in GROUPS[:3]:
             d = pooled_paired_bootstrap([(scores(rows[s, "rl"], group), scores(rows[s, other], group)) for s in seeds])
-            summary["comparisons"][f"rl - {other} on {group}"] = {"difference": d.difference, "ci95": list(d.ci95), "n": d.n}
+            summary["comparisons"][f"rl - {other} on {group}"] = {
+                "difference": d.difference,
+                "ci95": list(d.ci95),
+                "n": d.n,
+            }
     results.parent.mkdir(parents=True, exist_ok=True)
     results.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
 
@@ -125,12 +138,20 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
         valid = " / ".join(f"{100 * f:.1f}" for f in summary["format"][model])
         minutes = " / ".join(f"{s / 60:.1f}" for s in seconds.get(model, [])) or "–"
         lines.append(f"| {model} | " + " | ".join(cells) + f" | {valid} | {minutes} |")
-    lines += ["", "RL with a channel taken out or blanked:", "", "| variant | " + " | ".join(GROUPS[:3]) + " |", "|---" * 4 + "|"]
+    lines += [
+        "",
+        "RL with a channel taken out or blanked:",
+        "",
+        "| variant | " + " | ".join(GROUPS[:3]) + " |",
+        "|---" * 4 + "|",
+    ]
     for variant, groups in summary["ablations"].items():
         lines.append(f"| {variant} | " + " | ".join(percent(groups[g]) for g in GROUPS[:3]) + " |")
     lines += ["", "Paired differences in points [95 %, items and seeds resampled]:", ""]
     for name, d in summary["comparisons"].items():
-        lines.append(f"- {name}: {100 * d['difference']:+.1f} [{100 * d['ci95'][0]:+.1f}, {100 * d['ci95'][1]:+.1f}], n = {d['n']}")
+        lines.append(
+            f"- {name}: {100 * d['difference']:+.1f} [{100 * d['ci95'][0]:+.1f}, {100 * d['ci95'][1]:+.1f}], n = {d['n']}"
+        )
     results.write_text("\n".join(lines) + "\n")
     print(results.read_text())
 

@@ -34,13 +34,17 @@ def main(argv: list[str]) -> None:
     from omni_grpo.media import MediaSettings, read_audio, read_video
 
     before, after = rows(args.run, "sft"), rows(args.run, "rl")
-    chosen = next(i for i in sorted(after) if after[i]["answer_score"] > before[i]["answer_score"] and before[i]["format_ok"])
+    chosen = next(
+        i for i in sorted(after) if after[i]["answer_score"] > before[i]["answer_score"] and before[i]["format_ok"]
+    )
     row, path = after[chosen], after[chosen]["media"][0]["path"]
     frames = read_video(path, MediaSettings(num_frames=4)).frames
     sound = read_audio(path, MediaSettings())
 
     figure = plt.figure(figsize=(11, 4.1), dpi=130, facecolor="white")
-    grid = figure.add_gridspec(2, 8, height_ratios=[3, 1], left=0.02, right=0.98, top=0.97, bottom=0.04, hspace=0.12, wspace=0.08)
+    grid = figure.add_gridspec(
+        2, 8, height_ratios=[3, 1], left=0.02, right=0.98, top=0.97, bottom=0.04, hspace=0.12, wspace=0.08
+    )
     for k, frame in enumerate(frames):
         axis = figure.add_subplot(grid[0, k])
         axis.imshow(frame)
@@ -56,7 +60,14 @@ def main(argv: list[str]) -> None:
     for line in textwrap.wrap(row["problem"], 58):
         axis.text(0.03, y, line, fontsize=10.5, weight="bold", va="top")
         y -= 0.065
-    axis.text(0.03, y, f"gold: {row['solution']}    ({row['id']}, held-out person, voice and phrase)", fontsize=8, color="#666666", va="top")
+    axis.text(
+        0.03,
+        y,
+        f"gold: {row['solution']}    ({row['id']}, held-out person, voice and phrase)",
+        fontsize=8,
+        color="#666666",
+        va="top",
+    )
     y -= 0.09
     for title, prediction in (("after SFT", before[chosen]), ("after RL", after[chosen])):
         mark = "right" if prediction["answer_score"] else "wrong"
@@ -64,13 +75,20 @@ def main(argv: list[str]) -> None:
         y -= 0.065
         for name, text in prediction["sections"].items():
             for k, line in enumerate(textwrap.wrap((text or "–").strip(), 62)):
-                axis.text(0.03, y, f"<{name}>" if k == 0 else "", fontsize=8, family="monospace", color=COLOURS[name], va="top")
+                axis.text(
+                    0.03,
+                    y,
+                    f"<{name}>" if k == 0 else "",
+                    fontsize=8,
+                    family="monospace",
+                    color=COLOURS[name],
+                    va="top",
+                )
                 axis.text(0.21, y, line, fontsize=8.5, color=COLOURS[name], va="top")
                 y -= 0.058
         y -= 0.03
     args.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.output)
-    print(f"saved {args.output}: {chosen}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def main() -> None:
         data, runs = f"{folder}/data", f"{folder}/runs"
         sizes = {"sft_agreement": 8, "sft_intent": 4, "sft_face": 6, "sft_voice": 6}
         sizes |= {"rl_agreement": 8, "rl_intent": 4, "rl_face": 6, "rl_voice": 6}
-        sizes |= {f"base_text_{kind}": n for kind, n in (("agreement", 64), ("intent", 32), ("face", 36), ("voice", 36))}
+        sizes |= {
+            f"base_text_{kind}": n for kind, n in (("agreement", 64), ("intent", 32), ("face", 36), ("voice", 36))
+        }
         make_demo_data.main(
             ["--config", f"{CONFIGS}/data.yaml", "--output_dir", data, "--splits", "base_text,sft,rl"]
             + [part for name, n in sizes.items() for part in (f"--{name}", str(n))]
@@ -32,15 +34,10 @@ def main() -> None:
         make_demo_base.main(["--output_dir", f"{runs}/base", "--texts", f"{data}/base_text.jsonl"])
         steps = ["--max_steps", "2", "--logging_steps", "1", "--save_strategy", "no"]
         sft_omni.main(
-            ["--config", f"{CONFIGS}/sft.yaml", "--model_name_or_path", f"{runs}/base", "--output_dir", f"{runs}/sft"]
-            + ["--train_file", f"{data}/sft.jsonl", "--per_device_train_batch_size", "4", *steps, *MEDIA]
-            + ["--validation_file", f"{data}/sft.jsonl", "--eval_steps", "2", "--load_best_model_at_end", "false"]
-            + ["--validation_max_new_tokens", "16"]
+            ["--config", f"{CONFIGS}/sft.yaml", "--model_name_or_path", f"{runs}/base", "--output_dir", f"{runs}/sft", "--train_file", f"{data}/sft.jsonl", "--per_device_train_batch_size", "4", *steps, *MEDIA, "--validation_file", f"{data}/sft.jsonl", "--eval_steps", "2", "--load_best_model_at_end", "false", "--validation_max_new_tokens", "16"]
         )
         grpo_omni.main(
-            ["--config", f"{CONFIGS}/rl.yaml", "--model_name_or_path", f"{runs}/sft", "--output_dir", f"{runs}/rl"]
-            + ["--train_file", f"{data}/rl.jsonl", "--per_device_train_batch_size", "8", *steps, *MEDIA]
-            + ["--num_generations", "4", "--max_completion_length", "24", "--num_completions_to_print", "4"]
+            ["--config", f"{CONFIGS}/rl.yaml", "--model_name_or_path", f"{runs}/sft", "--output_dir", f"{runs}/rl", "--train_file", f"{data}/rl.jsonl", "--per_device_train_batch_size", "8", *steps, *MEDIA, "--num_generations", "4", "--max_completion_length", "24", "--num_completions_to_print", "4"]
         )
     print("the loop turns: data → SFT → GRPO, on video, image, audio and text")
 

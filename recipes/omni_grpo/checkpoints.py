@@ -7,9 +7,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft import PeftModel
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
+
+from omni_grpo.model import load_model
 
 logger = logging.getLogger(__name__)
 
@@ -17,13 +20,22 @@ COMPLETE = "COMPLETE"  # written last, after every rank has written its part
 
 
 class CompleteCheckpoints:
-    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it, and stops at the last step."""
+    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it, loads all of it, ends where it ends."""
 
     if TYPE_CHECKING:
+        # Upstream's own annotations are unions over every backend.
         args: Any
         state: Any
         control: Any
         accelerator: Any
+        model: Any
+        model_wrapped: Any
+        ref_model: Any
+        eval_dataset: Any
+        data_collator: Any
+        is_deepspeed_enabled: bool
+        is_fsdp_enabled: bool
+        num_generations_eval: Any
 
     def _save_checkpoint(self, model, trial):
         """Write as the parent does, wait for every rank, then leave the mark."""
@@ -32,6 +44,30 @@ class CompleteCheckpoints:
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             (folder / COMPLETE).touch()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        """Resume with the checkpoint's weights, every one of them."""
+        if self._weights_are_plain():
+            self._load_weights(resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+
+    def _load_best_model(self):
+        """Go back to the best checkpoint's weights, every one of them."""
+        if self._weights_are_plain():
+            self._load_weights(self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()  # type: ignore[misc]
+
+    def _weights_are_plain(self) -> bool:
+        return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
+
+    def _load_weights(self, folder: str) -> None:
+        """
+        Through `from_pretrained`, which translates names: files have the published checkpoint's (`visual.…`), not the
+        modules' (`model.visual.…`). The parent compares them as they are, finds none, and goes on with a warning.
+        """
+        self.model.load_state_dict(load_model(folder, dtype=self.model.dtype).state_dict())
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Nothing after the last step: a run resumed from its last checkpoint would make one step too many."""
@@ -51,7 +87,7 @@ class EpochOrder(TrainerCallback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         epochs = int(state.epoch or 0)
-        sampler = getattr(train_dataloader, "batch_sampler", None)
+        sampler: Any = getattr(train_dataloader, "batch_sampler", None)
         while (inner := getattr(sampler, "batch_sampler", None)) is not None:  # Accelerate's shards
             sampler = inner
         sampler = getattr(sampler, "sampler", None)
@@ -85,7 +121,6 @@ class GenerationBorders(TrainerCallback):
             self.waiting, control.should_save = True, False
         elif self.waiting and border:
             self.waiting, control.should_save = False, True
-        return control
 
 
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:

@@ -63,7 +63,7 @@ def media_control_ids(processor: ProcessorMixin) -> list[int]:
 
 def feature_rows(media: dict[str, torch.Tensor], merge_size: int) -> dict[str, int]:
     """Rows that each encoder returns for these features (Qwen2.5-Omni: merged patches; pooled audio frames)."""
-    rows = dict.fromkeys(MODALITIES, 0)
+    rows: dict[str, int] = dict.fromkeys(MODALITIES, 0)
     for modality in ("image", "video"):
         if (grid := media.get(f"{modality}_grid_thw")) is not None:
             rows[modality] = int((grid.prod(-1) // merge_size**2).sum())
@@ -144,7 +144,7 @@ def _interleaved(messages: Messages, rates: list[float], name: str) -> bool:
 
 
 def encode_prompt(
-    processor: ProcessorMixin,
+    processor: Any,
     messages: Messages,
     settings: MediaSettings,
     name: str = "",

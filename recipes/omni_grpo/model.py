@@ -43,9 +43,10 @@ def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
     if config.model_type not in SUPPORTED:
         raise ValueError(f"{name_or_path} is a {config.model_type!r} checkpoint; supported are {', '.join(SUPPORTED)}")
-    model, loading = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+    loaded: Any = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
         name_or_path, output_loading_info=True, **model_init_kwargs
     )
+    model, loading = loaded
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(f"{name_or_path} lacks {len(missing)} of the thinker's weights: {', '.join(missing[:5])}, …")
     # Loading under ZeRO-3 notes renamings that no weight needed, and saving would undo them all: names that no loader

@@ -199,7 +199,8 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
     from datasets import load_dataset
 
-    for number, row in enumerate(load_dataset(name, split=split)):
+    rows: Any = load_dataset(name, split=split)
+    for number, row in enumerate(rows):
         yield f"{name}[{split}]:{number}", {k: v for k, v in row.items() if v is not None}
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from trl import SFTTrainer
@@ -78,7 +78,7 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         **kwargs: Passed to [`~trl.SFTTrainer`].
     """
 
-    _tag_names = ["trl", "sft", "omni-grpo"]
+    _tag_names: ClassVar = ["trl", "sft", "omni-grpo"]
 
     def __init__(
         self,
@@ -95,10 +95,11 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
             name = model if isinstance(model, str) else model.config._name_or_path
             processing_class = encoder.processor if encoder else load_processor(name)
         if isinstance(model, str):
-            model = load_model(model, **(args.model_init_kwargs or {}))
+            model = load_model(model, **dict(args.model_init_kwargs or {}))  # type: ignore[arg-type]
             args.model_init_kwargs = None
         freeze_towers(model, args.freeze_vision, args.freeze_audio)
-        args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
+        args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
         encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         super().__init__(
@@ -125,11 +126,10 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         """With `validate_answers`: greedy answers to the validation rows, scored as RL and `eval_omni.py` score them."""
         if not self.args.validate_answers:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        rows = eval_dataset if eval_dataset is not None else self.eval_dataset
+        rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         texts = self._answer(rows)
-        scores = answer_reward(
-            texts, solution=rows["solution"], problem_type=rows["problem_type"], options=rows["options"]
-        )
+        columns: dict[str, Any] = {name: rows[name] for name in ("solution", "problem_type", "options")}
+        scores = [score or 0.0 for score in answer_reward(texts, **columns)]
         valid = section_format_reward(texts)
         metrics = {
             f"{metric_key_prefix}_answer_accuracy": sum(scores) / len(scores),
@@ -143,7 +143,8 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         """Greedy completions; every rank answers every row, since under ZeRO-3 they generate together."""
         encoder, size = self.data_collator.encoder, self.args.per_device_eval_batch_size
         texts: list[str] = []
-        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+        with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as unwrapped:
+            model: Any = unwrapped
             model.eval()
             for start in range(0, len(rows), size):
                 batch = rows.select(range(start, min(start + size, len(rows))))

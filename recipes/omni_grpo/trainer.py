@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import torch
@@ -55,7 +55,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         `MediaError`: A pass would not see exactly the media of its prompts; the message names the row.
     """
 
-    _tag_names = ["trl", "grpo", "omni-grpo"]
+    _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
 
     def __init__(
         self,
@@ -74,11 +74,12 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
             name = model if isinstance(model, str) else model.config._name_or_path
             processing_class = encoder.processor if encoder else load_processor(name)
         if isinstance(model, str):
-            model = load_model(model, **(args.model_init_kwargs or {}))
+            model = load_model(model, **dict(args.model_init_kwargs or {}))  # type: ignore[arg-type]
             args.model_init_kwargs = None
         freeze_towers(model, args.freeze_vision, args.freeze_audio)
-        forbidden = {*media_control_ids(processing_class), *(args.generation_kwargs or {}).get("suppress_tokens", ())}
-        args.generation_kwargs = {**(args.generation_kwargs or {}), "suppress_tokens": sorted(forbidden)}
+        given: dict[str, Any] = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
+        forbidden = {*media_control_ids(processing_class), *given.get("suppress_tokens", ())}
+        args.generation_kwargs = {**given, "suppress_tokens": sorted(forbidden)}
         self._encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         self._section_schema = section_schema
         self._rows: Sequence[EncodedPrompt] = []
@@ -97,7 +98,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         everywhere = modalities_of(train_dataset, *evals) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
         self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
-        self.add_callback(GenerationBorders(args.steps_per_generation * args.num_iterations))
+        self.add_callback(GenerationBorders((args.steps_per_generation or 1) * args.num_iterations))
         self.add_callback(EpochOrder)
 
     def _tokenize_prompts(self, prompts: list):
@@ -176,7 +177,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         self._log_completion_extra("format", [s.reason for s in sections])
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         mode = "train" if self.model.training else "eval"
-        group = self.num_generations if mode == "train" else self.num_generations_eval
+        group: int = self.num_generations if mode == "train" else self.num_generations_eval  # type: ignore[assignment]
         grouped = torch.nan_to_num(rewards, nan=-1e9).view(-1, group, rewards.size(1))
         equal = (grouped == grouped[:, :1]).all(dim=1).all(dim=1)
         self._metrics[mode]["frac_zero_variance_groups"].append(equal.float().mean().item())

@@ -84,7 +84,8 @@ def saved_steps(save_steps: int, max_steps: int, accumulation: int, micro_steps:
     for step in range(1, max_steps + 1):
         state = TrainerState(global_step=step, max_steps=max_steps, save_steps=save_steps, logging_steps=0)
         control = flow.on_step_end(args, state, TrainerControl())
-        if borders.on_step_end(args, state, control).should_save:
+        borders.on_step_end(args, state, control)
+        if control.should_save:
             saved.append(step)
     return saved
 

@@ -72,7 +72,9 @@ def test_batch_size_does_not_change_answers(parts, examples, tmp_path):
     """Left padding, media of other rows and the order of collation leave greedy answers as they are."""
     texts = []
     for size in (1, 8):
-        rows = predict(*parts, examples, "short", "full", tmp_path / f"{size}.jsonl", batch_size=size, max_new_tokens=6)
+        rows = predict(
+            *parts, examples, "short", "full", tmp_path / f"{size}.jsonl", batch_size=size, max_new_tokens=6
+        )
         texts.append([row["completion"] for row in rows])
     assert texts[0] == texts[1]
 
@@ -92,15 +94,19 @@ def test_variants_take_out_or_blank_what_they_say(tiny, settings, mixed):
 
 def test_generation_stops_at_the_end_token(parts, examples, tiny):
     model, embedder, encoder = parts
-    prompt = encoder([{"role": "user", "content": [{"type": "text", "path": None, "text": "Hi", "audio_in_video": False}]}])
-    original = model.lm_head.forward
-    model.lm_head.forward = lambda h: original(h).index_fill(-1, torch.tensor([model.config.eos_token_id or 2]), 99.0)
+    prompt = encoder(
+        [{"role": "user", "content": [{"type": "text", "path": None, "text": "Hi", "audio_in_video": False}]}]
+    )
+    original, end = model.lm_head.forward, torch.tensor([encoder.processor.tokenizer.eos_token_id])
+    model.lm_head.forward = lambda hidden: original(hidden).index_fill(-1, end, 99.0)
     (completion,) = generate(model, encoder.processor, embedder, [prompt], 6)
     assert (completion.text, completion.num_tokens, completion.truncated) == ("", 1, False)
 
 
 def test_evaluate_writes_what_the_report_reads(parts, examples, tmp_path):
-    metrics, _ = evaluate(*parts, examples, "short", tmp_path / "m", ("full", "silent"), batch_size=8, max_new_tokens=4)
+    metrics, _ = evaluate(
+        *parts, examples, "short", tmp_path / "m", ("full", "silent"), batch_size=8, max_new_tokens=4
+    )
     assert json.loads((tmp_path / "m" / "metrics.json").read_text())["n"] == len(examples)
     assert set(metrics["variants"]) == {"silent"}
     assert len((tmp_path / "m" / "predictions.silent.jsonl").read_text().splitlines()) == len(examples)

@@ -81,9 +81,7 @@ def test_padding_does_not_change_a_rows_loss(tiny, encoder, mixed):
     for batch in (alone, padded):
         batch.pop("rows")
         batch.pop("labels")
-    torch.testing.assert_close(
-        model(**alone).logits[0], model(**padded).logits[0, :longest], rtol=0, atol=2e-5
-    )
+    torch.testing.assert_close(model(**alone).logits[0], model(**padded).logits[0, :longest], rtol=0, atol=2e-5)
 
 
 def test_every_modality_reaches_the_loss(make, mixed):

@@ -108,7 +108,9 @@ def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path):
     parent = GRPOTrainer(
         load_model(tiny),
         length_reward,
-        arguments(GRPOConfig, tmp_path / "parent", generation_kwargs={"suppress_tokens": media_control_ids(processor)}),
+        arguments(
+            GRPOConfig, tmp_path / "parent", generation_kwargs={"suppress_tokens": media_control_ids(processor)}
+        ),
         dataset,
         processing_class=processor,
     )
@@ -200,7 +202,9 @@ def test_every_pass_runs_the_towers(make, mixed):
     trainer = make(max_steps=1, beta=0.1, gradient_accumulation_steps=2, steps_per_generation=2)
     trainer.train()
     policy, reference = trainer.media_embedder, trainer._ref_embedder
-    assert reference.rows == {m: n for m, n in policy.rows.items() if n} or reference.rows == policy.rows - reference.rows
+    assert (
+        reference.rows == {m: n for m, n in policy.rows.items() if n} or reference.rows == policy.rows - reference.rows
+    )
     assert all(policy.rows[m] == 2 * reference.rows[m] > 0 for m in reference.rows), "sampling and loss, once each"
 
 
@@ -306,7 +310,9 @@ def test_checkpoints_fall_on_generation_borders(make, tmp_path):
 
 def test_equal_rewards_are_seen_exactly(make):
     """With a weight such as 0.3 TRL's figure reads 0 although every group is constant."""
-    trainer = make(rewards=[lambda completions, **kw: [0.7] * len(completions)], reward_funcs=["x.y"], reward_weights=[0.3])
+    trainer = make(
+        rewards=[lambda completions, **kw: [0.7] * len(completions)], reward_funcs=["x.y"], reward_weights=[0.3]
+    )
     trainer.train()
     assert logged(trainer, "frac_zero_variance_groups") == [1.0] * 4
 

@@ -181,7 +181,7 @@ def test_unknown_type_is_named_with_the_known_ones() -> None:
     ("solution", "problem_type", "options"),
     [
         *((solution, problem_type, OPTIONS) for problem_type in PROBLEM_TYPES for solution in (None, "", " \n", 3)),
-        *(("B", problem_type, options) for problem_type in CHOICE_TYPES for options in (None, [])),
+        *(("B", problem_type, options) for problem_type in sorted(CHOICE_TYPES) for options in (None, [])),
         ("E", "multiple choice", OPTIONS),
         ("B,C", "multiple choice", OPTIONS),
         ("B,Z", "emer_ov_mc", OPTIONS),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -120,8 +121,8 @@ def build_model(
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()}
     head_dim = config.width // config.heads
     quarter = head_dim // 8
-    thinker = Qwen2_5OmniThinkerConfig(
-        text_config={
+    fields: dict[str, Any] = {
+        "text_config": {
             "vocab_size": len(tokenizer),
             "hidden_size": config.width,
             "intermediate_size": 4 * config.width,
@@ -136,7 +137,7 @@ def build_model(
             },
             "tie_word_embeddings": False,
         },
-        vision_config={
+        "vision_config": {
             "depth": config.vision_layers,
             "hidden_size": config.width,
             "intermediate_size": 2 * config.width,
@@ -144,7 +145,7 @@ def build_model(
             "out_hidden_size": config.width,
             "fullatt_block_indexes": list(range(config.vision_layers)),
         },
-        audio_config={
+        "audio_config": {
             "d_model": config.width,
             "encoder_layers": config.audio_layers,
             "encoder_attention_heads": config.heads,
@@ -153,15 +154,16 @@ def build_model(
             "output_dim": config.width,
             "n_window": 50,
         },
-        image_token_id=ids["image_token"],
-        audio_token_id=ids["audio_token"],
-        video_token_id=ids["video_token"],
-        vision_start_token_id=ids["vision_bos_token"],
-        vision_end_token_id=ids["vision_eos_token"],
-        audio_start_token_id=ids["audio_bos_token"],
-        audio_end_token_id=ids["audio_eos_token"],
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        "image_token_id": ids["image_token"],
+        "audio_token_id": ids["audio_token"],
+        "video_token_id": ids["video_token"],
+        "vision_start_token_id": ids["vision_bos_token"],
+        "vision_end_token_id": ids["vision_eos_token"],
+        "audio_start_token_id": ids["audio_bos_token"],
+        "audio_end_token_id": ids["audio_eos_token"],
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    thinker = Qwen2_5OmniThinkerConfig(**fields)
     set_seed(seed)
     model = Qwen2_5OmniThinkerForConditionalGeneration(thinker)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -189,6 +191,7 @@ def save_tiny_omni(
     config = config or TinyOmniConfig()
     directory = Path(directory)
     processor = build_processor(build_tokenizer(texts, config.vocab_size), config)
-    build_model(processor, config, seed).to(dtype).save_pretrained(directory)
+    model: Any = build_model(processor, config, seed)
+    model.to(dtype).save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory
