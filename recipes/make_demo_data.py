@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
-from omni_grpo.demo.config import DemoDataConfig, load_config, parse_overrides
+from omni_grpo.demo.config import load_config, parse_overrides
 from omni_grpo.demo.generate import generate
 
 
-def main(config: DemoDataConfig) -> None:
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, help="YAML file with fields of DemoDataConfig")
+    known, rest = parser.parse_known_args(argv)
+    try:
+        config = load_config(known.config, parse_overrides(rest))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     summary = generate(config)
     for split, rows in summary.rows.items():
         print(f"{split:<12} {rows:>6} rows   {Path(config.output_dir) / split}.jsonl")
@@ -26,11 +34,4 @@ def main(config: DemoDataConfig) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, help="YAML file with fields of DemoDataConfig")
-    known, rest = parser.parse_known_args()
-    try:
-        chosen = load_config(known.config, parse_overrides(rest))
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    main(chosen)
+    main(sys.argv[1:])

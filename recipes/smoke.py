@@ -37,7 +37,7 @@ def main() -> None:
             ["--config", f"{CONFIGS}/sft.yaml", "--model_name_or_path", f"{runs}/base", "--output_dir", f"{runs}/sft", "--train_file", f"{data}/sft.jsonl", "--per_device_train_batch_size", "4", *steps, *MEDIA, "--validation_file", f"{data}/sft.jsonl", "--eval_steps", "2", "--load_best_model_at_end", "false", "--validation_max_new_tokens", "16"]
         )
         grpo_omni.main(
-            ["--config", f"{CONFIGS}/rl.yaml", "--model_name_or_path", f"{runs}/sft", "--output_dir", f"{runs}/rl", "--train_file", f"{data}/rl.jsonl", "--per_device_train_batch_size", "8", *steps, *MEDIA, "--num_generations", "4", "--max_completion_length", "24", "--num_completions_to_print", "4"]
+            ["--config", f"{CONFIGS}/rl.yaml", "--model_name_or_path", f"{runs}/sft", "--output_dir", f"{runs}/rl", "--train_file", f"{data}/rl.jsonl", "--per_device_train_batch_size", "8", *steps, *MEDIA, "--num_generations", "4", "--max_completion_length", "24", "--num_completions_to_print", "2"]
         )
     print("the loop turns: data → SFT → GRPO, on video, image, audio and text")
 
