@@ -34,10 +34,50 @@ def main() -> None:
         make_demo_base.main(["--output_dir", f"{runs}/base", "--texts", f"{data}/base_text.jsonl"])
         steps = ["--max_steps", "2", "--logging_steps", "1", "--save_strategy", "no"]
         sft_omni.main(
-            ["--config", f"{CONFIGS}/sft.yaml", "--model_name_or_path", f"{runs}/base", "--output_dir", f"{runs}/sft", "--train_file", f"{data}/sft.jsonl", "--per_device_train_batch_size", "4", *steps, *MEDIA, "--validation_file", f"{data}/sft.jsonl", "--eval_steps", "2", "--load_best_model_at_end", "false", "--validation_max_new_tokens", "16"]
+            [
+                "--config",
+                f"{CONFIGS}/sft.yaml",
+                "--model_name_or_path",
+                f"{runs}/base",
+                "--output_dir",
+                f"{runs}/sft",
+                "--train_file",
+                f"{data}/sft.jsonl",
+                "--per_device_train_batch_size",
+                "4",
+                *steps,
+                *MEDIA,
+                "--validation_file",
+                f"{data}/sft.jsonl",
+                "--eval_steps",
+                "2",
+                "--load_best_model_at_end",
+                "false",
+                "--validation_max_new_tokens",
+                "16",
+            ]
         )
         grpo_omni.main(
-            ["--config", f"{CONFIGS}/rl.yaml", "--model_name_or_path", f"{runs}/sft", "--output_dir", f"{runs}/rl", "--train_file", f"{data}/rl.jsonl", "--per_device_train_batch_size", "8", *steps, *MEDIA, "--num_generations", "4", "--max_completion_length", "24", "--num_completions_to_print", "2"]
+            [
+                "--config",
+                f"{CONFIGS}/rl.yaml",
+                "--model_name_or_path",
+                f"{runs}/sft",
+                "--output_dir",
+                f"{runs}/rl",
+                "--train_file",
+                f"{data}/rl.jsonl",
+                "--per_device_train_batch_size",
+                "8",
+                *steps,
+                *MEDIA,
+                "--num_generations",
+                "4",
+                "--max_completion_length",
+                "24",
+                "--num_completions_to_print",
+                "2",
+            ]
         )
     print("the loop turns: data → SFT → GRPO, on video, image, audio and text")
 

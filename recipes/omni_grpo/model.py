@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +32,8 @@ LANGUAGE_ONLY = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
 
 def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
     """
-    The thinker of a Qwen2.5-Omni checkpoint: a thinker's own directory, or a full Omni checkpoint whose talker and
-    vocoder are left out.
+    The thinker of a Qwen2.5-Omni checkpoint: a thinker's own directory, a full Omni checkpoint whose talker and
+    vocoder are left out, or a LoRA adapter's directory, merged into the model that it was trained on.
 
     Args:
         name_or_path (`str`): Directory or hub name.
@@ -40,6 +42,14 @@ def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
     Raises:
         `ValueError`: The checkpoint is of another architecture, or lacks weights (transformers would draw new ones).
     """
+    adapter = Path(name_or_path) / "adapter_config.json"
+    if adapter.is_file():
+        from peft import PeftModel
+
+        base = load_model(json.loads(adapter.read_text())["base_model_name_or_path"], **model_init_kwargs)
+        merged: Any = PeftModel.from_pretrained(base, name_or_path).merge_and_unload()
+        merged.config._name_or_path = name_or_path
+        return merged
     config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
     if config.model_type not in SUPPORTED:
         raise ValueError(f"{name_or_path} is a {config.model_type!r} checkpoint; supported are {', '.join(SUPPORTED)}")

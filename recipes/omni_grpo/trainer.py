@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -34,10 +36,10 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
     """
     [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
 
-    Six methods are wrapped (stash → `super()` → patch), none is copied: `_tokenize_prompts` encodes each distinct
+    Seven methods are wrapped (stash → `super()` → patch), none is copied: `_tokenize_prompts` encodes each distinct
     prompt once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` carries them with
     their rows, `_get_per_token_logps_and_entropies` gives them to every scoring pass, `_compute_loss` brings them to
-    the loss, `_calculate_rewards` adds sections and media to the completions table. Sampling, advantages, loss and
+    the loss, `_calculate_rewards` adds sections and media to the completions table, `log` makes its prompts readable. Sampling, advantages, loss and
     logging are TRL's, unchanged.
 
     Args:
@@ -182,6 +184,23 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         equal = (grouped == grouped[:, :1]).all(dim=1).all(dim=1)
         self._metrics[mode]["frac_zero_variance_groups"].append(equal.float().mean().item())
         return rewards
+
+    def log(self, logs, start_time=None):
+        """Prompts as plain text with their media named: readable, and of one type in every row, as wandb's tables ask."""
+        self._logs["prompt"] = deque(map(_readable, self._logs["prompt"]), maxlen=self._logs["prompt"].maxlen)
+        super().log(logs, start_time)
+
+
+def _readable(prompt: Any) -> Any:
+    """A prompt whose messages have a string as content: `[video clip.mp4]` where an item stands."""
+    if isinstance(prompt, str):
+        return prompt
+    return [
+        {**m, "content": " ".join(p["text"] or f"[{p['type']} {Path(p['path']).name}]" for p in m["content"])}
+        if not isinstance(m["content"], str)
+        else m
+        for m in prompt
+    ]
 
 
 def _as_parts(prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:

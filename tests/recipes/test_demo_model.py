@@ -61,11 +61,29 @@ def test_the_rebuilt_base_is_as_good(tmp_path):
     data = make_data(tmp_path / "data", "--splits", "base,base_text,test")
     scripts = REPOSITORY / "recipes"
     subprocess.run(
-        [sys.executable, str(scripts / "make_demo_base.py"), "--output_dir", str(tmp_path / "init"), "--texts", str(data / "base_text.jsonl")],
+        [
+            sys.executable,
+            str(scripts / "make_demo_base.py"),
+            "--output_dir",
+            str(tmp_path / "init"),
+            "--texts",
+            str(data / "base_text.jsonl"),
+        ],
         check=True,
     )
     subprocess.run(
-        [sys.executable, str(scripts / "sft_omni.py"), "--config", str(DEMO / "base.yaml"), "--model_name_or_path", str(tmp_path / "init"), "--output_dir", str(tmp_path / "base"), "--train_file", f"{data / 'base.jsonl'},{data / 'base_text.jsonl'}"],
+        [
+            sys.executable,
+            str(scripts / "sft_omni.py"),
+            "--config",
+            str(DEMO / "base.yaml"),
+            "--model_name_or_path",
+            str(tmp_path / "init"),
+            "--output_dir",
+            str(tmp_path / "base"),
+            "--train_file",
+            f"{data / 'base.jsonl'},{data / 'base_text.jsonl'}",
+        ],
         check=True,
     )
     rebuilt = perception(tmp_path / "base", data, tmp_path / "rebuilt")

@@ -26,6 +26,7 @@ SEAMS = {
         "batch_size",
     ],
     (GRPOTrainer, "_log_completion_extra"): ["self", "column", "values"],
+    (GRPOTrainer, "log"): ["self", "logs", "start_time"],
     (SFTTrainer, "compute_loss"): ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     (SFTTrainer, "evaluate"): ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],

@@ -350,3 +350,18 @@ def test_a_run_of_mixed_interleaving_is_refused(tiny, settings, mixed_file, tmp_
     assert logged(sounding, "kl") == [0.0, 0.0]
     with pytest.raises(MediaError, match="row3"):
         trainer(dataset.select([0, 3])).train()
+
+
+def test_wandb_takes_the_table_offline(make, tmp_path, monkeypatch):
+    """wandb's tables want one type a column; rows of different media differ in theirs until they are made readable."""
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    trainer = make(max_steps=2, log_completions=True, num_completions_to_print=0, report_to=["wandb", "tensorboard"])
+    trainer.train()
+    wandb.finish()
+    tables = [f.read_text() for f in tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")]
+    assert any("[video clip" in t for t in tables)
+    assert any("Does the voice agree" in t for t in tables)
+    assert list(tmp_path.glob("runs/**/events.out.tfevents.*")) or list(tmp_path.rglob("events.out.tfevents.*"))
