@@ -60,7 +60,22 @@ def main(argv: list[str]) -> None:
         )
         names = ("sft", "rl", "control")
         subprocess.run(
-            [sys.executable, "recipes/eval_omni.py", "--config", f"{CONFIGS}/eval.yaml", "--models", "base=runs/demo/base", *(f"{n}={run / n}" for n in names), "--output_dir", str(run / "eval"), "--compare", "rl:sft", "rl:control", "--ablated", "rl"],
+            [
+                sys.executable,
+                "recipes/eval_omni.py",
+                "--config",
+                f"{CONFIGS}/eval.yaml",
+                "--models",
+                "base=runs/demo/base",
+                *(f"{n}={run / n}" for n in names),
+                "--output_dir",
+                str(run / "eval"),
+                "--compare",
+                "rl:sft",
+                "rl:control",
+                "--ablated",
+                "rl",
+            ],
             check=True,
         )
         for name in names:

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
 
     import torch
 
-    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.encoder import PromptEncoder
     from omni_grpo.generation import generate
     from omni_grpo.launch import SETTINGS
     from omni_grpo.media import MediaSettings

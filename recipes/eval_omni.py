@@ -30,13 +30,14 @@ def main(argv: list[str]) -> None:
     import torch
 
     from omni_grpo.config import DataArguments, EvalArguments
-    from omni_grpo.encoding import PromptEncoder
-    from omni_grpo.evaluation import compare, evaluate, table
+    from omni_grpo.encoder import PromptEncoder
+    from omni_grpo.evaluation import evaluate
     from omni_grpo.launch import begin
     from omni_grpo.machine import describe_machine
     from omni_grpo.media import MediaSettings
     from omni_grpo.model import load_model, load_processor
     from omni_grpo.schema import load_examples
+    from omni_grpo.scoring import compare, table
     from omni_grpo.towers import attach_media_embedder
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)

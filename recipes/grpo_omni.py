@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
-    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.encoder import PromptEncoder
     from omni_grpo.launch import begin, load_object, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
     from omni_grpo.media import MediaSettings

@@ -24,7 +24,7 @@ import torch
 import omni_grpo.trainer
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
 from omni_grpo.data import load_sources, to_dataset
-from omni_grpo.encoding import PromptEncoder
+from omni_grpo.encoder import PromptEncoder
 from omni_grpo.media import MediaSettings
 from omni_grpo.model import language_model_targets, load_model, load_processor
 from omni_grpo.sft import OmniSFTTrainer

@@ -6,7 +6,7 @@ From a row to a batch:
 - `schema`: the fields of a row, their checks, the loader
 - `prompts`: a row as messages; one place for SFT, RL and evaluation
 - `media`: files as arrays (`image`, `video`, `audio`, `container`, `media_settings`)
-- `encoding`: messages as token ids and features, and their collation
+- `encoding`: messages as token ids and features, and their collation; `encoder` remembers them
 - `data`: rows as TRL data sets, and the preflight
 
 Training and after:
@@ -14,7 +14,7 @@ Training and after:
 - `towers`: media into the model, counted
 - `sft`, `trainer`: TRL's `SFTTrainer` and `GRPOTrainer` with media
 - `model`, `checkpoints`, `logs`: loading, saving, logging
-- `generation`, `evaluation`, `statistics`: answers, scores, intervals
+- `generation`, `evaluation`, `scoring`, `statistics`: answers, figures, intervals
 - `report`: a run as one page
 
 Runs: `command_line`, `config`, `launch`, `stages`, `machine`. Other data: `adapters`, `selection`, `demo`.
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
-    from omni_grpo.encoding import PromptEncoder
+    from omni_grpo.encoder import PromptEncoder
     from omni_grpo.media import MediaError, MediaSettings
     from omni_grpo.sft import OmniSFTTrainer
     from omni_grpo.trainer import OmniGRPOTrainer
@@ -51,7 +51,7 @@ _MODULES = {
     "OmniGRPOTrainer": "trainer",
     "OmniSFTConfig": "config",
     "OmniSFTTrainer": "sft",
-    "PromptEncoder": "encoding",
+    "PromptEncoder": "encoder",
 }
 
 

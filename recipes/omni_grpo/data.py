@@ -17,7 +17,8 @@ from datasets import Dataset, Features, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
-from omni_grpo.encoding import MODALITIES, PromptEncoder
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import MODALITIES
 from omni_grpo.media import MediaError
 from omni_grpo.prompts import build_messages
 from omni_grpo.schema import MAX_REPORTED, DataError, Example, load_examples

@@ -7,11 +7,8 @@ placeholder tokens as the encoders will return rows, for each modality.
 
 from __future__ import annotations
 
-import json
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -246,11 +243,6 @@ def _counts(
     return counts
 
 
-def prompt_key(messages: Messages) -> str:
-    """Equal for equal prompts: same text, same files, same order."""
-    return json.dumps(messages, sort_keys=True)
-
-
 def collate_media(rows: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
     """
     Media of several rows as one batch of model inputs, in row order; empty for text-only rows.
@@ -276,68 +268,3 @@ def collate_media(rows: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
             tensors = [torch.nn.functional.pad(t, (0, longest - t.shape[-1])) for t in tensors]
         batch[key] = tensors[0] if key == "use_audio_in_video" else torch.cat(tensors)
     return batch
-
-
-class PromptEncoder:
-    """
-    [`encode_prompt`] with its arguments bound, and a bounded memory: equal prompts are decoded and processed once.
-
-    Args:
-        processor (`ProcessorMixin`): The model's processor.
-        settings ([`MediaSettings`]): How media are sampled and capped.
-        max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens.
-        cache_mb (`int`, defaults to `512`): Memory for encodings, in MB; the least recently used go first.
-
-    Attributes:
-        encoded (`int`): Prompts decoded and processed so far (not those answered from memory).
-    """
-
-    def __init__(
-        self,
-        processor: ProcessorMixin,
-        settings: MediaSettings,
-        max_prompt_length: int | None = None,
-        cache_mb: int = 512,
-    ) -> None:
-        self.processor = processor
-        self.settings = settings
-        self.max_prompt_length = max_prompt_length
-        self.encoded = 0
-        self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
-        self._bytes, self._max_bytes = 0, cache_mb * 2**20
-        self._lock = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
-
-    def __call__(self, messages: Messages, name: str = "") -> EncodedPrompt:
-        """The encoding of a prompt, from memory if it is there; safe to call from several threads."""
-        key = prompt_key(messages)
-        with self._lock:
-            turn = self._turns.setdefault(key, threading.Lock())
-        try:
-            with turn:  # who asks for a prompt that is being encoded waits for it
-                row = self._recall(key) or self._encode(key, messages, name)
-        finally:
-            with self._lock:
-                self._turns.pop(key, None)
-        return row if row.name == name else replace(row, name=name)  # equal prompts of two rows: errors name this one
-
-    def _recall(self, key: str) -> EncodedPrompt | None:
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-            return self._cache.get(key)
-
-    def _encode(self, key: str, messages: Messages, name: str) -> EncodedPrompt:
-        row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length)
-        with self._lock:
-            self.encoded += 1
-            if key not in self._cache:
-                self._cache[key] = row
-                self._bytes += _size(row)
-            while self._bytes > self._max_bytes and len(self._cache) > 1:
-                self._bytes -= _size(self._cache.popitem(last=False)[1])
-        return row
-
-
-def _size(row: EncodedPrompt) -> int:
-    return sum(t.nbytes for t in row.media.values()) + 8 * len(row.input_ids)

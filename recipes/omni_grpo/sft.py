@@ -13,7 +13,8 @@ from trl.models.utils import unwrap_model_for_generation
 from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder
 from omni_grpo.config import OmniSFTConfig
 from omni_grpo.data import modalities_of
-from omni_grpo.encoding import PromptEncoder, collate_media
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import collate_media
 from omni_grpo.generation import generate
 from omni_grpo.media import MediaSettings
 from omni_grpo.model import freeze_towers, load_model, load_processor

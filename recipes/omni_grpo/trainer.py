@@ -17,7 +17,8 @@ from trl import GRPOTrainer
 from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.data import media_paths, modalities_of
-from omni_grpo.encoding import EncodedPrompt, PromptEncoder, collate_media, media_control_ids
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import EncodedPrompt, collate_media, media_control_ids
 from omni_grpo.media import MediaError, MediaSettings
 from omni_grpo.model import copy_weights, freeze_towers, load_model, load_processor
 from omni_grpo.prompts import text_part

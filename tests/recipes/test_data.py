@@ -22,7 +22,8 @@ from omni_grpo.data import (
     to_dataset,
     with_sft_targets,
 )
-from omni_grpo.encoding import MODALITIES, PromptEncoder, encode_prompt
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import MODALITIES, encode_prompt
 from omni_grpo.model import load_processor
 from omni_grpo.prompts import build_messages
 from omni_grpo.schema import DataError, Example, MediaItem, load_examples

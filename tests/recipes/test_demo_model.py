@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omni_grpo.encoding import PromptEncoder
+from omni_grpo.encoder import PromptEncoder
 from omni_grpo.evaluation import evaluate
 from omni_grpo.media import MediaSettings
 from omni_grpo.model import load_model, load_processor

@@ -15,15 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media_files import grey_frames, tone, write_image, write_sound, write_video
+from omni_grpo.encoder import PromptEncoder, prompt_key
 from omni_grpo.encoding import (
     MODALITIES,
-    PromptEncoder,
     collate_media,
     encode_prompt,
     feature_rows,
     media_control_ids,
     placeholder_ids,
-    prompt_key,
 )
 from omni_grpo.media import MediaError
 from omni_grpo.model import load_model, load_processor

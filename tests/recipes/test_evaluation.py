@@ -8,11 +8,13 @@ import json
 import pytest
 import torch
 
-from omni_grpo.encoding import PromptEncoder, encode_prompt
-from omni_grpo.evaluation import VARIANTS, _record, compare, evaluate, predict, summarise, table, vary
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import encode_prompt
+from omni_grpo.evaluation import VARIANTS, _record, evaluate, predict, vary
 from omni_grpo.generation import Completion, generate
 from omni_grpo.model import load_model, load_processor
 from omni_grpo.schema import load_examples
+from omni_grpo.scoring import compare, summarise, table
 from omni_grpo.towers import attach_media_embedder
 from omni_rewards import CONTEXT_THINK_ANSWER
 

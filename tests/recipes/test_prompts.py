@@ -10,7 +10,8 @@ import pytest
 from media_files import cut_file, grey_frames, tone, write_sound, write_video
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.data import to_dataset
-from omni_grpo.encoding import PromptEncoder, encode_prompt, placeholder_ids
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import encode_prompt, placeholder_ids
 from omni_grpo.evaluation import vary
 from omni_grpo.media import MediaError
 from omni_grpo.model import load_model, load_processor

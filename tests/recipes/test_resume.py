@@ -64,7 +64,8 @@ def start(script: Path, *arguments: str, killed_at: int | None = None) -> subpro
     if killed_at is not None:
         command[1:2] = [str(TESTS / "killed_run.py"), str(killed_at), str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    pipes = {"capture_output": True, "text": True, "timeout": 300, "start_new_session": True}
+    run = subprocess.run(command, env=environment, cwd=ROOT, **pipes)
     wanted = 0 if killed_at is None else -signal.SIGKILL
     assert run.returncode == wanted, run.stdout[-3000:] + run.stderr[-3000:]
     return run

@@ -8,7 +8,8 @@ import copy
 import pytest
 import torch
 
-from omni_grpo.encoding import PromptEncoder, collate_media, encode_prompt
+from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoding import collate_media, encode_prompt
 from omni_grpo.media import MediaError
 from omni_grpo.model import load_model, load_processor
 from omni_grpo.towers import attach_media_embedder, find_thinker

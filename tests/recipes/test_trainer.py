@@ -14,7 +14,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
-from omni_grpo.encoding import collate_media, media_control_ids, prompt_key
+from omni_grpo.encoder import prompt_key
+from omni_grpo.encoding import collate_media, media_control_ids
 from omni_grpo.media import MediaError
 from omni_grpo.model import copy_weights, language_model_targets, load_model, load_processor
 from omni_grpo.schema import load_examples
