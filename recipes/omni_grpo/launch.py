@@ -64,6 +64,8 @@ def load_object(path: str) -> Any:
     'b'
     """
     module, _, name = path.rpartition(".")
+    if os.getcwd() not in sys.path:  # a module of the user's own, beside the command
+        sys.path.append(os.getcwd())
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

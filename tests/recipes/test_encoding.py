@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from itertools import product
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,7 @@ def test_placeholders_equal_features_for_every_mix(processor, settings, clips, i
     assert ("input_features" in row.media, "pixel_values" in row.media) == (heard > 0, images > 0)
 
 
+@hypothesis.settings(max_examples=30)
 @given(samples=st.integers(641, 48_000))
 def test_the_audio_tower_returns_what_is_counted(processor, thinker, settings, tmp_path_factory, samples):
     row = encode_prompt(processor, messages(sound_item(tmp_path_factory.getbasetemp(), samples)), settings, "row")

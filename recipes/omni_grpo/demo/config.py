@@ -42,8 +42,8 @@ class DemoDataConfig:
     base_text_intent: int = 640
     base_text_face: int = 360
     base_text_voice: int = 360
-    sft_agreement: int = 88
-    sft_intent: int = 88
+    sft_agreement: int = 136
+    sft_intent: int = 140
     sft_face: int = 12
     sft_voice: int = 12
     rl_agreement: int = 1080
