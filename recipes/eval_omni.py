@@ -72,7 +72,8 @@ def main(argv: list[str]) -> None:
     ]
     run = Path(args.run_dir) if args.run_dir else Path(args.output_dir).parent
     run.mkdir(parents=True, exist_ok=True)
-    records = {s.name: s / "stage.json" for s in run.iterdir() if (s / "stage.json").is_file()}
+    folders = [f for f in run.iterdir() if "." not in f.name]  # one with a date behind a dot was set aside
+    records = {f.name: f / "stage.json" for f in folders if (f / "stage.json").is_file()}
     seconds = {n: json.loads(f.read_text()).get("seconds") for n, f in records.items()}
     summary = {
         "stages": stages,

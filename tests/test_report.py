@@ -274,9 +274,9 @@ class TestFigures:
             ]
             assert "<td>37.5</td><td>24</td>" in row
 
-    def test_headline_goes_from_the_base_to_rl(self, page):
+    def test_headline_goes_from_sft_to_rl(self, page):
         headline = page.text()
-        assert re.search(r"Accuracy on agreement\s+40\.1\s+→\s+80\.9", headline)
+        assert re.search(r"Accuracy on agreement\s+60\.5\s+→\s+80\.9", headline)
         assert re.search(r"Wall time\s+7\.0\u00a0min\s+Cold start 30\u00a0s · GRPO 6\.5\u00a0min", headline)
 
     def test_a_difference_keeps_its_sign(self, page):

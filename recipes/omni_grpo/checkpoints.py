@@ -79,23 +79,19 @@ class CompleteCheckpoints:
 
 class EpochOrder(TrainerCallback):
     """
-    Makes a resumed run go through its epoch in the order in which the run before it did.
+    Makes a resumed run take its epoch's rows in the order in which the run before it took them.
 
-    Two samplers lose their place otherwise. TRL's `RepeatSampler` begins again with the order of the first epoch. With
-    several processes, Accelerate's does too: behind the batches to skip it is not found.
+    TRL's `RepeatSampler` draws an order when an epoch begins, and a resumed run would begin with the first one again.
     """
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        epochs = int(state.epoch or 0)
         sampler: Any = getattr(train_dataloader, "batch_sampler", None)
         while (inner := getattr(sampler, "batch_sampler", None)) is not None:  # Accelerate's shards
             sampler = inner
         sampler = getattr(sampler, "sampler", None)
         if isinstance(sampler, RepeatSampler):
-            for _ in range(epochs):
-                next(iter(sampler), None)  # draws an epoch's order
-        elif hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epochs)
+            for _ in range(int(state.epoch or 0)):
+                next(iter(sampler), None)  # draws one
 
 
 class GenerationBorders(TrainerCallback):

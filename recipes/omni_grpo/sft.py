@@ -10,7 +10,7 @@ import torch
 from trl import SFTTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder
+from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
 from omni_grpo.data import modalities_of
 from omni_grpo.encoder import PromptEncoder
@@ -114,7 +114,6 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         )
         everywhere = modalities_of(train_dataset, eval_dataset) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
-        self.add_callback(EpochOrder)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Hold the pass to the media of its rows."""

@@ -117,7 +117,9 @@ def _headline(run: RunFolder) -> str:
     group, stages = headline_group(run), list(run.evaluated)
     tiles = []
     if group is not None:
-        first, last = stages[0], "rl" if "rl" in stages else stages[-1]
+        last = "rl" if "rl" in stages else stages[-1]
+        # RL is measured from its start; a base that was never taught sections would flatter it.
+        first = "sft" if "sft" in stages and last == "rl" else stages[0]
         before, after = (figure(run, stage, group).get("accuracy") for stage in (first, last))
         change = _arrow(before, after, first != last)
         rows = "".join(_accuracy_row(run, stage, group) for stage in stages)
