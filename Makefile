@@ -34,7 +34,8 @@ quality: setup
 	$(BIN)/pyright
 
 test: quality
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu" -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not distributed" -q
+	$(BIN)/python -m pytest -m distributed -q
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -v
