@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from omni_grpo.checkpoints import COMPLETE
 from omni_grpo.stages import Stage
@@ -203,3 +203,51 @@ def test_killed_sft_goes_on_to_the_same_weights(tiny, mixed_file, tmp_path):
     assert same_weights(cut, whole)
     first, last = load_file(Path(tiny) / "model.safetensors"), load_file(whole / "model.safetensors")
     assert (first["lm_head.weight"] - last["lm_head.weight"]).abs().max() > 1e-3
+
+
+def test_the_best_checkpoint_is_what_is_kept(tiny, mixed, settings, tmp_path):
+    """Best is the highest loss here, hence the first of three; a loader that finds no name would keep the last."""
+    from omni_grpo.config import OmniSFTConfig
+    from omni_grpo.encoder import PromptEncoder
+    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.sft import OmniSFTTrainer
+
+    fields = ("use_cpu", "bf16", "gradient_checkpointing", "learning_rate", "report_to")
+    args = OmniSFTConfig(
+        **{name: COMMON[name] for name in fields},
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=2,
+        max_steps=3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=True,
+    )
+    trainer = OmniSFTTrainer(
+        model=load_model(tiny),
+        args=args,
+        train_dataset=mixed,
+        eval_dataset=mixed.select(range(2)),
+        encoder=PromptEncoder(load_processor(tiny), settings),
+    )
+    trainer.train()
+    assert trainer.state.best_global_step == 1
+    kept, best, last = (trainer.model, *(load_model(str(tmp_path / f"checkpoint-{step}")) for step in (1, 3)))
+    for name in ("model.visual.patch_embed.proj.weight", "lm_head.weight"):
+        assert (kept.state_dict()[name] == best.state_dict()[name]).all()
+        assert (kept.state_dict()[name] != last.state_dict()[name]).any()
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tiny, tmp_path):
+    """Transformers would draw the missing ones at random and say so in a table."""
+    from omni_grpo.model import load_model
+
+    folder = tmp_path / "partial"
+    shutil.copytree(tiny, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["elsewhere.proj.weight"] = weights.pop("audio_tower.proj.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 of the thinker's weights: model\.audio_tower\.proj\.weight"):
+        load_model(str(folder))
