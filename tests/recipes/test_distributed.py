@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "distributed_worker.py"
 JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "lora"], "zero3": ["grpo", "sft"]}
 SECONDS = 400  # for a run that does not hang: 30 on two idle cores, and once 40 for DeepSpeed's op
-# Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 1e-4 to 4e-3.
-SAME, MOVED = 1e-6, 1e-4
+# Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 9e-5 to 4e-3.
+SAME, MOVED = 1e-6, 2e-5
 
 IMAGE = [{"type": "image", "path": "image0.png"}]
 AUDIO = [{"type": "audio", "path": "sound1.wav"}]
@@ -147,7 +147,7 @@ def test_reference_starts_as_the_policy_and_stays(config, together, alone):
         known = facts(together(config) / "grpo", rank)
         assert known["reference"] == 0.0
         assert known["kl"][0] == pytest.approx(0.0, abs=1e-9)
-        assert known["kl"][-1] > 1e-4
+        assert known["kl"][-1] > 1e-5
         assert known["kl"] == pytest.approx(facts(alone / "grpo")["kl"], rel=1e-3, abs=1e-9)
 
 
