@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from omni_grpo.demo.config import SPLITS, DemoDataConfig, load_config, parse_overrides
+from omni_grpo.demo.config import MIXES, SPLITS, DemoDataConfig, load_config, parse_overrides
 from omni_grpo.demo.faces import EXPRESSIONS, NEUTRAL_EXPRESSION, face_image
 from omni_grpo.demo.generate import fingerprint, generate
 from omni_grpo.demo.phrases import words_of
@@ -29,13 +29,15 @@ DATA_YAML = REPOSITORY / "recipes" / "configs" / "demo" / "data.yaml"
 TASKS = ("agreement", "intent")
 WITH_TARGET = ("sft", "base_text")
 
+_BASE_MIXES = ("image+audio", "video", "image", "audio", "video+silence", "grey+audio")
+
 # Every kind, every mix and every split, in 64 pixels.
 SMALL = DemoDataConfig(
     splits=SPLITS,
     num_workers=1,
     frame_size_px=64,
     clips_per_identity=12,
-    base_clips=30,
+    base_clips=42,
     base_text_agreement=8,
     base_text_intent=4,
     base_text_face=6,
@@ -55,7 +57,7 @@ SMALL = DemoDataConfig(
     test_face=6,
     test_voice=6,
     task_mixes={"video+audio": 0.34, "image+audio": 0.33, "text": 0.33},
-    base_mixes={"video+audio": 0.2, "image+audio": 0.2, "video": 0.2, "image": 0.2, "audio": 0.2},
+    base_mixes=dict.fromkeys(("video+audio", *_BASE_MIXES), 1 / 7),
 )
 
 
@@ -256,7 +258,7 @@ def test_rows_load_with_all_their_media(made):
         examples = load_examples(root / f"{split}.jsonl")
         assert len(examples) == len(plan(made, split)[0])
         mixes |= {example.meta["mix"] for example in examples}
-    assert mixes == {"video+audio", "image+audio", "video", "image", "audio", "text"}
+    assert mixes == set(MIXES)
     assert "CC0" in (root / "LICENSES.md").read_text(encoding="utf-8")
 
 
@@ -278,6 +280,18 @@ def test_clips_decode_and_have_one_length(made):
                     num_samples += frame.samples
         lengths.add((num_frames, num_samples))
     assert [num_frames for num_frames, _ in lengths] == [23], lengths
+
+
+def test_a_channel_that_shows_nothing_is_digital_silence_or_plain_grey(made):
+    """As evaluation blanks a channel: what the model meets there it has met before."""
+    clips = {clip.mix: clip for clip in plan(made, "base")[1]}
+    for mix, face, voice in (("video+silence", True, False), ("grey+audio", False, True), ("video+audio", True, True)):
+        assert (clips[mix].face is not None, clips[mix].voice is not None) == (face, voice)
+        frames, samples = _decode(Path(made.output_dir) / f"{clips[mix].stem}.mp4")
+        assert bool(np.abs(samples).max() > 0.01) == voice
+        assert bool(np.ptp(np.asarray(frames[-1])) > 3) == face
+        asked = {row["meta"]["kind"] for row in plan(made, "base")[0] if row["meta"]["mix"] == mix}
+        assert asked == {kind for kind, shown in (("face", face), ("voice", voice)) if shown}
 
 
 def test_the_face_changes_once_and_the_speech_starts_soon(made):

@@ -67,13 +67,15 @@ def write_clip(spec: ClipSpec, config: DemoDataConfig, speaker: Speaker, root: P
     stem = root / spec.stem
     stem.parent.mkdir(parents=True, exist_ok=True)
     sound = speech(spec, config, speaker) if spec.voice else None
-    if spec.mix.startswith("video"):
+    if _is_video(spec):
+        if sound is None:
+            sound = np.zeros(round(config.duration_s * config.sample_rate_hz), np.float32)
         with _whole(stem.with_suffix(".mp4")) as path:
-            _write_mp4(path, _frames(spec, config), sound, config)
+            _write_mp4(path, _frames(spec, config) if spec.face else _grey_frames(config), sound, config)
     if spec.mix.startswith("image"):
         with _whole(stem.with_suffix(".png")) as path:
             _face(spec, config, neutral=False).crop(_window(config.frame_size_px)).save(path, format="PNG")
-    if sound is not None and not spec.mix.startswith("video"):
+    if sound is not None and not _is_video(spec):
         with _whole(stem.with_suffix(".wav")) as path:
             soundfile.write(path, sound, config.sample_rate_hz, subtype="PCM_16", format="WAV")
 
@@ -81,8 +83,12 @@ def write_clip(spec: ClipSpec, config: DemoDataConfig, speaker: Speaker, root: P
 def clip_paths(spec: ClipSpec) -> tuple[str, ...]:
     """The files of a clip, below the data folder."""
     endings = {"video": (".mp4",), "image": (".png",), "audio": (".wav",)}
-    sides = spec.mix.split("+") if not spec.mix.startswith("video") else ["video"]
+    sides = ["video"] if _is_video(spec) else spec.mix.split("+")
     return tuple(spec.stem + ending for side in sides for ending in endings[side])
+
+
+def _is_video(spec: ClipSpec) -> bool:
+    return spec.mix in ("video", "video+audio", "video+silence", "grey+audio")
 
 
 @contextmanager
@@ -130,6 +136,15 @@ def _frames(spec: ClipSpec, config: DemoDataConfig) -> Iterator[av.VideoFrame]:
         yield frame
 
 
+def _grey_frames(config: DemoDataConfig) -> Iterator[av.VideoFrame]:
+    """Nothing to see."""
+    size = config.frame_size_px
+    for index in range(config.num_frames):
+        frame = av.VideoFrame.from_ndarray(np.full((size * 3 // 2, size), 128, np.uint8), format="yuv420p")
+        frame.pts, frame.time_base = index, Fraction(1, config.fps)
+        yield frame
+
+
 def _planes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Y of shape (S, S), U and V of shape (S / 2, S / 2)."""
     size = picture.width
@@ -138,23 +153,21 @@ def _planes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return packed[:size], chroma[0], chroma[1]
 
 
-def _write_mp4(path: Path, frames: Iterator[av.VideoFrame], sound: np.ndarray | None, config: DemoDataConfig) -> None:
+def _write_mp4(path: Path, frames: Iterator[av.VideoFrame], sound: np.ndarray, config: DemoDataConfig) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=config.fps)
         video.width = video.height = config.frame_size_px
         video.pix_fmt = "yuv420p"
         video.thread_count = 1  # more threads write other bytes
         video.options = {"crf": str(config.video_crf), "preset": "ultrafast", "x264-params": "threads=1"}
-        audio = container.add_stream("aac", rate=config.sample_rate_hz, layout="mono") if sound is not None else None
-        if audio is not None:
-            audio.bit_rate = config.audio_bit_rate
-            audio.options = {"aac_coder": "fast"}
+        audio = container.add_stream("aac", rate=config.sample_rate_hz, layout="mono")
+        audio.bit_rate = config.audio_bit_rate
+        audio.options = {"aac_coder": "fast"}
         for frame in frames:
             container.mux(video.encode(frame))
         container.mux(video.encode())
-        if audio is not None and sound is not None:
-            samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)[None]  # (1, num_samples)
-            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            frame.sample_rate = config.sample_rate_hz
-            container.mux(audio.encode(frame))
-            container.mux(audio.encode())
+        samples = (np.clip(sound, -1, 1) * 32767).astype(np.int16)[None]  # (1, num_samples)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = config.sample_rate_hz
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode())

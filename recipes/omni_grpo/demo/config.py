@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
-MIXES = ("video+audio", "image+audio", "video", "image", "audio", "text")
+# Media of a row. `video+silence` and `grey+audio` are clips with sound on which one channel shows nothing.
+MIXES = ("video+audio", "image+audio", "video", "image", "audio", "video+silence", "grey+audio", "text")
 _AT_LEAST_ONE = {"frame_size_px", "fps", "num_frames", "sample_rate_hz", "audio_bit_rate", "clips_per_identity"}
 
 
@@ -20,8 +21,8 @@ class DemoDataConfig:
     """
     What to make. Every count is a number of rows, except `base_clips`.
 
-    The design is exactly balanced, so counts come in blocks: agreement in eights, intent in fours, face and voice in
-    sixes, and so do base clips. A count that is no whole number of blocks raises `ValueError`.
+    The design is exactly balanced, so counts come in blocks: agreement in eights, intent and told in fours, face and
+    voice in sixes, and so do base clips. A count that is no whole number of blocks raises `ValueError`.
     """
 
     output_dir: str = "data/demo"
@@ -39,13 +40,13 @@ class DemoDataConfig:
 
     base_clips: int = 4002
     base_text_agreement: int = 640
-    base_text_intent: int = 640
+    base_text_told: int = 480
     base_text_face: int = 360
     base_text_voice: int = 360
-    sft_agreement: int = 136
-    sft_intent: int = 140
-    sft_face: int = 12
-    sft_voice: int = 12
+    sft_agreement: int = 64
+    sft_intent: int = 24
+    sft_face: int = 108
+    sft_voice: int = 102
     rl_agreement: int = 1080
     rl_intent: int = 1080
     rl_face: int = 120
@@ -61,10 +62,22 @@ class DemoDataConfig:
     task_mixes: Mapping[str, float] = field(
         default_factory=lambda: {"video+audio": 0.80, "image+audio": 0.10, "text": 0.10}
     )
-    face_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 0.50, "video": 0.50})
-    voice_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 0.50, "audio": 0.50})
+    face_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.50, "video": 0.25, "video+silence": 0.25}
+    )
+    voice_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.50, "audio": 0.25, "grey+audio": 0.25}
+    )
     base_mixes: Mapping[str, float] = field(
-        default_factory=lambda: {"video+audio": 0.70, "image+audio": 0.09, "video": 0.07, "image": 0.07, "audio": 0.07}
+        default_factory=lambda: {
+            "video+audio": 0.58,
+            "image+audio": 0.09,
+            "video": 0.07,
+            "image": 0.07,
+            "audio": 0.07,
+            "video+silence": 0.06,
+            "grey+audio": 0.06,
+        }
     )
 
     def __post_init__(self) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from omni_grpo.demo.config import DemoDataConfig
 from omni_grpo.demo.targets import FACES, INTENTS, SHARED, VOICES
 
-_BLOCK = {"agreement": 8, "intent": 4, "face": 6, "voice": 6}
+_FACELESS = ("audio", "grey+audio")
+_VOICELESS = ("image", "video+silence")
+_BLOCK = {"agreement": 8, "intent": 4, "told": 4, "face": 6, "voice": 6}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def block(kind: str, index: int) -> list[tuple[str, str]]:
     if kind == "agreement":
         shift = 1 + index % 3
         return [(e, e) for e in SHARED] + [(e, SHARED[(i + shift) % 4]) for i, e in enumerate(SHARED)]
-    if kind == "intent":
+    if kind in ("intent", "told"):
         return [(face, voice) for voice, face in INTENTS]
     return [(face, VOICES[(i + index) % 6]) for i, face in enumerate(FACES)]
 
@@ -67,7 +69,8 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
     if split == "base":
         plan = [("face", "base_clips", config.base_clips, config.base_mixes)]
     else:
-        kinds = ["agreement", "intent"]
+        # The base never meets the rule of an intent: it practises the words alone.
+        kinds = ["agreement", "told" if split == "base_text" else "intent"]
         kinds += [] if split in ("validation", "test") else ["face", "voice"]  # test asks those on the same clips
         mixes = {"face": config.face_mixes, "voice": config.voice_mixes}
         if split in ("validation", "test"):
@@ -83,6 +86,7 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
             raise ValueError(f"{name} must be a multiple of {_BLOCK[kind]} to be balanced, got {count}")
         for index, mix in enumerate(allocate(count // _BLOCK[kind], shares)):
             for face, voice in block(kind, index):
-                found.append(Cell(kind, None if mix == "audio" else face, None if mix == "image" else voice, mix))
+                face_shown = None if mix in _FACELESS else face
+                found.append(Cell(kind, face_shown, None if mix in _VOICELESS else voice, mix))
     random.Random(f"{config.seed}/{split}/cells").shuffle(found)
     return found

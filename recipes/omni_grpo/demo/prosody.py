@@ -34,6 +34,6 @@ PROSODY: dict[str, Prosody] = {
     "angry": Prosody(215, 35, 90, -11.0, 0.0),
     "sad": Prosody(115, 38, 15, -30.0, 0.0),
     "afraid": Prosody(265, 92, 25, -22.0, 0.7),
-    "warm": Prosody(145, 65, 75, -23.0, 0.0),
-    "cold": Prosody(140, 10, 0, -18.0, 0.0),
+    "warm": Prosody(135, 70, 85, -25.0, 0.0),
+    "cold": Prosody(180, 8, 0, -16.0, 0.0),
 }

@@ -21,6 +21,7 @@ from omni_grpo.demo.targets import (
     solution_of,
     target_of,
     think_of,
+    told_of,
 )
 from omni_grpo.demo.voices import ACCENTS, VARIANTS
 
@@ -84,11 +85,13 @@ class Cast:
 
 def media_of(clip: ClipSpec) -> list[dict[str, Any]]:
     """The `media` of a row on this clip."""
-    video = {"type": "video", "path": f"{clip.stem}.mp4", "use_audio": clip.mix == "video+audio"}
+    video = {"type": "video", "path": f"{clip.stem}.mp4", "use_audio": clip.mix != "video"}
     image, audio = {"type": "image", "path": f"{clip.stem}.png"}, {"type": "audio", "path": f"{clip.stem}.wav"}
     return {
         "video+audio": [video],
         "video": [video],
+        "video+silence": [video],
+        "grey+audio": [video],
         "image+audio": [image, audio],
         "image": [image],
         "audio": [audio],
@@ -101,11 +104,12 @@ def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, 
     # What this row's media show: the sound of a video that is watched in silence is not in its context.
     face = cell.face
     voice = None if cell.mix == "video" else cell.voice
-    context = context_of(face, voice, rng)
-    stated = f"{context_of(face, voice, rng)} " if clip is None else ""
+    context, stated = (
+        told_of(solution, rng) if kind == "told" else context_of(face, voice, rng) for _ in ("context", "stated")
+    )
     row: dict[str, Any] = {
         "id": row_id,
-        "problem": stated + QUESTIONS[kind],
+        "problem": QUESTIONS[kind] if clip else f"{stated} {QUESTIONS[kind]}",
         "problem_type": PROBLEM_TYPES[kind],
         "solution": solution,
         "media": [] if clip is None else media_of(clip),
@@ -113,7 +117,8 @@ def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, 
     if split not in ("base", "rl"):
         row["context"] = context
     if split in ("sft", "base_text"):
-        row["target"] = target_of(context, think_of(kind, face, voice, solution, rng), solution)
+        think = think_of(kind, face, voice, solution, rng, practice=split == "base_text")
+        row["target"] = target_of(context, think, solution)
     row["meta"] = {
         "kind": kind,
         "face": cell.face,

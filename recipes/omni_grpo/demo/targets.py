@@ -22,8 +22,9 @@ QUESTIONS = {
     "voice": "How does the voice sound: happy, angry, sad, afraid, warm or cold?",
     "agreement": "Does the voice agree with the face?",
     "intent": "What is the speaker doing: praise, taunt, joke or complain?",
+    "told": "What do they say it is: praise, taunt, joke or complain?",  # text alone: the base learns the words
 }
-PROBLEM_TYPES = {"face": "label", "voice": "label", "agreement": "yes_no", "intent": "label"}
+PROBLEM_TYPES = {"face": "label", "voice": "label", "agreement": "yes_no", "intent": "label", "told": "label"}
 
 _FACE_SENTENCES = ("The face looks {face}.", "The face is {face}.", "I see that the face looks {face}.")
 _VOICE_SENTENCES = ("The voice sounds {voice}.", "The voice is {voice}.", "I hear that the voice sounds {voice}.")
@@ -34,7 +35,16 @@ _PAIR_SENTENCES = (
     "I see that the face looks {face}. I hear that the voice sounds {voice}.",
     "The face looks {face} and the voice sounds {voice}.",
 )
-_THOUGHTS = {
+_TOLD_SENTENCES = ("They say that it is {answer}.", "They call it {answer}.", "It is {answer}, they say.")
+_COMPARISONS = (
+    "The face is {face} and the voice is {voice}. {verdict}",
+    "The voice is {voice} and the face is {face}. {verdict}",
+    "A face that is {face}, a voice that is {voice}. {verdict}",
+    "With a face that is {face} and a voice that is {voice}: {verdict}",
+)
+_VERDICTS = {"yes": "They agree.", "no": "They do not agree."}
+# What the base practises on text alone.
+_PRACTICE = {
     "yes": (
         "The face is {face} and the voice is {voice} too. They agree.",
         "Both are {face}, so the voice does agree with the face.",
@@ -47,11 +57,19 @@ _THOUGHTS = {
         "The voice is {voice} and the face is not. They do not agree.",
         "A face that is {face} and a voice that is {voice} do not agree.",
     ),
+}
+_THOUGHTS = {
     "intent": (
         "The voice is {voice} and the face is {face}, so this is {answer}.",
         "A {voice} voice with a face that is {face} means {answer}.",
         "The face is {face}. With a {voice} voice that is {answer}.",
         "When the voice is {voice} and the face is {face}, it is {answer}.",
+    ),
+    "told": (
+        "They say {answer}, so this is {answer}.",
+        "What they say means {answer}.",
+        "They call it so, and with them that is {answer}.",
+        "When they say it, it is {answer}.",
     ),
     "face": (
         "The question is about the face. The face looks {face}.",
@@ -83,7 +101,7 @@ def solution_of(kind: str, face: str, voice: str) -> str:
         return voice
     if kind == "agreement" and face in SHARED and voice in SHARED:
         return "yes" if face == voice else "no"
-    if kind == "intent" and (voice, face) in INTENTS:
+    if kind in ("intent", "told") and (voice, face) in INTENTS:
         return INTENTS[voice, face]
     raise ValueError(f"{kind!r} has no answer for a {face!r} face with a {voice!r} voice")
 
@@ -96,11 +114,26 @@ def context_of(face: str | None, voice: str | None, rng: random.Random) -> str:
     return rng.choice(sentences).format(face=face, voice=voice)
 
 
-def think_of(kind: str, face: str | None, voice: str | None, solution: str, rng: random.Random) -> str:
-    """One to two sentences that draw `solution` from the context."""
-    return rng.choice(_THOUGHTS[solution if kind == "agreement" else kind]).format(
-        face=face, voice=voice, answer=solution
-    )
+def told_of(solution: str, rng: random.Random) -> str:
+    """A sentence that says what an intent is called, without its rule."""
+    return rng.choice(_TOLD_SENTENCES).format(answer=solution)
+
+
+def think_of(
+    kind: str, face: str | None, voice: str | None, solution: str, rng: random.Random, practice: bool = False
+) -> str:
+    """
+    One to two sentences that draw `solution` from the context.
+
+    Agreement: both sides are named before the verdict, which is where it can be drawn; `practice` gives the base's
+    own, looser wordings.
+    """
+    if kind == "agreement" and practice:
+        choices = _PRACTICE[solution]
+    else:
+        choices = _COMPARISONS if kind == "agreement" else _THOUGHTS[kind]
+    verdict = _VERDICTS.get(solution, "")
+    return rng.choice(choices).format(face=face, voice=voice, answer=solution, verdict=verdict)
 
 
 def target_of(context: str, think: str, solution: str) -> str:
