@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval report control demo-seeds readme clean
+.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval report control demo-seeds ablate-credit readme clean
 
 setup: $(READY)
 
@@ -85,8 +85,13 @@ control: setup
 demo-seeds: data base
 	$(BIN)/python benchmarks/demo_seeds.py
 
+# The credit maps over three seeds; writes benchmarks/results/ablate_credit.md. Cut, it goes on where it was.
+ablate-credit: data base
+	$(BIN)/python benchmarks/ablate_credit.py
+
 # Tables of README.md, from the code that they describe.
 readme: setup
+	$(BIN)/python benchmarks/reward_attacks.py --write
 	$(BIN)/python recipes/readme_tables.py --write
 
 clean:

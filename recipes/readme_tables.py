@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-README's tables, from the code that they describe: the data schema, the configs, the rewards.
+README's tables, from what they describe: the data schema, the configs, the rewards, attacks on the rewards.
 
     python recipes/readme_tables.py            prints them
     python recipes/readme_tables.py --write    fills them in between README's markers
@@ -43,17 +43,34 @@ def configs_table() -> str:
 
 
 def rewards_table() -> str:
-    """Dotted path and first docstring line of each reward."""
-    lines = ["| reward | what it scores |", "|---|---|"]
+    """Dotted path, first docstring line and data columns of each reward; columns in brackets may be missing."""
+    lines = ["| reward | what it scores | columns it reads |", "|---|---|---|"]
     for name in sorted(n for n in omni_rewards.__all__ if n.endswith("_reward")):
-        summary = (inspect.getdoc(getattr(omni_rewards, name)) or "").partition("\n")[0]
-        lines.append(f"| `omni_rewards.{name}` | {summary} |")
+        reward = getattr(omni_rewards, name)
+        summary = (inspect.getdoc(reward) or "").partition("\n")[0]
+        columns = [
+            f"`{column}`" if parameter.default is parameter.empty else f"[`{column}`]"
+            for column, parameter in inspect.signature(reward).parameters.items()
+            if column != "completions" and parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        lines.append(f"| `omni_rewards.{name}` | {summary} | {', '.join(columns) or '–'} |")
     return "\n".join(lines)
+
+
+def attacks_table() -> str:
+    """The summary, the first table, of what `benchmarks/reward_attacks.py --write` wrote."""
+    results = (REPOSITORY / "benchmarks/results/reward_attacks.md").read_text(encoding="utf-8")
+    return next(block for block in results.split("\n\n") if block.startswith("|"))
 
 
 def tables() -> dict[str, str]:
     """Marker -> table."""
-    return {"schema": schema_table(), "configs": configs_table(), "rewards": rewards_table()}
+    return {
+        "schema": schema_table(),
+        "configs": configs_table(),
+        "rewards": rewards_table(),
+        "attacks": attacks_table(),
+    }
 
 
 def fill(readme: str, tables: Mapping[str, str]) -> str:

@@ -56,6 +56,16 @@ ANSWER_INSTRUCTIONS: dict[str, str] = {
     "yes_no": "Answer yes or no.",
     "judge": "Answer yes or no.",
     "label": "Answer with one word.",
+    "emotion": "Answer with one word.",
+    "DFEW": "Answer with one word.",
+    "MAFW": "Answer with one word.",
+    "RAVDESS": "Answer with one word.",
+    "math": "Answer with a formula, in LaTeX.",
+    "transcription": "Answer with the transcription.",
+    "box": "Answer with a box, [x1, y1, x2, y2].",
+    "box_giou": "Answer with a box, [x1, y1, x2, y2].",
+    "boxes": 'Answer with a JSON list of boxes, e.g. [{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}].',
+    "time_span": "Answer with a span of time in seconds, e.g. 3.0 to 7.5.",
     "": "Answer in a few words.",
 }
 

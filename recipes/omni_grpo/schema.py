@@ -26,6 +26,7 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     "options": ("list of strings", "choice types", 'what to choose from, e.g. `["A. praise", "B. taunt"]`'),
     "solution": ("string", "yes", "the gold answer, bare: `B`, `yes`, `42`"),
     "context": ("string", "no", "reference context: what can be seen and heard"),
+    "reference_reasoning": ("string", "no", "reference reasoning, for `reasoning_reward`"),
     "target": ("string", "for SFT", "the full text to imitate, sections and all"),
     "media": (
         "list of objects",
@@ -76,6 +77,7 @@ class Example:
     solution: str
     options: tuple[str, ...] | None = None
     context: str | None = None
+    reference_reasoning: str | None = None
     target: str | None = None
     media: tuple[MediaItem, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -144,6 +146,7 @@ def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
         *_check_text(row, "problem", True),
         *_check_text(row, "solution", True),
         *_check_text(row, "context", False),
+        *_check_text(row, "reference_reasoning", False),
         *_check_text(row, "target", False),
     ]
     kind = row.get("problem_type")
@@ -177,6 +180,7 @@ def _to_example(row: Mapping[str, Any], root: Path) -> Example:
         solution=row["solution"],
         options=options,
         context=row.get("context"),
+        reference_reasoning=row.get("reference_reasoning"),
         target=row.get("target"),
         media=media,
         meta=row.get("meta") or {},

@@ -3,18 +3,34 @@
 Rewards for completions that write what they perceive, then reason, then answer. Standard library only.
 
 - `sections`: the strict parser of `<context>…</context><think>…</think><answer>…</answer>`; every reward reads through it
-- `formats`: is the completion well formed, 0 or 1
-- `answers`: is the answer right, by the row's own `problem_type`
+- `formats`: is the completion well formed, 0 or 1; `graded_format`: how much of it is, for cold starts
+- `answers`: is the answer right, by the row's own `problem_type`; `problem_types`: what each type asks
+- `context`: does the context say what the reference says; `reasoning`: does the thought follow, and lead to the answer
+- `judge`: a language model that grades, behind any OpenAI-compatible endpoint
 
 To add a reward: write a scalar function that scores one text, wrap it in a function that takes TRL's keyword
 arguments and ends in `_reward`, and name it in `__all__`; `tests/rewards/test_contract.py` then checks the rest.
 """
 
-from .answers import CHOICE_TYPES, PROBLEM_TYPES, answer_reward, answer_score
-from .formats import section_format_reward, think_answer_format_reward
+from .answer_rows import ANSWER_REASONS, AnswerReward, AsyncAnswerReward
+from .answers import answer_reward, answer_score
+from .consistency import conclusion_agrees, reasoning_score
+from .context import AsyncContextReward, ContextReward, context_reward, context_score
+from .emotions import EMOTION_ALIASES, EMOTION_LABEL_SETS
+from .formats import (
+    SectionFormatReward,
+    ThinkAnswerFormatReward,
+    section_format_reward,
+    think_answer_format_reward,
+)
+from .graded_format import GradedFormatReward, graded_format_reward
+from .judge import Judge, Question
+from .problem_types import CHOICE_TYPES, PROBLEM_TYPES
+from .reasoning import AsyncReasoningReward, ReasoningReward, reasoning_reward
 from .sections import (
     CONTEXT_THINK_ANSWER,
     SECTION_REASONS,
+    SUMMARY_CAPTION_REASONING_CONCLUSION,
     THINK_ANSWER,
     Sections,
     SectionSchema,
@@ -22,16 +38,37 @@ from .sections import (
 )
 
 __all__ = [
+    "ANSWER_REASONS",
     "CHOICE_TYPES",
     "CONTEXT_THINK_ANSWER",
+    "EMOTION_ALIASES",
+    "EMOTION_LABEL_SETS",
     "PROBLEM_TYPES",
     "SECTION_REASONS",
+    "SUMMARY_CAPTION_REASONING_CONCLUSION",
     "THINK_ANSWER",
+    "AnswerReward",
+    "AsyncAnswerReward",
+    "AsyncContextReward",
+    "AsyncReasoningReward",
+    "ContextReward",
+    "GradedFormatReward",
+    "Judge",
+    "Question",
+    "ReasoningReward",
+    "SectionFormatReward",
     "SectionSchema",
     "Sections",
+    "ThinkAnswerFormatReward",
     "answer_reward",
     "answer_score",
+    "conclusion_agrees",
+    "context_reward",
+    "context_score",
+    "graded_format_reward",
     "parse_sections",
+    "reasoning_reward",
+    "reasoning_score",
     "section_format_reward",
     "think_answer_format_reward",
 ]

@@ -6,6 +6,9 @@ import string
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
+
+MAX_NUMBER_LENGTH = 1000  # characters; nobody means a longer one, and its arithmetic takes time
 
 
 def normalize(text: str) -> str:
@@ -16,11 +19,16 @@ def normalize(text: str) -> str:
 def read_label(text: str) -> str:
     """`text` normalised, without the punctuation and symbols around it."""
     label = normalize(text)
-    inside = [index for index, character in enumerate(label) if unicodedata.category(character)[0] not in "PSZC"]
-    return label[inside[0] : inside[-1] + 1] if inside else ""
+    start, end = 0, len(label)
+    while start < end and unicodedata.category(label[start])[0] in "PSZC":
+        start += 1
+    while start < end and unicodedata.category(label[end - 1])[0] in "PSZC":
+        end -= 1
+    return label[start:end]
 
 
 def read_labels(text: str) -> set[str]:
+    """The labels of a list set apart by commas, semicolons or 、; a label listed twice is one."""
     return {label for part in re.split(r"[,;、]", normalize(text)) if (label := read_label(part))}
 
 
@@ -33,6 +41,11 @@ def option_texts(options: Sequence[str] | None) -> dict[str, str]:
     """
     if not options or len(options) > len(string.ascii_lowercase):
         raise ValueError(f"a choice row needs 1 to 26 options, got {options!r}")
+    return _option_texts(tuple(options))
+
+
+@lru_cache(maxsize=1024)  # one question's options come once for each of its completions
+def _option_texts(options: tuple[str, ...]) -> dict[str, str]:
     letters = string.ascii_lowercase[: len(options)]
     texts = [normalize(option) for option in options]
     marked = [re.fullmatch(rf"\(?{letter}[.):]+\s*(.*)", text) for letter, text in zip(letters, texts, strict=True)]
@@ -55,25 +68,41 @@ def read_choices(text: str, texts: Mapping[str, str]) -> set[str]:
     """Letters of the listed options; empty if any entry is not an option."""
     if single := read_choice(text, texts):  # first, because an option's text may hold a comma
         return {single}
-    words = [word for word in re.split(r"[,;、&\s]+", normalize(text)) if word not in ("", "and")]
+    text = normalize(text)
+    words = [word for word in re.split(r"[,;、&\s]+", text) if word not in ("", "and")]
     bare = [re.fullmatch(r"\(?([a-z])[.):]*", word) for word in words]
     if all(bare):
-        found = [match[1] if match[1] in texts else None for match in bare if match]
-    else:
-        found = [read_choice(part, texts) for part in re.split(r"[,;、]", normalize(text))]
-    return {letter for letter in found if letter} if all(found) else set()
+        letters = {match[1] for match in bare if match}
+        return letters if letters <= texts.keys() else set()
+    for mark in (r"[;、]", r"[,;、]\s*(?=\(?[a-z][.):])", r"[,;、]"):  # the texts of options hold commas, too
+        found = [read_choice(part, texts) for part in re.split(mark, text)]
+        if all(found):
+            return {letter for letter in found if letter}
+    return set()
 
 
 def read_yes_no(text: str) -> str | None:
+    """`"yes"` or `"no"`, whichever of the two stands in `text` as a whole word; `None` for both or neither."""
     said = {"yes", "no"} & set(re.findall(r"\w+", normalize(text)))
     return said.pop() if len(said) == 1 else None
 
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:e[+-]?[0-9]{1,3})?")
+# Digits and signs as full-width input methods write them, and the minus sign of typography.
+_PLAIN_DIGITS = str.maketrans("０１２３４５６７８９．，＋－％−", "0123456789.,+-%-")
+# Thousands are set apart by commas, or by one kind of space throughout: plain, no-break, thin, narrow no-break.
+_GROUPS = "|".join(rf"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+" for mark in (",", " ", "\u00a0", "\u2009", "\u202f"))
+NUMBER = rf"[+-]?(?:(?:{_GROUPS}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?"
+_NUMBER = re.compile(NUMBER)
+
+
+def plain_digits(text: str) -> str:
+    """`text` stripped, with ASCII digits and signs; other compatibility forms stay, since 10² is not 102."""
+    return text.strip().translate(_PLAIN_DIGITS)
 
 
 def read_number(text: str) -> Decimal | None:
-    # Not normalised: compatibility forms would turn 10² into 102.
-    written = text.strip().lower().replace("−", "-")  # the minus sign of typography
-    has_digits = any(character.isdigit() for character in written.partition("e")[0])
-    return Decimal(written.replace(",", "")) if has_digits and _NUMBER.fullmatch(written) else None
+    """The number that `text` is, exactly; `None` for anything beside it, and for `nan` and `inf`."""
+    written = plain_digits(text)
+    if len(written) > MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(written):
+        return None
+    return Decimal(re.sub(r"[,\s]", "", written))

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+
+from ._lookalikes import is_blank
+from ._tags import Tag, scan_tags
 
 SECTION_REASONS: dict[str, str] = {
     "ok": "every section of the schema once, in order, with text in it and nothing around it",
@@ -15,13 +17,10 @@ SECTION_REASONS: dict[str, str] = {
     "repeated_section": "a section is opened again after it was closed",
     "empty_section": "a section holds nothing that can be seen",
     "text_outside": "text stands before, between or after the sections",
-    "nested_tag": "a section tag, or a look-alike such as `</Think >`, stands inside an open section",
+    "nested_tag": "a section tag, or a look-alike such as `</Think >` or `＜think＞`, stands inside an open section",
     "stray_tag": "a closing tag, a look-alike or a tag foreign to the schema stands outside the sections",
     "truncated": "the text ends inside a section or inside the next opening tag, and nothing before is wrong",
 }
-
-# Tags of any schema are reserved in every schema: a two-section text may not carry a <context> either.
-_RESERVED_NAMES = ("context", "think", "answer")
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class SectionSchema:
 
 CONTEXT_THINK_ANSWER = SectionSchema(("context", "think", "answer"))
 THINK_ANSWER = SectionSchema(("think", "answer"))
+# LLaVA-CoT (https://huggingface.co/papers/2411.10440), whose own data write these tags in capitals.
+SUMMARY_CAPTION_REASONING_CONCLUSION = SectionSchema(("summary", "caption", "reasoning", "conclusion"))
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ def parse_sections(text: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> S
     """
     Reads a sectioned text strictly: each section exactly once, in order, not empty, only whitespace around them.
 
-    Any section tag in the wrong place refuses the text, also in a different case or with spaces or slashes in it
-    (`< /Answer>`). Other markup and comparison signs are plain text. Takes time linear in the text. Never raises.
+    Any section tag in the wrong place refuses the text, and so does what looks like one: in another case, with spaces,
+    slashes or attributes (`< /Answer>`, `<answer id=1>`), in letters or brackets of another script, with invisible
+    characters in it. Other markup and comparison signs are plain text. Takes time linear in the text. Never raises.
 
     Args:
         text (`str`):
@@ -110,45 +112,37 @@ def parse_sections(text: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> S
     >>> parse_sections("<context>A man shouts.</context><think>He is").reason
     'truncated'
     """
-    tags = _find_tags(text, schema)
-    reason = _first_defect(text, tags, schema)
-    spans = _complete_spans(text, tags)
-    texts = {name: text[start:end] for name, (start, end) in spans.items()}
+    read = _read if len(text) > _MAX_REMEMBERED_LENGTH else _read_and_remember
+    reason, found = read(text, schema)
+    spans = dict(found)
+    texts = {name: text[start:end] for name, (start, end) in found.items()}
     return Sections(ok=reason == "ok", reason=reason, texts=texts, spans=spans)
 
 
-class _Tag(NamedTuple):
-    name: str
-    closes: bool
-    is_exact: bool  # written as the schema wants it; False for look-alikes and for tags of another schema
-    start: int
-    end: int
+def _read(text: str, schema: SectionSchema) -> tuple[str, Mapping[str, tuple[int, int]]]:
+    tags = find_tags(text, schema)
+    return _first_defect(text, tags, schema), _complete_spans(text, tags)
 
 
-@lru_cache(maxsize=32)
-def _tag_pattern(schema: SectionSchema) -> re.Pattern[str]:
-    names = "|".join(sorted({*schema.names, *_RESERVED_NAMES}))
-    return re.compile(rf"<([\s/]*)({names})[\s/]*>", re.IGNORECASE)
+# The rewards, the credit and the table of a step read the same texts one after another.
+_MAX_REMEMBERED_LENGTH = 8192  # characters: of longer texts so many would fill the memory
+_read_and_remember = lru_cache(maxsize=8192)(_read)
 
 
-def _find_tags(text: str, schema: SectionSchema) -> list[_Tag]:
-    tags: list[_Tag] = []
-    for match in _tag_pattern(schema).finditer(text):
-        name, closes = match[2].casefold(), "/" in match[1]
-        is_exact = name in schema.names and match[0] == (f"</{name}>" if closes else f"<{name}>")
-        tags.append(_Tag(name, closes, is_exact, match.start(), match.end()))
-    return tags
+def find_tags(text: str, schema: SectionSchema) -> list[Tag]:
+    """Every section tag in `text` and everything that looks like one, from left to right."""
+    return scan_tags(text, schema.names)
 
 
-def _first_defect(text: str, tags: Sequence[_Tag], schema: SectionSchema) -> str:
+def _first_defect(text: str, tags: Sequence[Tag], schema: SectionSchema) -> str:
     done = 0  # sections closed so far, hence the index of the one expected next
-    opened: _Tag | None = None
+    opened: Tag | None = None
     position = 0
     for index, tag in enumerate(tags):
         if opened is not None:
             if not (tag.is_exact and tag.closes and tag.name == opened.name):
                 return "nested_tag"
-            if _is_blank(text[opened.end : tag.start]):
+            if is_blank(text[opened.end : tag.start]):
                 return "empty_section"
             opened, done, position = None, done + 1, tag.end
             continue
@@ -170,19 +164,14 @@ def _first_defect(text: str, tags: Sequence[_Tag], schema: SectionSchema) -> str
     return "truncated" if tail and f"<{schema.names[done]}>".startswith(tail) else "missing_section"
 
 
-def _complete_spans(text: str, tags: Sequence[_Tag]) -> dict[str, tuple[int, int]]:
+def _complete_spans(text: str, tags: Sequence[Tag]) -> dict[str, tuple[int, int]]:
     counts = Counter(tag.name for tag in tags)
-    around: list[_Tag | None] = [None, *tags, None]
+    around: list[Tag | None] = [None, *tags, None]
     spans: dict[str, tuple[int, int]] = {}
     for before, opening, closing, after in zip(around, tags, tags[1:], around[3:], strict=False):
         is_pair = opening.is_exact and closing.is_exact and not opening.closes and closing.closes
         is_outside = (before is None or before.closes) and (after is None or not after.closes)
         is_single = opening.name == closing.name and counts[opening.name] == 2
-        if is_pair and is_outside and is_single and not _is_blank(text[opening.end : closing.start]):
+        if is_pair and is_outside and is_single and not is_blank(text[opening.end : closing.start]):
             spans[opening.name] = (opening.end, closing.start)
     return spans
-
-
-def _is_blank(text: str) -> bool:
-    # str.strip() keeps zero-width characters; a section of those is as empty as one of spaces.
-    return not any(character.isprintable() and not character.isspace() for character in text)

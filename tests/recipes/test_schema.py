@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gold_answers
 from omni_grpo.data import load_sources
 from omni_grpo.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, load_examples, schema_table
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
 
 GOOD = {"id": "a", "problem": "Is it loud?", "problem_type": "yes_no", "solution": "yes"}
-GOLD = {"numerical": "42", "regression": "0.5", "multiple choice": "B", "emer_ov_mc": "A,B"}
+GOLD = {kind: golds[0] for kind, (golds, _) in gold_answers.GOLD.items()} | {"emer_ov_mc": "A,B"}
 
 
 @pytest.fixture

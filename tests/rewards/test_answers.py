@@ -1,87 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gold_answers import GOLD, completion, options_of
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_reward, answer_score
-from omni_rewards.answers import _SCORERS
 
 OPTIONS = ["A. praise", "B. taunt", "C. calm, patient", "D. He asks: why?"]
-BARE = ["praise", "taunt", "calm, patient", "He asks: why?"]
-
-
-@pytest.mark.parametrize("options", [OPTIONS, BARE, [f"({option[0]}) {option[3:]}" for option in OPTIONS]])
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("B", 1.0),
-        ("b", 1.0),
-        (" B\n", 1.0),
-        ("(B)", 1.0),
-        ("B.", 1.0),
-        ("B)", 1.0),
-        ("(B).", 1.0),
-        ("B. taunt", 1.0),
-        ("B: Taunt.", 1.0),
-        ("(B) taunt", 1.0),
-        ("taunt", 1.0),
-        ("Taunt.", 1.0),
-        ("\uff22", 1.0),  # full-width B
-        ("A", 0.0),
-        ("praise", 0.0),
-        ("", 0.0),
-        ("E", 0.0),
-        ("A,B,C,D", 0.0),  # the attack no format check can see
-        ("A, B", 0.0),
-        ("B, B", 0.0),
-        ("A B", 0.0),
-        ("A. B", 0.0),
-        ("AB", 0.0),
-        ("A or B", 0.0),
-        ("B. praise", 0.0),  # letter and text disagree
-        ("B. taunt or praise", 0.0),
-        ("not B", 0.0),
-        ("Because he smiles", 0.0),  # begins with a b
-    ],
-)
-def test_multiple_choice(answer: str, expected: float, options: list[str]) -> None:
-    assert answer_score(answer, "B", "multiple choice", options) == expected
-
-
-def test_option_text_with_a_comma_or_colon_is_one_option() -> None:
-    assert answer_score("calm, patient", "C", "multiple choice", OPTIONS) == 1.0
-    assert answer_score("C. calm, patient", "C", "emer_ov_mc", OPTIONS) == 1.0
-    assert answer_score("He asks: why?", "D", "multiple choice", OPTIONS) == 1.0
-
-
-def test_letters_are_not_taken_from_initials() -> None:
-    options = ["I. Newton", "A. Einstein"]
-    assert answer_score("A", "I. Newton", "multiple choice", options) == 1.0
-    assert answer_score("A. Einstein", "B", "multiple choice", options) == 1.0
-    assert answer_score("B", "Newton", "multiple choice", ["A. Einstein", "Newton"]) == 1.0
-    assert answer_score("A. Einstein", "A", "multiple choice", ["A. Einstein", "Newton"]) == 1.0
-
-
-def test_equal_option_texts_need_a_letter() -> None:
-    options = ["A. yes", "B. yes", "C. no"]
-    assert answer_score("yes", "A", "multiple choice", options) == 0.0
-    assert answer_score("A", "A", "multiple choice", options) == 1.0
-
-
-def test_a_letter_is_a_letter_before_it_is_an_option_text() -> None:
-    assert answer_score("A", "A", "multiple choice", ["A. B", "B. A"]) == 1.0
-    assert answer_score("B", "A", "multiple choice", ["A. B", "B. A"]) == 0.0
-
-
-@pytest.mark.parametrize("said", ["B,C", "C, B", "B, C.", "(B) (C)", "B and C", "B;C", "b c", "B,C,C", "B. taunt, C"])
-def test_several_options_are_a_set(said: str) -> None:
-    assert answer_score(said, "B,C", "emer_ov_mc", OPTIONS) == 1.0
-
-
-def test_several_options_are_graded_by_f1() -> None:
-    assert answer_score("B", "B,C", "emer_ov_mc", OPTIONS) == pytest.approx(2 / 3)
-    assert answer_score("A,B,C,D", "B", "emer_ov_mc", OPTIONS) == pytest.approx(2 / 5)  # choosing all is never 1
-    assert answer_score("B,C,Z", "B,C", "emer_ov_mc", OPTIONS) == 0.0
 
 
 @pytest.mark.parametrize("problem_type", ["yes_no", "judge"])
@@ -121,57 +48,6 @@ def test_label(answer: str, solution: str, expected: float) -> None:
     assert answer_score(answer, solution, "label") == expected
 
 
-@pytest.mark.parametrize(
-    ("answer", "solution", "expected"),
-    [
-        ("42", "42.0", 1.0),
-        ("1,000", "1000", 1.0),
-        ("1000000", "1,000,000.00", 1.0),
-        ("+.5", "0.5", 1.0),
-        ("-3", "−3", 1.0),
-        ("4.2e1", "42", 1.0),
-        ("42.001", "42", 0.0),
-        ("0.001", "0.004", 0.0),  # rounding both to two decimals would call them equal
-        ("1,00", "100", 0.0),
-        ("10²", "102", 0.0),
-        ("42 or 43", "42", 0.0),
-        ("nan", "42", 0.0),
-        (".", "0", 0.0),
-        ("e5", "0", 0.0),
-        ("", "0", 0.0),
-    ],
-)
-def test_numerical(answer: str, solution: str, expected: float) -> None:
-    assert answer_score(answer, solution, "numerical") == expected
-
-
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9))
-def test_numerical_accepts_any_spelling_of_the_same_number(number) -> None:
-    for spelling in (f"{number:,}", f"{number:e}", f"{number}000", f" {number}\n"):
-        assert answer_score(spelling, str(number), "numerical") == 1.0
-
-
-def test_regression_falls_with_the_relative_error_and_is_defined_at_zero() -> None:
-    assert answer_score("9", "10", "regression") == pytest.approx(0.9)
-    assert answer_score("-10", "10", "regression") == 0.0
-    assert answer_score("0", "0.0", "regression") == 1.0
-    assert answer_score("0.1", "0", "regression") == 0.0
-    assert answer_score("ten", "10", "regression") == 0.0
-    assert answer_score("1e999", "1e999", "regression") == 1.0
-
-
-@pytest.mark.parametrize("problem_type", ["OCR", "free-form"])
-def test_texts_are_equal_up_to_case_and_white_space(problem_type: str) -> None:
-    assert answer_score("exit\n ONLY", "Exit only", problem_type) == 1.0
-    assert answer_score("exit only.", "Exit only", problem_type) == 0.0
-
-
-def test_open_vocabulary_emotions_are_a_set_of_words() -> None:
-    assert answer_score("Sad; tired.", "tired, sad", "emer_ov") == 1.0
-    assert answer_score("sad", "tired, sad", "emer_ov") == pytest.approx(2 / 3)
-    assert answer_score("", "sad", "emer_ov") == 0.0
-
-
 def test_unknown_type_is_named_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'mc'.*'multiple choice'.*'free-form'"):
         answer_score("B", "B", "mc", OPTIONS)
@@ -191,16 +67,29 @@ def test_unknown_type_is_named_with_the_known_ones() -> None:
         ("?!", "label", None),
         ("many", "numerical", None),
         ("many", "regression", None),
+        ("nan", "numerical", None),
+        ("inf", "regression", None),
+        ("1/0", "numerical", None),
+        ("1e9999", "numerical", None),
+        ("$x", "math", None),
+        ("no formula at all", "math", None),
+        ("??", "transcription", None),
+        ("[4, 4, 1, 1]", "box", None),
+        ("[1, 2, 3, Infinity]", "box_giou", None),
+        ("[[1, 2, 3, 4], [5, 6, 7, 8]]", "box", None),
+        ("[[1, 2, 3]]", "boxes", None),
+        ("[0, 0, 1e200, 1e200]", "box", None),
+        ("7 to 3", "time_span", None),
+        ("3 to 3", "time_span", None),
+        ("contempt", "DFEW", None),
+        ("calm", "MAFW", None),
+        ("angry", "emotion", ["happy", "sad"]),
         ("<think>x</think><answer>happy</answer>", "free-form", None),
     ],
 )
 def test_broken_data_raises_instead_of_teaching(solution, problem_type: str, options) -> None:
     with pytest.raises(ValueError):
         answer_score("B", solution, problem_type, options)
-
-
-def completion(answer: str) -> str:
-    return f"<context>c</context><think>t</think><answer>{answer}</answer>"
 
 
 def test_each_row_is_scored_by_its_own_type() -> None:
@@ -233,23 +122,64 @@ def test_only_a_single_well_formed_answer_section_counts(text: str, expected: fl
     assert answer_reward([text], ["happy"], ["label"]) == [expected]
 
 
-def test_extracted_answers_reach_the_completions_table() -> None:
-    logged: dict[str, list[str]] = {}
-    answer_reward([completion(" Happy "), "sad"], ["happy"] * 2, ["label"] * 2, log_extra=logged.__setitem__)
-    assert logged == {"answer": ["Happy", ""]}
-
-
 def test_columns_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError):
         answer_reward([completion("happy")] * 2, ["happy"], ["label"] * 2)
 
 
-def test_documented_types_are_the_scored_ones() -> None:
-    assert set(_SCORERS) == set(PROBLEM_TYPES)
-    assert set(PROBLEM_TYPES) >= CHOICE_TYPES
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_every_gold_answer_earns_the_maximum_and_wrong_ones_nothing(problem_type: str) -> None:
+    golds, wrong = GOLD[problem_type]
+    options = options_of(problem_type)
+    for gold in golds:
+        assert answer_score(gold, gold, problem_type, options) == 1.0, gold
+        assert answer_score(f" {gold}\n", gold, problem_type, options) == 1.0, gold
+        for answer in ("", " \n", "\u200b", *wrong):
+            assert answer_score(answer, gold, problem_type, options) == 0.0, (answer, gold)
 
 
-@given(st.sampled_from(sorted(PROBLEM_TYPES)), st.text("ABCDyesno0123456789.,;-() \n²好", max_size=20))
-def test_any_answer_scores_between_zero_and_one(problem_type: str, answer: str) -> None:
-    solution = {"yes_no": "no", "judge": "yes", "numerical": "10", "regression": "10"}.get(problem_type, "B")
-    assert 0.0 <= answer_score(answer, solution, problem_type, OPTIONS) <= 1.0
+def test_each_type_is_documented_and_has_gold_answers() -> None:
+    assert set(GOLD) == set(PROBLEM_TYPES) >= CHOICE_TYPES
+
+
+ANSWERS = st.text("ABCDyesno0123456789.,;:-()[]{}%$ \n²好", max_size=20) | st.sampled_from(
+    [answer for golds, wrong in GOLD.values() for answer in (*golds, *wrong)]
+)
+
+
+@given(st.sampled_from(sorted(set(PROBLEM_TYPES) - {"math"})), st.data())
+def test_any_answer_scores_between_zero_and_one(problem_type: str, data: st.DataObject) -> None:
+    gold = data.draw(st.sampled_from(GOLD[problem_type][0]))
+    assert 0.0 <= answer_score(data.draw(ANSWERS), gold, problem_type, options_of(problem_type)) <= 1.0
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(set(PROBLEM_TYPES) - {"math"})), ANSWERS), min_size=1), st.data())
+def test_a_row_does_not_depend_on_its_neighbours_nor_on_its_place(rows, data: st.DataObject) -> None:
+    def score(rows):
+        types, answers = zip(*rows, strict=True)
+        golds = [GOLD[kind][0][0] for kind in types]
+        return answer_reward(
+            [completion(a) for a in answers], golds, list(types), [options_of(kind) for kind in types]
+        )
+
+    alone = [score([row])[0] for row in rows]
+    assert score(rows) == alone
+    order = data.draw(st.permutations(range(len(rows))))
+    assert score([rows[i] for i in order]) == [alone[i] for i in order]
+
+
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
+def test_answers_of_100_kb_are_scored_in_no_time(problem_type: str) -> None:
+    gold, options = GOLD[problem_type][0][0], options_of(problem_type)
+    started = time.process_time()
+    for text in (
+        "a " * 50_000,
+        "1" * 100_000,
+        "[" * 100_000,
+        "1," * 50_000,
+        "好" * 33_000,
+        "-" * 100_000,
+        " " * 100_000,
+    ):
+        assert answer_score(text, gold, problem_type, options) < 1.0
+    assert time.process_time() - started < 20  # of processor time, for 700 kB

@@ -2,6 +2,8 @@
 """What every reward in `omni_rewards.__all__` owes TRL and the reader."""
 
 import ast
+import asyncio
+import dataclasses
 import inspect
 import pickle
 import subprocess
@@ -13,25 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import omni_rewards
-from omni_rewards import PROBLEM_TYPES
+from gold_answers import GOLD, options_of
+from omni_rewards import PROBLEM_TYPES, THINK_ANSWER
 
 PACKAGE = Path(omni_rewards.__file__).parent
 REWARDS = {name: getattr(omni_rewards, name) for name in omni_rewards.__all__ if name.endswith("_reward")}
-OPTIONS = ["A. praise", "B. taunt", "C. calm"]
-# One row of each type: gold answer, a wrong one.
-ROWS = {
-    "multiple choice": ("B", "C"),
-    "emer_ov_mc": ("A,B", "C"),
-    "yes_no": ("yes", "no"),
-    "judge": ("No", "Yes"),
-    "label": ("happy", "sad"),
-    "numerical": ("1,250.5", "1"),
-    "regression": ("0", "3"),
-    "emer_ov": ("sad, tired", "calm"),
-    "OCR": ("Exit only", "Exit"),
-    "free-form": ("She laughs.", "She cries."),
-}
+CLASSES = {name: getattr(omni_rewards, name) for name in omni_rewards.__all__ if name.endswith("Reward")}
+# One row of each type: gold answer, a wrong one. Formulas cost a process each; tests/rewards/test_answers*.py has them.
+ROWS = {kind: (golds[0], wrong[0]) for kind, (golds, wrong) in GOLD.items() if kind != "math"}
 each_reward = pytest.mark.parametrize("name", REWARDS)
+each_class = pytest.mark.parametrize("name", CLASSES)
+rows_of_types = st.lists(st.tuples(st.sampled_from(sorted(ROWS)), st.booleans()), max_size=8)
 
 
 def batch(name: str, rows: list[tuple[str, bool]], form: str = "plain") -> dict:
@@ -39,7 +33,11 @@ def batch(name: str, rows: list[tuple[str, bool]], form: str = "plain") -> dict:
     sections = ["think", "answer"] if name.startswith("think_answer") else ["context", "think", "answer"]
     completions: list = []
     for problem_type, is_right in rows:
-        body = dict.fromkeys(sections, "words") | {"answer": ROWS[problem_type][0 if is_right else 1]}
+        answer = ROWS[problem_type][0 if is_right else 1]
+        scene = "The face is sad." if is_right or name != "context_reward" else "A dog barks."
+        body = {"context": scene, "think": f"The face is sad. So the answer is {answer}.", "answer": answer}
+        if not is_right and name == "reasoning_reward":
+            body["think"] = " "
         text = "".join(f"<{section}>{body[section]}</{section}>" for section in sections)
         # A malformed completion is the wrong row of a format reward.
         text = text if is_right or "format" not in name else text + "<answer>B</answer>"
@@ -50,8 +48,9 @@ def batch(name: str, rows: list[tuple[str, bool]], form: str = "plain") -> dict:
         "completion_ids": [[1, 2, 3] for _ in rows],
         "solution": [ROWS[problem_type][0] for problem_type, _ in rows],
         "problem_type": [problem_type for problem_type, _ in rows],
-        "options": [OPTIONS if problem_type in omni_rewards.CHOICE_TYPES else None for problem_type, _ in rows],
-        "context": [None for _ in rows],
+        "options": [options_of(problem_type) for problem_type, _ in rows],
+        "context": ["The face is sad." for _ in rows],
+        "reference_reasoning": [None for _ in rows],
         "trainer_state": object(),
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
@@ -60,24 +59,92 @@ def batch(name: str, rows: list[tuple[str, bool]], form: str = "plain") -> dict:
 
 
 def test_there_are_rewards_and_rows_to_check() -> None:
-    assert len(REWARDS) >= 3
-    assert set(ROWS) == set(PROBLEM_TYPES)
+    assert len(REWARDS) >= 6 and len(CLASSES) >= 6
+    assert {*ROWS, "math"} == set(PROBLEM_TYPES)
 
 
 @each_reward
 @pytest.mark.parametrize("form", ["plain", "conversational"])
 def test_gold_earns_the_maximum_and_wrong_nothing(name: str, form: str) -> None:
+    """But for the graded format, whose point is that a malformed completion earns something, and less than all."""
     reward = REWARDS[name]
     assert reward(**batch(name, [(kind, True) for kind in ROWS], form)) == [1.0] * len(ROWS)
-    assert reward(**batch(name, [(kind, False) for kind in ROWS], form)) == [0.0] * len(ROWS)
+    wrong = reward(**batch(name, [(kind, False) for kind in ROWS], form))
+    assert set(wrong) == {0.0} or (name == "graded_format_reward" and 0.0 < min(wrong) <= max(wrong) <= 0.5)
 
 
 @each_reward
-@given(rows=st.lists(st.tuples(st.sampled_from(sorted(ROWS)), st.booleans())), data=st.data())
+@given(rows=rows_of_types, data=st.data())
 def test_permuting_rows_permutes_rewards(name: str, rows: list[tuple[str, bool]], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(rows))))
     scores = REWARDS[name](**batch(name, rows))
     assert REWARDS[name](**batch(name, [rows[i] for i in order])) == [scores[i] for i in order]
+
+
+@each_reward
+@given(rows=rows_of_types)
+def test_a_row_does_not_depend_on_its_neighbours(name: str, rows: list[tuple[str, bool]]) -> None:
+    """Mutant: the type of the batch read off its first row."""
+    alone = [REWARDS[name](**batch(name, [row]))[0] for row in rows]
+    assert REWARDS[name](**batch(name, rows)) == alone
+
+
+FRAGMENTS = [
+    "<context>",
+    "</context>",
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "sad",
+    "yes",
+    "＜think＞",
+    "\u200b",
+]
+
+
+@each_reward
+@given(pieces=st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=5), max_size=12))
+def test_whatever_is_written_scores_between_0_and_1(name: str, pieces: list[str]) -> None:
+    arguments = batch(name, [("yes_no", True)])
+    arguments["completions"] = ["".join(pieces)]
+    [score] = REWARDS[name](**arguments)
+    assert score is None or 0.0 <= score <= 1.0
+
+
+def logged_columns(name: str) -> dict[str, list]:
+    columns: dict[str, list] = {}
+    REWARDS[name](**batch(name, [("yes_no", True), ("label", False)]) | {"log_extra": columns.__setitem__})
+    return columns
+
+
+def test_the_table_of_completions_gets_a_value_a_row_from_one_reward_a_column() -> None:
+    """TRL appends what is logged: a column that two rewards share would run out of step with the rows."""
+    columns = [(column, values) for name in REWARDS for column, values in logged_columns(name).items()]
+    assert columns and all(len(values) == 2 for _, values in columns)
+    assert len({column for column, _ in columns}) == len(columns)
+
+
+@each_class
+def test_a_dataclass_of_rewards_is_frozen_picklable_and_equal_to_its_copy(name: str) -> None:
+    """TRL's asynchronous worker pickles rewards."""
+    reward = CLASSES[name]()
+    copy = pickle.loads(pickle.dumps(reward))
+    assert copy == reward and type(copy) is CLASSES[name]
+    assert reward.__name__.endswith("_reward")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        reward.schema = THINK_ANSWER
+
+
+@each_class
+def test_by_default_it_scores_as_the_function_of_its_name(name: str) -> None:
+    """The asynchronous form, too."""
+    reward = CLASSES[name]()
+    arguments = batch(reward.__name__, [("yes_no", True), ("yes_no", False), ("label", True)])
+    scores = reward(**arguments)
+    scores = asyncio.run(scores) if inspect.iscoroutine(scores) else scores
+    assert scores == REWARDS[reward.__name__](**arguments)
+    assert inspect.iscoroutinefunction(type(reward).__call__) == name.startswith("Async")
 
 
 @each_reward

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import pickle
+import time
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +9,12 @@ from hypothesis import strategies as st
 
 from omni_rewards import (
     CONTEXT_THINK_ANSWER,
+    SUMMARY_CAPTION_REASONING_CONCLUSION,
     THINK_ANSWER,
+    GradedFormatReward,
+    SectionFormatReward,
+    SectionSchema,
+    graded_format_reward,
     section_format_reward,
     think_answer_format_reward,
 )
@@ -31,11 +38,28 @@ ATTACKS: dict[str, Callable[[str, str, str, str], str]] = {
     "closing tag dropped": lambda text, o, x, c: text.replace(c, ""),
     "tags in capitals": lambda text, o, x, c: text.replace(o + x + c, o.upper() + x + c.upper()),
     "space in the closing tag": lambda text, o, x, c: text.replace(c, c.replace("/", "/ ")),
+    "tags in wide brackets": lambda text, o, x, c: text.replace(o, f"＜{o[1:-1]}＞").replace(c, f"＜{c[1:-1]}＞"),
+    "wide tags smuggled": lambda text, o, x, c: text.replace(o + x + c, o + x + "＜answer＞x＜/answer＞" + c),
+    "invisible character in a tag": lambda text, o, x, c: text.replace(c, c.replace("/", "/\u200b")),
+    "invisible character outside": lambda text, o, x, c: text.replace(o, "\ufeff" + o),
+    "attribute in a tag": lambda text, o, x, c: text.replace(o, o.replace(">", " id=1>")),
     "text before": lambda text, o, x, c: text.replace(o, "x" + o),
     "text after": lambda text, o, x, c: text.replace(c, c + "x"),
 }
 REWARDS = {section_format_reward: CONTEXT_THINK_ANSWER, think_answer_format_reward: THINK_ANSWER}
 section_texts = st.text("ab <>/\n好", min_size=1, max_size=12).filter(lambda text: text.strip())
+
+
+SCHEMAS = [
+    CONTEXT_THINK_ANSWER,
+    THINK_ANSWER,
+    SUMMARY_CAPTION_REASONING_CONCLUSION,
+    SectionSchema(("answer",)),
+    SectionSchema(("plan", "answer", "check", "risk", "summary", "end")),
+]
+schemas = st.sampled_from(SCHEMAS)
+# What may stand outside without being a tag, whatever it meets.
+words = st.text("ab 好\n.\u200b", min_size=1, max_size=6)
 
 
 def move_to_other_end(text: str, section: str) -> str:
@@ -71,3 +95,148 @@ def test_the_two_formats_exclude_each_other() -> None:
 def test_a_truncated_completion_is_refused() -> None:
     whole = "<context>c</context><think>t</think><answer>a</answer>"
     assert section_format_reward([whole[:end] for end in range(len(whole))]) == [0.0] * len(whole)
+
+
+def pieces(schema: SectionSchema) -> st.SearchStrategy[list[str]]:
+    """Texts in any state of disorder: tags of the schema, look-alikes, foreign tags and words."""
+    tags = [f"<{slash}{name}>" for name in (*schema.names, "context") for slash in ("", "/")]
+    whole = [f"<{name}>x</{name}>" for name in schema.names]
+    return st.lists(st.sampled_from([*tags, *whole, "<Think>", "＜answer＞"]) | words, max_size=10)
+
+
+@given(data=st.data(), schema=schemas)
+def test_only_the_strict_format_earns_more_than_a_half(data: st.DataObject, schema: SectionSchema) -> None:
+    """Mutant: a graded reward that gives its maximum to repeated tags or to text outside."""
+    texts = ["".join(data.draw(pieces(schema))), schema.render(dict.fromkeys(schema.names, data.draw(section_texts)))]
+    strict, graded = SectionFormatReward(schema)(texts), GradedFormatReward(schema)(texts)
+    assert strict[1] == graded[1] == 1.0
+    assert (graded[0] == 1.0) == (strict[0] == 1.0)
+    assert strict[0] == 1.0 or 0.0 <= graded[0] <= 0.5
+
+
+@given(data=st.data(), schema=schemas, added=words)
+def test_text_outside_never_raises_a_format_reward(data: st.DataObject, schema: SectionSchema, added: str) -> None:
+    """Outside is before the first tag, behind the last one if that closes, and between a closing and an opening tag."""
+    parts = data.draw(pieces(schema))
+    is_tag = [part.startswith(("<", "＜")) for part in parts]
+    opens = [tagged and not part.startswith("</") for part, tagged in zip(parts, is_tag, strict=True)]
+    closes = [
+        tagged and (part.startswith("</") or part.count("<") == 2) for part, tagged in zip(parts, is_tag, strict=True)
+    ]
+    places = [
+        at
+        for at in range(len(parts) + 1)
+        if (at == 0 or closes[at - 1] or not any(is_tag[:at]))
+        and (at == len(parts) or opens[at] or not any(is_tag[at:]))
+    ]
+    for at in places:
+        longer = "".join([*parts[:at], added, *parts[at:]])
+        for reward in (SectionFormatReward(schema), GradedFormatReward(schema)):
+            before, after = reward(["".join(parts), longer])
+            assert after <= before
+
+
+@given(data=st.data(), schema=schemas)
+def test_text_outside_a_good_completion_costs(data: st.DataObject, schema: SectionSchema) -> None:
+    sections = [f"<{name}>x</{name}>" for name in schema.names]
+    added = data.draw(words.filter(lambda text: any(c in text for c in "ab好.")))
+    at = data.draw(st.integers(0, len(sections)))
+    longer = "".join([*sections[:at], added, *sections[at:]])
+    assert SectionFormatReward(schema)([longer]) == [0.0]
+    assert GradedFormatReward(schema)([longer]) < GradedFormatReward(schema)(["".join(sections)])
+
+
+# What a model may have learned of one section, each more than the one before.
+LEVELS = ["", "<{0}>", "<{0}></{0}>", "<{0}>x</{0}>"]
+
+
+@given(data=st.data(), schema=schemas, gaps=st.lists(st.sampled_from(["", " ", "Well, "]), min_size=7, max_size=7))
+def test_graded_is_monotone_in_what_is_learned(data: st.DataObject, schema: SectionSchema, gaps: list[str]) -> None:
+    """One section learned one step further, all else as it was, never lowers the score; a complete one raises it."""
+    levels = [data.draw(st.integers(0, 3)) for _ in schema.names]
+    which = data.draw(st.integers(0, len(levels) - 1))
+    better = [level + (place == which and level < 3) for place, level in enumerate(levels)]
+
+    def written(levels: list[int]) -> str:
+        sections = [LEVELS[level].format(name) for name, level in zip(schema.names, levels, strict=True)]
+        return gaps[-1] + "".join(section + gap for section, gap in zip(sections, gaps, strict=False))
+
+    low, high = GradedFormatReward(schema)([written(levels), written(better)])
+    assert low <= high
+    assert low < high or better[which] < 3 or levels[which] == 3
+
+
+def test_graded_rises_with_each_step_of_a_cold_model() -> None:
+    """No plateau between prose and the strict format; each of these is strictly better than the one before."""
+    steps = [
+        "It is B.",
+        "<answer> It is B.",
+        "<answer>B</answer> is it.",
+        "<answer>B</answer>",
+        "<think>He frowns.</think> So: <answer>B</answer>",
+        "<think>He frowns.</think><answer>B</answer>",
+        "<context>A man.</context> So: <think>He frowns.</think><answer>B</answer>",
+        "<think>He frowns.</think><context>A man.</context><answer>B</answer>",
+        "<context>A man.</context><think>He frowns.</think><answer>B</answer>",
+    ]
+    scores = graded_format_reward(steps)
+    assert scores == sorted(set(scores)) and scores[0] == 0.0 and scores[-1] == 1.0
+
+
+@given(data=st.data(), schema=schemas.filter(lambda schema: len(schema.names) > 1))
+def test_graded_is_highest_for_the_order_of_the_schema(data: st.DataObject, schema: SectionSchema) -> None:
+    """Text after the last section keeps both orders below the strict format."""
+    order = data.draw(st.permutations(schema.names).filter(lambda names: tuple(names) != schema.names))
+    texts = ["".join(f"<{name}>x</{name}>" for name in names) + " so" for names in (schema.names, order)]
+    right, wrong = GradedFormatReward(schema)(texts)
+    assert wrong < right <= 0.5
+
+
+@pytest.mark.parametrize("reward", [SectionFormatReward, GradedFormatReward])
+def test_limits_on_length(reward: type[SectionFormatReward]) -> None:
+    def text(think: str) -> list[str]:
+        return [THINK_ANSWER.render({"think": think, "answer": "B"})]
+
+    limited = reward(THINK_ANSWER, min_characters=3, max_characters=5)
+    assert [limited(text("x" * length)) == [1.0] for length in range(1, 8)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert limited(text(" xx  ")) != [1.0], "blanks do not count"
+    assert reward(THINK_ANSWER)(text("x" * 65_536)) == [1.0] and reward(THINK_ANSWER)(text("x" * 65_537)) != [1.0]
+    for limits in ({"min_characters": 0}, {"min_characters": 9, "max_characters": 8}):
+        with pytest.raises(ValueError, match="min_characters and max_characters must be"):
+            reward(**limits)
+
+
+def test_each_schema_has_a_name_of_its_own() -> None:
+    """The name is the metric's key and the column's; the plain functions' names are those of their schemas."""
+    rewards = [reward(schema) for reward in (SectionFormatReward, GradedFormatReward) for schema in SCHEMAS]
+    names = [reward.__name__ for reward in rewards]
+    assert len(set(names)) == len(names) and all(name.endswith("_format_reward") for name in names)
+    for function in (section_format_reward, think_answer_format_reward, graded_format_reward):
+        assert function.__name__ in names
+    assert [pickle.loads(pickle.dumps(reward)) for reward in rewards] == rewards
+
+
+def test_reasons_are_logged_beside_the_completions() -> None:
+    logged: dict[str, list[str]] = {}
+    metrics: dict[str, float] = {}
+    texts = ["<think>x</think><answer>y</answer>", "y", "<think>" + "x" * 65_537 + "</think><answer>y</answer>"]
+    texts.append("<think> \u200b</think><answer>y</answer>")
+    think_answer_format_reward(texts, log_extra=logged.__setitem__, log_metric=metrics.__setitem__)
+    assert logged == {"think_answer_format_reason": ["ok", "missing_section", "too_long", "empty_section"]}
+    assert metrics == {"format/blank_think_rate": 0.25}
+
+
+@pytest.mark.parametrize("text", ["<think>x</think>" * 60_000, "<think>" * 140_000, "<answer>x</answer>" * 55_000])
+def test_graded_takes_linear_time(text: str) -> None:
+    """A count of each tag's fellows inside the loop over tags would take minutes for this megabyte."""
+    started = time.process_time()
+    assert graded_format_reward([text])[0] < 0.5
+    assert time.process_time() - started < 5

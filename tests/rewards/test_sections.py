@@ -6,20 +6,34 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omni_rewards import CONTEXT_THINK_ANSWER, SECTION_REASONS, THINK_ANSWER, SectionSchema, parse_sections
+from omni_rewards import (
+    CONTEXT_THINK_ANSWER,
+    SECTION_REASONS,
+    SUMMARY_CAPTION_REASONING_CONCLUSION,
+    THINK_ANSWER,
+    SectionSchema,
+    parse_sections,
+)
 
 GOOD = "<context>A woman claps.</context>\n<think>Clapping is praise.</think>\n<answer>A</answer>"
 
 # Fragments that look like tags, halves of tags and blanks are drawn on purpose.
 FRAGMENTS = ["<", ">", "/", "<b>", "</b>", "think", "<thin", "</", "a < b > c", "\n", " ", "\u200b", "B", "é", "好"]
 plain_texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=8), max_size=6).map("".join)
-schemas = st.sampled_from([CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema(("plan", "answer"))])
+SCHEMAS = [
+    CONTEXT_THINK_ANSWER,
+    THINK_ANSWER,
+    SUMMARY_CAPTION_REASONING_CONCLUSION,
+    SectionSchema(("plan", "answer")),
+]
+NAMES = sorted({name for schema in SCHEMAS for name in schema.names})
+schemas = st.sampled_from(SCHEMAS)
 
 
 def is_section_text(text: str) -> bool:
-    """Oracle written apart from the parser: something visible, and no tag even after dropping spaces and slashes."""
-    squeezed = re.sub(r"[\s/]", "", text).casefold()
-    has_tag = any(f"<{name}>" in squeezed for name in ("context", "think", "answer", "plan"))
+    """Oracle written apart from the parser: something visible, and no name of a section behind a bracket."""
+    squeezed = re.sub(r"[\s/\u200b]", "", text).casefold()
+    has_tag = any(f"<{name}" in squeezed for name in NAMES)
     return any(c.isprintable() and not c.isspace() for c in text) and not has_tag
 
 
@@ -47,18 +61,34 @@ section_texts = plain_texts.filter(is_section_text)
         (GOOD.replace("Clapping is praise.", ""), "empty_section"),
         (GOOD.replace("Clapping is praise.", " \n\t"), "empty_section"),
         (GOOD.replace("Clapping is praise.", "\u200b\u2060"), "empty_section"),
+        (GOOD.replace("Clapping is praise.", "\u3164\ufe0f\u2800\x00"), "empty_section"),  # fillers that Python prints
         ("Sure! " + GOOD, "text_outside"),
         (GOOD.replace("</think>", "</think> so"), "text_outside"),
         (GOOD + " B", "text_outside"),
         (GOOD + "</answer>", "stray_tag"),
         (GOOD + "</context>", "stray_tag"),
         ("</think>" + GOOD, "stray_tag"),
+        (GOOD + "＜answer＞B＜/answer＞", "stray_tag"),
+        ("\u200b" + GOOD, "text_outside"),
+        ("\ufeff" + GOOD, "text_outside"),
+        (GOOD.replace("<think>", "<th\u00adink>"), "stray_tag"),
         (GOOD.replace("<think>", "<Think>").replace("</think>", "</Think>"), "stray_tag"),
         (GOOD.replace("Clapping", "<think>Clapping</think>"), "nested_tag"),
         (GOOD.replace("Clapping", "<answer>B</answer> Clapping"), "nested_tag"),
         (GOOD.replace("Clapping", "</context> Clapping"), "nested_tag"),
         (GOOD.replace("Clapping", "< / Answer > Clapping"), "nested_tag"),
         (GOOD.replace("Clapping", "<answer/> Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<answer id=1>B< /answer> Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<|answer|> Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "＜answer＞B＜/answer＞ Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "‹/think› Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<\\think> Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<аnswеr>B Clapping"), "nested_tag"),  # Cyrillic а, е
+        (GOOD.replace("Clapping", "<𝐚𝐧𝐬𝐰𝐞𝐫>B Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<ánswer>B Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<an\u200bswer>B Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<answer\x00>B Clapping"), "nested_tag"),
+        (GOOD.replace("Clapping", "<answers> <rethink> <an swer> <ответ> Clapping"), "ok"),
         (GOOD.replace("</context>", ""), "nested_tag"),
         ("<context>A woman", "truncated"),
         ("<context>", "truncated"),
@@ -141,12 +171,47 @@ def test_every_proper_prefix_is_refused(inner: tuple[str, str, str], cut: int) -
     assert not parse_sections(text[: cut % len(text)]).ok
 
 
-def test_time_is_linear_in_the_text() -> None:
-    """Look-alike tags invite a pattern that backtracks: these 400 kB would take hours if it did."""
-    started = time.perf_counter()
-    for text in ("<" * 400_000, "< / " * 100_000, "<" + "/ " * 200_000, "<think>" * 50_000, "<" + " " * 400_000):
-        assert not parse_sections(text).ok
-    assert time.perf_counter() - started < 5
+MEGABYTE = 1_000_000
+# Each invites some pattern to backtrack, or some table to be walked once a tag.
+HEAVY = {
+    "prose": "The face looks calm. ",
+    "chinese": "好",
+    "brackets": "<",
+    "slashes in one tag": "< " + "/ " * (MEGABYTE // 2),
+    "spaces in one tag": "<" + " " * MEGABYTE,
+    "names in one tag": "<" + "think" * (MEGABYTE // 5),
+    "tags that open": "<think>",
+    "tags that never end": "<think ",
+    "whole sections": "<think>x</think>",
+    "look-alikes": "＜ｔｈｉｎｋ＞",
+    "invisible": "<\u200b" + "\u200b" * MEGABYTE,
+    "blank section": "<context>" + "\u200b" * MEGABYTE + "</context>",
+}
+
+
+def seconds_to_parse(text: str) -> float:
+    """Processor time, the least of three: a busy machine is no failure, and a quadratic step takes minutes."""
+    times: list[float] = []
+    for _ in range(3):
+        started = time.process_time()
+        parse_sections(text)
+        times.append(time.process_time() - started)
+        if times[-1] < 0.5:
+            break
+    return min(times)
+
+
+@pytest.mark.parametrize("kind", HEAVY)
+def test_a_megabyte_is_parsed_in_less_than_a_second(kind: str) -> None:
+    text = (HEAVY[kind] * (MEGABYTE // len(HEAVY[kind]) + 1))[:MEGABYTE]
+    assert not parse_sections(text).ok
+    assert seconds_to_parse(text) < 1
+
+
+def test_a_megabyte_in_good_form_is_parsed_in_less_than_a_second() -> None:
+    text = GOOD.replace("Clapping", "Clapping 好 a < b > c " * (MEGABYTE // 21))
+    assert parse_sections(text).ok
+    assert seconds_to_parse(text) < 1
 
 
 @pytest.mark.parametrize("names", [(), ("think", "think"), ("Think",), ("a b",), ("a|b",), ("",)])

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scorer of one answer returns."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+Options = Sequence[str] | None
+
+
+class Scored(NamedTuple):
+    """
+    Score of one answer and how it was read.
+
+    Args:
+        score (`float`): In `[0, 1]`.
+        parsed (`str` or `None`): The answer as it was read; `None` where it cannot be read as its type.
+        is_spam (`bool`): Whether the answer names several options where one is asked, or all of them.
+    """
+
+    score: float
+    parsed: str | None
+    is_spam: bool = False
+
+
+UNREADABLE = Scored(0.0, None)

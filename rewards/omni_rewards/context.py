@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Context reward: does `<context>` say what can be seen and heard, all of it and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ._completions import Completion, completion_text
+from ._elements import AUDIO, UNMARKED, VISUAL, key_elements
+from .judge import Judge, Question
+from .judge.rows import Row, judge_rows, judge_rows_async
+from .judge.settings import as_judge
+from .sections import CONTEXT_THINK_ANSWER, SectionSchema, find_tags, parse_sections
+
+CONTEXT_RUBRIC = (
+    "You are given REFERENCE, a true description of a scene, and CANDIDATE, a description to grade. Grade only {sense}. "
+    "5: every key element of the reference is there and nothing is invented. 4: one minor element is missing, or a "
+    "minor one is invented. 3: a key element is missing or invented. 2: several are. 1: hardly any of the reference is "
+    "there, or much contradicts it. 0: nothing of it is there. Wording and order do not matter. A statement that "
+    "contradicts the reference, or names several alternatives, counts as invented. Length and style earn nothing."
+)
+_SENSE_WORDS = {
+    VISUAL: "what can be SEEN (faces, gestures, people, objects, places, actions), and ignore what can be heard",
+    AUDIO: "what can be HEARD (voices, tone, speech, music, noises), and ignore what can be seen",
+    UNMARKED: "whether it describes the same scene",
+}
+
+
+@dataclass(frozen=True)
+class ContextReward:
+    """
+    `context_reward` with settings: a judge in place of the offline scorer, another rubric, another penalty.
+
+    With a judge, each sense that the reference marks is a question of its own, and the reward is their mean.
+
+    Args:
+        judge (`Judge` or `dict[str, Any]`, *optional*):
+            The judge, or its settings; the offline scorer without one.
+        rubric (`str`, *optional*, defaults to `CONTEXT_RUBRIC`):
+            Tells the judge what earns which score from 0 to 5. `{sense}`, where it occurs, is replaced by what to look
+            at; the judge is shown REFERENCE and CANDIDATE.
+        invented_weight (`float`, *optional*, defaults to `1.0`):
+            Exponent of the penalty for invented elements in the offline score; 0 counts recall alone.
+        schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
+            The sections of the completions; one of them is `context`.
+
+    Raises `ValueError` at construction for settings that cannot work, a judge without endpoint among them.
+
+    >>> completion = "<context>He frowns and shouts.</context><think>Angry.</think><answer>B</answer>"
+    >>> ContextReward(invented_weight=0.0)([completion], context=["He frowns."])
+    [1.0]
+    """
+
+    judge: Judge | Mapping[str, Any] | None = None
+    rubric: str = CONTEXT_RUBRIC
+    invented_weight: float = 1.0
+    schema: SectionSchema = CONTEXT_THINK_ANSWER
+
+    __name__ = "context_reward"  # TRL's metric key
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "judge", as_judge(self.judge))
+        if not 0.0 <= self.invented_weight <= 100.0:
+            raise ValueError(f"`invented_weight` must be from 0 to 100, got {self.invented_weight}")
+        if not self.rubric.strip():
+            raise ValueError("`rubric` must tell the judge what to grade")
+        if "context" not in self.schema.names:
+            raise ValueError(f"context_reward needs a section `context`, the schema has {list(self.schema.names)}")
+
+    def __call__(
+        self, completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
+    ) -> list[float | None]:
+        """A score for each of the completions, in TRL's calling form."""
+        rows = self._rows(completions, context)
+        if isinstance(self.judge, Judge):
+            return judge_rows(self.judge, rows, kwargs)
+        return [row for row in rows if not isinstance(row, tuple)]
+
+    def _rows(self, completions: Sequence[Completion], references: Sequence[str | None]) -> list[Row]:
+        pairs = zip(completions, references, strict=True)
+        return [self._row(completion_text(completion), reference) for completion, reference in pairs]
+
+    def _row(self, completion: str, reference: str | None) -> Row:
+        if reference is None or not reference.strip():
+            return None
+        if find_tags(reference, self.schema):
+            raise ValueError(f"the reference context must be bare, without tags, got {reference[:200]!r}")
+        written = parse_sections(completion, self.schema).texts.get("context")
+        if written is None:
+            return 0.0
+        if not isinstance(self.judge, Judge):
+            return context_score(written, reference, self.invented_weight)
+        marked = [sense for sense in (VISUAL, AUDIO) if key_elements(reference)[sense]]
+        texts = (("REFERENCE", reference.strip()), ("CANDIDATE", written.strip()))
+        rubrics = [self.rubric.replace("{sense}", _SENSE_WORDS[sense]) for sense in marked or [UNMARKED]]
+        return tuple(Question(rubric, texts) for rubric in dict.fromkeys(rubrics))
+
+
+@dataclass(frozen=True)
+class AsyncContextReward(ContextReward):
+    """`ContextReward` as a coroutine: TRL awaits it together with the other asynchronous rewards of a step."""
+
+    async def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
+    ) -> list[float | None]:
+        """A score for each of the completions, in TRL's calling form."""
+        rows = self._rows(completions, context)
+        if isinstance(self.judge, Judge):
+            return await judge_rows_async(self.judge, rows, kwargs)
+        return [row for row in rows if not isinstance(row, tuple)]
+
+
+def context_reward(
+    completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
+) -> list[float | None]:
+    r"""
+    Whether `<context>` says what the reference context says, and nothing beside it; higher is better.
+
+    $$R = \frac{1}{|S|} \sum_{s \in S} r_s\, p_s \cdot p \in [0, 1]$$ over the senses $$s$$ that the reference marks,
+    seen and heard: $$r_s$$ is the share of its key elements of that sense that are named (recall), $$p_s$$ the share of
+    the named ones that it has (precision), and $$p$$ the share of all named elements that fall under a sense that the
+    reference has. `1.0` only for exactly its elements; each missing and each invented one costs.
+
+    `None` for a row without a reference context, or with one that names nothing. `0.0` for a completion without a
+    single well-formed `<context>` section, and for one with no element right. An element is a word that says something,
+    compared without inflection, words for one emotion as one (angry, furious); "not happy" is another than "happy", and
+    an element under the wrong sense is invented: "the voice is sad" is no "the face is sad". What a clause is about is
+    read from words such as "face", "smile", "voice", "music"; a reference without such words is compared as a whole.
+
+    This measures words. Paraphrases beyond inflection and emotions are not seen; `ContextReward` asks a judge instead.
+
+    Args:
+        completions (`list[str]` or `list[list[dict[str, Any]]]`):
+            Completions, plain or conversational.
+        context (`list[str | None]`):
+            Reference contexts without tags: column `context`.
+        **kwargs:
+            TRL's other arguments and columns; not used.
+
+    Raises `ValueError` for a reference that is still in tags; what the model wrote raises nothing.
+
+    Source: the context reward of HumanOmniV2 (https://huggingface.co/papers/2506.21277), a judge's grade of the
+    coverage alone. Deviations: works without a judge; invented elements cost; seen and heard are scored apart.
+
+    >>> reference = "The face looks happy. The voice sounds angry."
+    >>> context_reward([
+    ...     "<context>I hear an angry voice. The face is happy.</context><think>No.</think><answer>no</answer>",
+    ...     "<context>I hear a happy voice. The face is happy.</context><think>Yes.</think><answer>yes</answer>",
+    ... ], context=[reference, reference])
+    [1.0, 0.5]
+    """
+    return _DEFAULT(completions, context, **kwargs)
+
+
+def context_score(written: str, reference: str, invented_weight: float = 1.0) -> float | None:
+    """
+    Score in `[0, 1]` of one bare context against a reference; `None` if the reference has no key element.
+
+    `invented_weight` is the exponent of both precisions in the formula of `context_reward`. Takes time linear in the
+    texts. Raises nothing.
+
+    >>> context_score("The man frowns, smiles and weeps.", "The man frowns.")
+    0.5
+    """
+    gold, found = key_elements(reference), key_elements(written)
+    marked = [sense for sense in (VISUAL, AUDIO) if gold[sense]]
+    if len(marked) < 2:  # nothing to keep apart: what is unmarked belongs to the one sense, or all to none
+        whole = marked[0] if marked else UNMARKED
+        for elements in (gold, found):
+            pooled = (UNMARKED,) if marked else (VISUAL, AUDIO)
+            elements[whole] = elements[whole].union(*(elements[sense] for sense in pooled))
+            elements |= {sense: set[str]() for sense in pooled}
+    senses = [sense for sense in gold if gold[sense]]
+    if not senses:
+        return None
+    score = 0.0
+    for sense in senses:
+        hits = len(gold[sense] & found[sense])
+        if hits:
+            score += hits / len(gold[sense]) * (hits / len(found[sense])) ** invented_weight
+    num_found = sum(map(len, found.values()))
+    num_placed = sum(len(found[sense]) for sense in senses)
+    return score / len(senses) * (num_placed / num_found) ** invented_weight if num_found else 0.0
+
+
+_DEFAULT = ContextReward()

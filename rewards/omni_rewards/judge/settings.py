@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Judge`: where a grading model is, and how patiently it is asked."""
+
+import asyncio
+import math
+import os
+import re
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from .asking import Judgement, ask_all
+from .http import Endpoint
+from .questions import Question
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """
+    A grading model behind an OpenAI-compatible endpoint; it answers with scores in `[0, 1]`, higher is better.
+
+    **Unavailable is `None`, never 0**: a server that is down, slow, refuses, or writes no readable score leaves the
+    row out of the reward. Faults of the server raise nothing; broken settings do. Sampling is at temperature 0 with a
+    fixed seed. Nothing is read from the environment before a question is asked, and then only the one variable that
+    `api_key_env` names; the key is in no log, `repr` or pickle.
+
+    Args:
+        endpoint (`str`): Base URL, e.g. `http://localhost:8000/v1`.
+        model (`str`): The model's name there.
+        api_key_env (`str`, *optional*): **Name** of the environment variable that holds the key.
+        max_in_flight (`int`, defaults to 64): Requests at a time, for each call of a reward.
+        retries (`int`, defaults to 4): Further tries after a first that failed for a reason that may pass.
+        timeout_s (`float`, defaults to 60.0): Seconds for one try.
+        budget_s (`float`, defaults to 180.0): Seconds for all questions of a call, that is, of a step and a reward.
+        backoff_s (`float`, defaults to 0.5):
+            Seconds before the second try, doubled for each further one, times a random half to whole; longer where
+            the server says `Retry-After`.
+        seed (`int`, defaults to 0): Sent with each request.
+        max_tokens (`int`, defaults to 512): Longest reply.
+        max_text_chars (`int`, defaults to 20000): Of a longer text the judge sees the beginning.
+        max_reply_bytes (`int`, defaults to 1048576): A longer reply is dropped.
+        json_schema (`bool`, defaults to `True`):
+            Ask for a reply in a JSON schema; a server that answers 400 or 422 to it is asked without.
+        cache_dir (`str`, *optional*):
+            Folder that keeps every reply that had a score, by model and content of the request, not by endpoint; a
+            question that is in it is not asked again. Any number of processes may share it.
+        replay (`bool`, defaults to `False`): Read `cache_dir` and nothing else; what is not there is unavailable.
+        extra_body (`Mapping[str, Any]`, *optional*):
+            More fields of the request, e.g. `{"chat_template_kwargs": {"enable_thinking": false}}`.
+
+    Raises `ValueError` at construction for settings that cannot work, with the remedy.
+
+    >>> judge = Judge(endpoint="http://localhost:8000/v1", model="qwen", cache_dir="judged", replay=True)
+    >>> judge.ask([Question("Is it polite?", (("reply", "Thank you."),))]).scores  # nothing recorded yet
+    [None]
+    """
+
+    endpoint: str
+    model: str
+    api_key_env: str | None = None
+    max_in_flight: int = 64
+    retries: int = 4
+    timeout_s: float = 60.0
+    budget_s: float = 180.0
+    backoff_s: float = 0.5
+    seed: int = 0
+    max_tokens: int = 512
+    max_text_chars: int = 20_000
+    max_reply_bytes: int = 1 << 20
+    json_schema: bool = True
+    cache_dir: str | None = None
+    replay: bool = False
+    extra_body: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.endpoint or not self.model:
+            raise ValueError("a judge needs `endpoint` (e.g. http://localhost:8000/v1) and `model`")
+        Endpoint.of(self.endpoint)
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            # Not repeated here: it may be the key itself.
+            raise ValueError("`api_key_env` is the name of an environment variable, e.g. OPENAI_API_KEY, not the key")
+        for name, least in (("max_in_flight", 1), ("retries", 0), ("max_tokens", 1), ("max_text_chars", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        for name in ("timeout_s", "budget_s", "max_reply_bytes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, got {getattr(self, name)}")
+        if not 0 <= self.backoff_s < math.inf:
+            raise ValueError(f"`backoff_s` must be at least 0 and finite, got {self.backoff_s}")
+        if self.replay and self.cache_dir is None:
+            raise ValueError("`replay` needs `cache_dir`, the folder of the recorded replies")
+        if taken := {"messages", "model", "temperature", "seed", "response_format", "stream"} & set(self.extra_body):
+            raise ValueError(f"`extra_body` may not set {sorted(taken)}")
+
+    def ask(self, questions: Sequence[Question]) -> Judgement:
+        """
+        Scores of `questions`, one each and in their order; equal questions are asked once.
+
+        Blocks until all is answered or the budget is spent, also from inside a running event loop.
+        """
+        return run_blocking(self.ask_async(questions))
+
+    async def ask_async(self, questions: Sequence[Question]) -> Judgement:
+        """As `ask`, without blocking the event loop. Raises `ValueError` if the variable of the key is not set."""
+        return await ask_all(self, questions)
+
+    def request(self, question: Question) -> dict[str, Any]:
+        """Body of the request for `question`, but for the response format."""
+        return {
+            "model": self.model,
+            "messages": question.messages(self.max_text_chars),
+            "temperature": 0,
+            "seed": self.seed,
+            "max_tokens": self.max_tokens,
+            **self.extra_body,
+        }
+
+    def api_key(self) -> str | None:
+        """The key, read now; `ValueError` if the variable is unset or its content cannot stand in a header."""
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key or not key.isascii() or not key.isprintable():
+            raise ValueError(f"environment variable {self.api_key_env}, named by `api_key_env`, holds no usable key")
+        return key
+
+
+def as_judge(judge: Judge | Mapping[str, Any] | None) -> Judge | None:
+    """
+    A judge from a run's settings.
+
+    Raises `ValueError` for an unknown setting, with the known ones, and where endpoint or model is missing.
+    """
+    if judge is None or isinstance(judge, Judge):
+        return judge
+    known = list(Judge.__dataclass_fields__)
+    if unknown := sorted(set(judge) - set(known)):
+        raise ValueError(f"judge: unknown settings {unknown}; known are {', '.join(known)}")
+    if missing := sorted({"endpoint", "model"} - set(judge)):
+        raise ValueError(f"judge: {missing} not given; a judge needs `endpoint` and `model`")
+    return Judge(**cast("dict[str, Any]", judge))
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """The coroutine's result; in a thread of its own where an event loop is running in this one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(coroutine)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_run, coroutine).result()
+
+
+def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    # Not asyncio.run, which would leave the caller's thread without an event loop.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(coroutine)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Scores of mathematical answers, by math-verify in a process of its own.
+
+math-verify stops long computations with a signal, which works in the main thread alone and never inside one long
+operation such as 9**9**9. A child process has a main thread, and can be ended in the middle of anything.
+"""
+
+import atexit
+import importlib.util
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ._scored import UNREADABLE, Options, Scored
+from ._written import normalize, read_number
+
+_MAX_LENGTH = 1000  # characters
+_START_SECONDS = 300  # sympy takes its time to load on a busy machine
+_ENDED_BY_LIMIT = -int(getattr(signal, "SIGPROF", 0))
+_WRAPPED = re.compile(r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\\boxed\{(.+)\}", re.DOTALL)
+_FUNCTIONS = "(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|exp|sqrt|max|min|lim|mod|gcd|lcm|inf|[pb]?matrix"
+_WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}}")
+# What math-verify stops reading at, or takes as one side of, so that the rest of the answer would go unseen.
+_SEPARATOR = re.compile(
+    r"""[?~;:"'@#&]|\b(?:or|and)\b|\\\\|\\(?:approx|simeq|sim|equiv|neq?|q?quad|mid|lor|land|vee|wedge|to|iff|implies|[rR]ightarrow)\b"""
+)
+_NAME = re.compile(r"\s*\\?[a-zA-Z](?:[a-zA-Z]*|_\w)(?:\([a-z]\))?\s*")
+_HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!|\*\*.*\*\*")
+
+
+def read_expression(text: str, gold: str = "") -> str | None:
+    """
+    The one formula that `text` is, without its delimiters; `None` for prose, a list of formulas, or over 1,000 letters.
+
+    Words of three letters or more, signs that set things apart, and equations with more than a name on the left, are read only where `gold` has them.
+
+    >>> read_expression(r"\\boxed{x^2 + 1}"), read_expression("$4$ or $5$"), read_expression("I think it is 5")
+    ('x^2 + 1', None, None)
+    """
+    text = text.strip().rstrip(".").strip()
+    while len(text) <= _MAX_LENGTH and (match := _WRAPPED.fullmatch(text)):
+        text = next(group for group in match.groups() if group is not None).strip()
+    if not text or len(text) > _MAX_LENGTH or "$" in text or "\\boxed" in text or "\n" in text or text.count("|") % 2:
+        return None
+    if set(_WORD.findall(text)) - set(_WORD.findall(gold)):
+        return None
+    if set(_SEPARATOR.findall(text)) - set(_SEPARATOR.findall(gold)) or (_HUGE.search(text) and text != gold):
+        return None
+    left, equals, right = text.partition("=")
+    if equals and "=" not in gold and ("=" in right or not _NAME.fullmatch(left)):
+        return None
+    return text
+
+
+def score_maths(answer: str, solution: str, options: Options = None, seconds: float = 5.0) -> Scored:
+    """
+    Whether `answer` is one formula equal to the gold one.
+
+    A formula that takes more than `seconds` of processor time to read and compare earns 0, as does one that cannot be
+    read. Raises `ValueError` for such a gold answer, `ImportError` where math-verify is not installed.
+    """
+    gold = read_expression(solution, solution)
+    is_prose = len(set(_WORD.findall(solution))) > 1
+    if gold is None or is_prose or not _Verifier.shared().is_readable(gold, seconds):
+        raise ValueError(f"gold answer {solution!r} is no formula that math-verify can read")
+    found = read_expression(answer, gold)
+    if found is None:
+        return UNREADABLE
+    first, second = read_number(found), read_number(gold)
+    if normalize(found) == normalize(gold) or (first is not None and first == second):
+        return Scored(1.0, found)
+    return Scored(float(_Verifier.shared().are_equal(gold, found, seconds)), found)
+
+
+class _Verifier:
+    """A child process that runs `_maths_worker.py`; one at a time, started anew after a formula was too much for it."""
+
+    _shared: "_Verifier | None" = None
+    _shared_lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.is_readable = lru_cache(maxsize=4096)(self._is_readable)
+        self.are_equal = lru_cache(maxsize=4096)(self._are_equal)
+
+    @classmethod
+    def shared(cls) -> "_Verifier":
+        with cls._shared_lock:
+            # After a fork the pipes belong to the parent process.
+            if cls._shared is None or cls._shared._pid != os.getpid():
+                cls._shared = cls()
+                atexit.register(cls._shared.stop)
+            return cls._shared
+
+    def _is_readable(self, gold: str, seconds: float) -> bool:
+        return self._ask([gold], seconds)
+
+    def _are_equal(self, gold: str, answer: str, seconds: float) -> bool:
+        return self._ask([gold, answer], seconds)
+
+    def _ask(self, formulas: Sequence[str], seconds: float) -> bool:
+        with self._lock:
+            request = json.dumps({"formulas": formulas, "seconds": seconds})
+            process = self._process if self._process and self._process.poll() is None else self._start()
+            assert process.stdin is not None
+            process.stdin.write(request + "\n")
+            process.stdin.flush()
+            try:
+                reply = self._replies.get(timeout=20 * seconds + 30)  # of the clock: the machine may be busy
+            except queue.Empty:
+                self.stop()
+                return False
+            if reply is not None:
+                return bool(json.loads(reply))
+            status = process.wait()
+            self.stop()
+            if status != _ENDED_BY_LIMIT:
+                raise RuntimeError(f"math-verify's process ended with status {status} at {formulas}")
+            return False
+
+    def _start(self) -> "subprocess.Popen[str]":
+        if importlib.util.find_spec("math_verify") is None:
+            raise ImportError('problem_type "math" needs math-verify: pip install "omni-grpo[math]"')
+        worker = Path(__file__).with_name("_maths_worker.py")
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(worker)],  # -P: this folder's modules stay out of the way of the library's
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=_read_lines, args=(process.stdout, replies), daemon=True).start()
+        try:
+            ready = replies.get(timeout=_START_SECONDS)
+        except queue.Empty:
+            ready = None
+        if ready is None:
+            process.kill()
+            raise RuntimeError(f"math-verify did not start; try: {sys.executable} -P {worker}")
+        self._process, self._replies = process, replies
+        return process
+
+    def stop(self) -> None:
+        """End the child process, if there is one and it is not a forked process that ends."""
+        if self._process is not None and self._pid == os.getpid():
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdin:
+                self._process.stdin.close()
+            self._process = None
+
+
+def _read_lines(stdout: Any, replies: "queue.SimpleQueue[str | None]") -> None:
+    with stdout:
+        for line in stdout:
+            replies.put(line)
+    replies.put(None)
