@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     import torch
 
     from omni_grpo.config import DataArguments, EvalArguments
-    from omni_grpo.encoder import PromptEncoder
+    from omni_grpo.encoder import PromptEncoder, processing_key
     from omni_grpo.evaluation import evaluate
     from omni_grpo.launch import begin
     from omni_grpo.machine import describe_machine
@@ -46,13 +46,16 @@ def main(argv: list[str]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     stages, predictions = {}, {}
+    encoders: dict[str, PromptEncoder] = {}  # models that process prompts alike share what is decoded
     for entry in args.models:
         name, _, path = entry.partition("=")
+        processor = load_processor(path)
+        encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
         model = load_model(path, dtype=args.dtype).to(device).eval()
         stages[name], predictions[name] = evaluate(
             model,
             attach_media_embedder(model),
-            PromptEncoder(load_processor(path), media, data.max_prompt_length),
+            encoders.setdefault(processing_key(processor), encoder),
             examples,
             data.prompt_style,
             Path(args.output_dir) / name,

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
-from omni_grpo.encoder import PromptEncoder
+from omni_grpo.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding import MODALITIES
 from omni_grpo.media import MediaError
 from omni_grpo.prompts import build_messages
@@ -35,6 +35,7 @@ _FEATURES = {
     "options": ListOf(Value("string")),
     "solution": Value("string"),
     "context": Value("string"),
+    "reference_reasoning": Value("string"),
     "target": Value("string"),
 }
 
@@ -127,10 +128,8 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
 
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:
     """Changes with the prompts, the files' sizes and times, and everything that decides how they are encoded."""
-    processor, digest = encoder.processor, hashlib.sha256()
+    digest = hashlib.sha256(processing_key(encoder.processor).encode())
     digest.update(json.dumps([asdict(encoder.settings), encoder.max_prompt_length]).encode())
-    digest.update(json.dumps(processor.to_dict(), sort_keys=True, default=str).encode())
-    digest.update(f"{processor.chat_template} {len(processor.tokenizer)}".encode())
     if collator is not None:
         digest.update(json.dumps([collator.max_length, *dataset["target"]]).encode())
     for prompt in dataset["prompt"]:

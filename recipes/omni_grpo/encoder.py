@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import replace
 
 from transformers import ProcessorMixin
@@ -15,9 +17,16 @@ from omni_grpo.media import MediaSettings
 from omni_grpo.prompts import Messages
 
 
-def prompt_key(messages: Messages) -> str:
-    """Equal for equal prompts: same text, same files, same order."""
-    return json.dumps(messages, sort_keys=True)
+def prompt_key(messages: Messages, blank: Collection[str] = ()) -> str:
+    """Equal for equal prompts: same text, same files, same order, the same modalities blanked."""
+    return json.dumps([messages, sorted(blank)], sort_keys=True)
+
+
+def processing_key(processor: ProcessorMixin) -> str:
+    """Equal for processors that make the same inputs of a prompt; 64 hexadecimal digits."""
+    tokenizer = processor.tokenizer
+    parts = [processor.to_dict(), processor.chat_template, tokenizer.get_vocab()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class PromptEncoder:
@@ -50,14 +59,18 @@ class PromptEncoder:
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
 
-    def __call__(self, messages: Messages, name: str = "") -> EncodedPrompt:
-        """The encoding of a prompt, from memory if it is there; safe to call from several threads."""
-        key = prompt_key(messages)
+    def __call__(self, messages: Messages, name: str = "", blank: Collection[str] = ()) -> EncodedPrompt:
+        """
+        The encoding of a prompt, from memory if it is there; safe to call from several threads.
+
+        Modalities in `blank` are encoded as silence or grey, see [`encode_prompt`].
+        """
+        key = prompt_key(messages, blank)
         with self._lock:
             turn = self._turns.setdefault(key, threading.Lock())
         try:
             with turn:  # who asks for a prompt that is being encoded waits for it
-                row = self._recall(key) or self._encode(key, messages, name)
+                row = self._recall(key) or self._encode(key, messages, name, blank)
         finally:
             with self._lock:
                 self._turns.pop(key, None)
@@ -69,8 +82,8 @@ class PromptEncoder:
                 self._cache.move_to_end(key)
             return self._cache.get(key)
 
-    def _encode(self, key: str, messages: Messages, name: str) -> EncodedPrompt:
-        row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length)
+    def _encode(self, key: str, messages: Messages, name: str, blank: Collection[str]) -> EncodedPrompt:
+        row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length, blank)
         with self._lock:
             self.encoded += 1
             if key not in self._cache:

@@ -15,7 +15,6 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import encode_prompt
 from omni_grpo.generation import Completion, generate
 from omni_grpo.prompts import PROMPT_STYLES, Messages, build_messages
 from omni_grpo.schema import Example
@@ -81,16 +80,7 @@ def predict(
             rows = []
             for example in batch:
                 messages = build_messages(example, prompt_style, encoder.settings.load_audio_from_video)
-                rows.append(
-                    encode_prompt(
-                        encoder.processor,
-                        vary(messages, variant),
-                        encoder.settings,
-                        example.id,
-                        encoder.max_prompt_length,
-                        blank=VARIANTS[variant][1],
-                    )
-                )
+                rows.append(encoder(vary(messages, variant), example.id, blank=VARIANTS[variant][1]))
             completions = generate(model, encoder.processor, embedder, rows, max_new_tokens)
             records = [_record(e, c, schema, variant, bare) for e, c in zip(batch, completions, strict=True)]
             out.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
