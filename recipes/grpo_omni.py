@@ -15,6 +15,7 @@ from pathlib import Path
 
 from omni_grpo.command_line import help_text, parse, with_default_config
 from omni_grpo.launch import announce, claim, is_main_process
+from omni_grpo.reward_settings import check_rewards, configured_rewards
 
 
 def main(argv: list[str]) -> None:
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> None:
     stage = claim(argv)
     if stage is None:
         return
+    check_rewards(argv)
     start = time.time()
 
     from trl import ModelConfig
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoder import PromptEncoder
-    from omni_grpo.launch import begin, load_object, model_kwargs, peft_config, save_final
+    from omni_grpo.launch import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
     from omni_grpo.media import MediaSettings
     from omni_grpo.model import load_model, load_processor
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> None:
     begin(stage)
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
-    reward_funcs = [load_object(path) for path in args.reward_funcs]
+    reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
     rows = load_sources(data.train_file, data.media_root)
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
     processor = load_processor(model_args.model_name_or_path)
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> None:
         train_dataset=train,
         processing_class=processor,
         encoder=encoder,
-        section_schema=PROMPT_STYLES[data.prompt_style].schema,
+        section_schema=args.schema(PROMPT_STYLES[data.prompt_style].schema),
         peft_config=peft_config(model_args),
         callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
     )

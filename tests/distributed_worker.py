@@ -4,7 +4,7 @@ What `test_distributed.py` starts, as one process and with `accelerate launch` a
 
     python tests/distributed_worker.py MODEL DATA OUT JOB [JOB …] [--without-dummies]
 
-Each JOB (`grpo`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
+Each JOB (`grpo`, `strict`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
 weights go to OUT/JOB, and what each process met to OUT/JOB/facts-RANK.json. Sampling runs for real, but a fixed table
 then takes the place of its completions, so that one process and two learn from the same text.
 """
@@ -40,12 +40,20 @@ class FixedRollouts(OmniGRPOTrainer):
     """Samples as always, then takes what the table holds for the row's id and its place in the group."""
 
     met: list[list[str]]  # modalities that this process's rows held, micro-step by micro-step
+    credited: dict[str, list[float]]  # advantage of each token, by row and place in the group
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         super()._generate_single_turn(prompt_ids, *args, **kwargs)
         tokenizer, group = self.processing_class.tokenizer, self.num_generations
         texts = [completion_of(name, i % group) for i, name in enumerate(self._names)]
         return [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts], None
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        lengths = output["completion_mask"].sum(dim=1).tolist()
+        for i, (row, length) in enumerate(zip(output["advantages"], lengths, strict=True)):
+            self.credited[f"{self._names[i]} {i % self.num_generations}"] = row[:length].tolist()
+        return output
 
     def _compute_loss(self, model, inputs):
         self.met.append(sorted({m for row in inputs["media"] for m, count in row.counts.items() if count}))
@@ -57,6 +65,12 @@ def completion_of(row: str, place: int) -> str:
     chance = random.Random(f"{row} {place}")
     said = " ".join(chance.choices(WORDS, k=chance.randint(2, 8)))
     return f"<context>{said}</context><think>So.</think><answer>{('yes', 'no')[place % 2]}</answer>"
+
+
+def context_reward(completions: list, **kwargs: Any) -> list[float | None]:
+    """Another figure for each text, and none at all for some."""
+    words = [c[-1]["content"].partition("</context>")[0].split() for c in completions]
+    return [None if len(said) == 5 else len(said) + said.count("face") / 2 for said in words]
 
 
 def common(out: Path) -> dict[str, Any]:
@@ -116,6 +130,8 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
         beta=0.1,
         ds3_gather_for_generation=False,  # so that sampling, too, runs on shards
         reward_funcs=[],
+        credit_map="strict" if job == "strict" else "paper",
+        scale_rewards="batch" if job == "strict" else "group",
     )
     shard_everything(args)
     lora = None
@@ -126,20 +142,21 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
         lora = LoraConfig(r=4, target_modules=language_model_targets("all-linear"), init_lora_weights=False)
     trainer = FixedRollouts(
         model=load_model(model, dtype=torch.float32),
-        reward_funcs=[answer_reward, section_format_reward],
+        reward_funcs=[answer_reward, section_format_reward, *([context_reward] if job == "strict" else [])],
         args=args,
         train_dataset=to_dataset(load_sources(data), "short"),
         encoder=encoder(model),
         peft_config=lora,
     )
-    trainer.met = []
+    trainer.met, trainer.credited = [], {}
     facts = {} if lora else {"reference": reference_difference(trainer)}
     if lora and RANK == 0:
         trainer.model.save_pretrained(out / "start")
     trainer.train()
     trainer.save_model(str(out))
     kl = [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
-    return facts | {"kl": kl, "met": trainer.met, "steps": trainer.state.global_step}
+    known = {"kl": kl, "met": trainer.met, "credited": trainer.credited, "steps": trainer.state.global_step}
+    return facts | known
 
 
 def train_sft(model: str, data: str, out: Path) -> dict[str, Any]:
@@ -175,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "out"):
         parser.add_argument(name)
-    parser.add_argument("jobs", nargs="+", choices=("grpo", "lora", "sft"))
+    parser.add_argument("jobs", nargs="+", choices=("grpo", "strict", "lora", "sft"))
     parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
     options = parser.parse_args()
     if options.without_dummies:

@@ -12,12 +12,15 @@ From a row to a batch:
 Training and after:
 
 - `towers`: media into the model, counted
+- `section_masks`, `credit`, `section_credit`: which reward moves which token; `schedules`: what changes over a run
+- `constrained` (`section_constraint`, `token_paths`, `section_automaton`, `section_language`, `token_bytes`,
+  `constrained_head`): sections enforced while sampling, and scored as they were sampled
 - `sft`, `trainer`: TRL's `SFTTrainer` and `GRPOTrainer` with media
 - `model`, `checkpoints`, `logs`: loading, saving, logging
 - `generation`, `evaluation`, `scoring`, `statistics`: answers, figures, intervals
 - `report`: a run as one page
 
-Runs: `command_line`, `config`, `launch`, `stages`, `machine`. Other data: `adapters`, `selection`, `demo`.
+Runs: `command_line`, `config`, `reward_settings` (`settings`), `launch`, `stages`, `machine`. Other data: `adapters`, `selection`, `demo`.
 
 Importing the package imports none of them; the names below are loaded when they are first asked for.
 """
@@ -29,8 +32,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
+    from omni_grpo.constrained import SectionLogitsProcessor
     from omni_grpo.encoder import PromptEncoder
     from omni_grpo.media import MediaError, MediaSettings
+    from omni_grpo.section_constraint import SectionConstraint
+    from omni_grpo.section_language import section_pattern
+    from omni_grpo.section_masks import section_token_masks
     from omni_grpo.sft import OmniSFTTrainer
     from omni_grpo.trainer import OmniGRPOTrainer
 
@@ -42,6 +49,10 @@ __all__ = [
     "OmniSFTConfig",
     "OmniSFTTrainer",
     "PromptEncoder",
+    "SectionConstraint",
+    "SectionLogitsProcessor",
+    "section_pattern",
+    "section_token_masks",
 ]
 
 _MODULES = {
@@ -52,6 +63,10 @@ _MODULES = {
     "OmniSFTConfig": "config",
     "OmniSFTTrainer": "sft",
     "PromptEncoder": "encoder",
+    "SectionConstraint": "section_constraint",
+    "SectionLogitsProcessor": "constrained",
+    "section_pattern": "section_language",
+    "section_token_masks": "section_masks",
 }
 
 

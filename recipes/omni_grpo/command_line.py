@@ -21,11 +21,13 @@ _OURS = [("omni_grpo", "config.py", "DataArguments"), ("omni_grpo", "media_setti
 _MODEL = [("trl", "trainer/model_config.py", "ModelConfig")]
 _BASE = [("trl", "trainer/base_config.py", "_BaseConfig"), ("transformers", "training_args.py", "TrainingArguments")]
 _TOWERS = ("omni_grpo", "config.py", "TowerArguments")
+_CREDIT = ("omni_grpo", "credit_settings.py", "CreditArguments")
 # Command -> where its fields are written down: package, file, class.
 SOURCES: dict[str, list[tuple[str, str, str]]] = {
     "grpo": [
         *_OURS,
         ("omni_grpo", "config.py", "OmniGRPOConfig"),
+        _CREDIT,
         _TOWERS,
         *_MODEL,
         ("trl", "trainer/grpo_config.py", "GRPOConfig"),

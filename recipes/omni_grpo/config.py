@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from trl import GRPOConfig, SFTConfig
 
+from omni_grpo.credit_settings import CreditArguments
 from omni_grpo.data import SFT_TARGETS
 from omni_grpo.evaluation import VARIANTS
 from omni_grpo.prompts import PROMPT_STYLES
+from omni_grpo.reward_settings import read_settings
+from omni_grpo.section_constraint import MODES
 
 
 @dataclass
@@ -61,7 +64,7 @@ class TowerArguments:
 
 
 @dataclass
-class OmniGRPOConfig(TowerArguments, GRPOConfig):
+class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
     """
     [`~trl.GRPOConfig`] with what an omni-modal run adds.
 
@@ -69,17 +72,43 @@ class OmniGRPOConfig(TowerArguments, GRPOConfig):
         freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
         freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
         reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
+        reward_settings (`dict`, *optional*):
+            Keyword settings of rewards by their path; see [`~omni_grpo.reward_settings.configured_rewards`].
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
+        constrained_decoding (`str`, defaults to `"none"`):
+            `strict` samples complete, well-formed sections alone; `force_tags` keeps tags in their order but lets a
+            section be empty or cut at the end; see [`~omni_grpo.section_constraint.SectionConstraint`].
+        section_budgets (`list[int]`, *optional*): Tokens that each section may take in `strict`, its tags included.
     """
 
     reward_funcs: list[str] = field(
         default_factory=lambda: ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"],
         metadata={"help": "Dotted paths of reward functions; `reward_weights` weighs them in the same order."},
     )
+    reward_settings: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Keyword settings of rewards by their path, a judge's among them (on the command line as JSON)."
+        },
+    )
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+    constrained_decoding: Literal["none", "force_tags", "strict"] = field(
+        default="none",
+        metadata={"help": "Sections enforced while sampling: none, force_tags (their order) or strict (complete)."},
+    )
+    section_budgets: list[int] | None = field(
+        default=None,
+        metadata={"help": "Tokens each section may take in strict, tags included; what it leaves, the next may use."},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.constrained_decoding not in MODES:  # the parser checks choices on the command line, not in YAML
+            raise ValueError(
+                f"constrained_decoding: {self.constrained_decoding!r} is unknown; one of {', '.join(MODES)}"
+            )
+        if self.section_budgets is not None and self.constrained_decoding != "strict":
+            raise ValueError("section_budgets: only `constrained_decoding: strict` holds sections to a length")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
@@ -87,6 +116,8 @@ class OmniGRPOConfig(TowerArguments, GRPOConfig):
                 f"reward_weights has {len(self.reward_weights)} entries, reward_funcs has {len(self.reward_funcs)}; "
                 "give one weight per reward"
             )
+        self.reward_settings = read_settings(self.reward_settings)
+        self.check_credit(self.beta, self.reward_weights, len(self.reward_funcs))
         refuse_single_checkpoint(self.save_total_limit)
 
 
@@ -146,6 +177,7 @@ class EvalArguments:
         batch_size (`int`, defaults to `32`): Rows generated together.
         max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
         dtype (`str`, defaults to `"float32"`): Type of the weights.
+        prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory for the next model or variant.
         run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
     """
 
@@ -165,6 +197,7 @@ class EvalArguments:
     batch_size: int = field(default=32, metadata={"help": "Rows generated together."})
     max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
     dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
+    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
     run_dir: str | None = field(default=None, metadata={"help": "Where the combined metrics.json goes."})
 
     def __post_init__(self) -> None:

@@ -16,12 +16,15 @@ from trl import GRPOTrainer
 
 from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
+from omni_grpo.constrained import ConstrainedDecoding
 from omni_grpo.data import media_paths, modalities_of
 from omni_grpo.encoder import PromptEncoder
 from omni_grpo.encoding import EncodedPrompt, collate_media, media_control_ids
 from omni_grpo.media import MediaError, MediaSettings
 from omni_grpo.model import copy_weights, freeze_towers, load_model, load_processor
 from omni_grpo.prompts import text_part
+from omni_grpo.schedules import schedules
+from omni_grpo.section_credit import SectionCredit
 from omni_grpo.towers import MediaEmbedder, attach_media_embedder
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 
@@ -33,15 +36,16 @@ def _reference_copied_from(policy: Any):
         yield
 
 
-class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
+class OmniGRPOTrainer(CompleteCheckpoints, SectionCredit, ConstrainedDecoding, GRPOTrainer):
     """
     [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
 
     Seven methods are wrapped (stash → `super()` → patch), none is copied: `_tokenize_prompts` encodes each distinct
     prompt once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` carries them with
     their rows, `_get_per_token_logps_and_entropies` gives them to every scoring pass, `_compute_loss` brings them to
-    the loss, `_calculate_rewards` adds sections and media to the completions table, `log` makes its prompts readable. Sampling, advantages, loss and
-    logging are TRL's, unchanged.
+    the loss, `_calculate_rewards` adds sections and media to the completions table, `log` makes its prompts readable.
+    Sampling, loss and logging are TRL's, unchanged, and so are advantages under `credit_map: uniform`; the mix-in
+    [`SectionCredit`] makes those of other maps.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
@@ -51,7 +55,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
-        section_schema ([`SectionSchema`]): Sections shown in the completions table.
+        section_schema ([`SectionSchema`], *optional*): Sections of a completion; defaults to `args.section_schema`.
         **kwargs: Passed to [`~trl.GRPOTrainer`].
 
     Raises:
@@ -70,7 +74,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         processing_class: Any = None,
         *,
         encoder: PromptEncoder | None = None,
-        section_schema: SectionSchema = CONTEXT_THINK_ANSWER,
+        section_schema: SectionSchema | None = None,
         **kwargs: Any,
     ) -> None:
         if processing_class is None:
@@ -84,7 +88,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         forbidden = {*media_control_ids(processing_class), *given.get("suppress_tokens", ())}
         args.generation_kwargs = {**given, "suppress_tokens": sorted(forbidden)}
         self._encoder = encoder or PromptEncoder(processing_class, MediaSettings())
-        self._section_schema = section_schema
+        self._section_schema = section_schema or args.schema(CONTEXT_THINK_ANSWER)
         self._rows: Sequence[EncodedPrompt] = []
         self._names: list[str] = []
         with _reference_copied_from(model):
@@ -103,6 +107,9 @@ class OmniGRPOTrainer(CompleteCheckpoints, GRPOTrainer):
         self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
         self.add_callback(GenerationBorders((args.steps_per_generation or 1) * args.num_iterations))
         self.add_callback(EpochOrder)
+        self._begin_credit()
+        for callback in schedules(self):
+            self.add_callback(callback)
 
     def _tokenize_prompts(self, prompts: list):
         """Encode each prompt, equal ones once; one item of [`EncodedPrompt`] a row is kept for scoring."""

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("processes")]
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "distributed_worker.py"
-JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "lora"], "zero3": ["grpo", "sft"]}
+JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "strict", "lora"], "zero3": ["grpo", "sft"]}
 SECONDS = 400  # for a run that does not hang: 30 on two idle cores, and once 40 for DeepSpeed's op
 # Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 9e-5 to 4e-3.
 SAME, MOVED = 1e-6, 2e-5
@@ -99,7 +99,7 @@ def succeeded(run: subprocess.CompletedProcess[str]) -> None:
 def alone(tiny, data, tmp_path_factory) -> Path:
     """All jobs in one process."""
     out = tmp_path_factory.mktemp("alone")
-    succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), "grpo", "lora", "sft"]))
+    succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), "grpo", "strict", "lora", "sft"]))
     return out
 
 
@@ -149,6 +149,18 @@ def test_reference_starts_as_the_policy_and_stays(config, together, alone):
         assert known["kl"][0] == pytest.approx(0.0, abs=1e-9)
         assert known["kl"][-1] > 1e-5
         assert known["kl"] == pytest.approx(facts(alone / "grpo")["kl"], rel=1e-3, abs=1e-9)
+
+
+def test_credit_by_section_is_that_of_one_process(together, alone):
+    """A group lies on one rank, its rewards' scale and gaps on both: a rank that scaled its own alone would differ."""
+    single = facts(alone / "strict")["credited"]
+    ranks = [facts(together("zero2") / "strict", rank)["credited"] for rank in (0, 1)]
+    assert not ranks[0].keys() & ranks[1].keys()
+    both = ranks[0] | ranks[1]
+    assert both.keys() == single.keys()
+    for row, advantages in single.items():
+        assert both[row] == pytest.approx(advantages, abs=1e-6), row
+    assert any(len(set(advantages)) > 2 for advantages in single.values()), "differs within a completion"
 
 
 def test_lora_with_zero2_ends_where_one_process_ends(together, alone):

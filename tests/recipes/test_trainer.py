@@ -101,7 +101,8 @@ def same_size(mixed_file):
     return to_dataset(examples, "short")
 
 
-def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path):
+@pytest.mark.parametrize("credit_map", ["uniform", "paper"])
+def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path, credit_map):
     """Four steps, then every parameter equals that of the parent class given the same suppressed ids."""
     prompts = [[{"role": "user", "content": f"Question {k}: does the voice agree?"}] for k in range(8)]
     dataset = Dataset.from_dict({"prompt": prompts})
@@ -116,7 +117,7 @@ def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path):
         processing_class=processor,
     )
     parent.train()  # before ours is made: making a trainer seeds the sampling
-    ours = make(dataset)
+    ours = make(dataset, credit_map=credit_map)
     ours.train()
     moved = 0
     before = load_model(tiny).state_dict()
@@ -232,7 +233,7 @@ def test_media_ids_are_never_sampled(make, tiny):
     trainer = make(model=model, max_steps=1, learning_rate=0.0)
     sampled: list[int] = []
     with mock.patch.object(
-        OmniGRPOTrainer,
+        GRPOTrainer,
         "_calculate_rewards",
         lambda self, i, p, c, ids: sampled.extend(t for row in ids for t in row) or torch.zeros(len(ids), 1),
     ):
