@@ -39,7 +39,7 @@ SMALL = DemoDataConfig(
     clips_per_identity=12,
     base_clips=42,
     base_text_agreement=8,
-    base_text_intent=4,
+    base_text_told=4,
     base_text_face=6,
     base_text_voice=6,
     sft_agreement=8,
@@ -101,7 +101,7 @@ def test_answers_are_exactly_balanced(rows, split):
     for kind in {row["meta"]["kind"] for row in rows[split]}:
         counts = Counter(meta["solution"] for meta in _meta(rows[split], kind))
         assert len(set(counts.values())) == 1, (split, kind, counts)
-        assert len(counts) == {"agreement": 2, "intent": 4, "face": 6, "voice": 6}[kind]
+        assert len(counts) == {"agreement": 2, "intent": 4, "told": 4, "face": 6, "voice": 6}[kind]
 
 
 # A mutant that draws the pairs that disagree at random, or that gives a mix half a block, fails here.

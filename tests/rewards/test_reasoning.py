@@ -44,7 +44,7 @@ def demo_rows() -> list[tuple[str, str, str, str, str]]:
             if kind == "agreement" and not {face, voice} <= set(targets.SHARED):
                 continue
             solution = targets.solution_of(kind, face, voice)
-            for think in targets._THOUGHTS[solution if kind == "agreement" else kind]:
+            for think in targets.wordings(kind, solution) + targets.wordings(kind, solution, practice=True):
                 context = f"The face looks {face}. The voice sounds {voice}."
                 if kind == "told":
                     context = targets.told_of(solution, random.Random(think))

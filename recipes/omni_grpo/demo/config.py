@@ -43,10 +43,10 @@ class DemoDataConfig:
     base_text_told: int = 480
     base_text_face: int = 360
     base_text_voice: int = 360
-    sft_agreement: int = 64
-    sft_intent: int = 24
-    sft_face: int = 108
-    sft_voice: int = 102
+    sft_agreement: int = 32
+    sft_intent: int = 16
+    sft_face: int = 126
+    sft_voice: int = 126
     rl_agreement: int = 1080
     rl_intent: int = 1080
     rl_face: int = 120

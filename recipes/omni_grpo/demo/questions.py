@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omni_grpo.demo.config import DemoDataConfig
@@ -101,6 +101,8 @@ def media_of(clip: ClipSpec) -> list[dict[str, Any]]:
 def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, seed: int) -> dict[str, Any]:
     rng = random.Random(f"{seed}/{row_id}")
     solution = solution_of(kind, cell.face or "", cell.voice or "")
+    if kind == "told":
+        cell = replace(cell, face=None, voice=None)  # what it is called is said, and nothing else
     # What this row's media show: the sound of a video that is watched in silence is not in its context.
     face = cell.face
     voice = None if cell.mix == "video" else cell.voice

@@ -37,10 +37,10 @@ _PAIR_SENTENCES = (
 )
 _TOLD_SENTENCES = ("They say that it is {answer}.", "They call it {answer}.", "It is {answer}, they say.")
 _COMPARISONS = (
-    "The face is {face} and the voice is {voice}. {verdict}",
-    "The voice is {voice} and the face is {face}. {verdict}",
-    "A face that is {face}, a voice that is {voice}. {verdict}",
-    "With a face that is {face} and a voice that is {voice}: {verdict}",
+    "The face is {face} and the voice is {voice}.",
+    "The voice is {voice} and the face is {face}.",
+    "A face that is {face}, a voice that is {voice}.",
+    "With a face that is {face} and a voice that is {voice}:",
 )
 _VERDICTS = {"yes": "They agree.", "no": "They do not agree."}
 # What the base practises on text alone.
@@ -119,21 +119,23 @@ def told_of(solution: str, rng: random.Random) -> str:
     return rng.choice(_TOLD_SENTENCES).format(answer=solution)
 
 
+def wordings(kind: str, solution: str, practice: bool = False) -> tuple[str, ...]:
+    """
+    All ways to think of an answer, with places for `face`, `voice` and `answer`.
+
+    Agreement names both sides before the verdict, which is where it can be drawn; `practice` gives the looser ways in
+    which the base practises on text alone.
+    """
+    if kind != "agreement":
+        return _THOUGHTS[kind]
+    return _PRACTICE[solution] if practice else tuple(f"{pair} {_VERDICTS[solution]}" for pair in _COMPARISONS)
+
+
 def think_of(
     kind: str, face: str | None, voice: str | None, solution: str, rng: random.Random, practice: bool = False
 ) -> str:
-    """
-    One to two sentences that draw `solution` from the context.
-
-    Agreement: both sides are named before the verdict, which is where it can be drawn; `practice` gives the base's
-    own, looser wordings.
-    """
-    if kind == "agreement" and practice:
-        choices = _PRACTICE[solution]
-    else:
-        choices = _COMPARISONS if kind == "agreement" else _THOUGHTS[kind]
-    verdict = _VERDICTS.get(solution, "")
-    return rng.choice(choices).format(face=face, voice=voice, answer=solution, verdict=verdict)
+    """One to two sentences that draw `solution` from the context, see [`wordings`]."""
+    return rng.choice(wordings(kind, solution, practice)).format(face=face, voice=voice, answer=solution)
 
 
 def target_of(context: str, think: str, solution: str) -> str:
