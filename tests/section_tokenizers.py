@@ -21,7 +21,8 @@ _QWEN_WORDS = (
 )
 
 
-def _byte_level(merges: list[str], before: Any) -> PreTrainedTokenizerFast:
+def byte_level(merges: list[str], before: Any) -> PreTrainedTokenizerFast:
+    """All bytes, the merges given in their spelling ([`BYTES`]), and how a text is cut before it is merged."""
     pairs = [tuple(merge.split(" ")) for merge in merges]
     vocabulary = [*BYTES.values(), *("".join(pair) for pair in pairs)]
     bpe = models.BPE(vocab={token: i for i, token in enumerate(dict.fromkeys(vocabulary))}, merges=pairs)
@@ -61,15 +62,15 @@ def _with_spaces_in_front() -> PreTrainedTokenizerFast:
 def tokenizer(name: str) -> Any:
     """`qwen` and `smollm2` (their own merges, see the fixtures), `bytes`, `byt5`, `added_tags`, `spaces`."""
     if name in ("qwen", "added_tags"):
-        made = _byte_level(_merges("qwen"), [pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated")])
+        made = byte_level(_merges("qwen"), [pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated")])
         if name == "added_tags":
             tags = [f"<{slash}{section}>" for section in ("context", "think", "answer") for slash in ("", "/")]
             made.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
         return made
     if name == "smollm2":
-        return _byte_level(_merges("smollm2"), [pre_tokenizers.Digits(individual_digits=True)])
+        return byte_level(_merges("smollm2"), [pre_tokenizers.Digits(individual_digits=True)])
     if name == "bytes":
-        return _byte_level([], [])
+        return byte_level([], [])
     if name == "byt5":
         return ByT5Tokenizer()
     return _with_spaces_in_front()
@@ -86,9 +87,14 @@ def token_bytes(made: Any, ids: list[int]) -> list[bytes]:
     ]
 
 
+@cache
+def _vocabulary(made: Any) -> dict[str, int]:
+    return made.get_vocab()
+
+
 def cut_at_random(made: Any, text: str, chance: random.Random) -> list[int]:
     """Ids of a byte-level tokenizer that spell `text`, chosen at random among all that do."""
-    spelled, vocabulary = "".join(BYTES[byte] for byte in text.encode()), made.get_vocab()
+    spelled, vocabulary = "".join(BYTES[byte] for byte in text.encode()), _vocabulary(made)
     ids, position = [], 0
     while position < len(spelled):
         fitting = [n for n in range(1, 12) if spelled[position : position + n] in vocabulary]

@@ -13,17 +13,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
 from peft import PeftModel
 from transformers import LogitsProcessor, LogitsProcessorList
-from trl import GRPOTrainer
 
-from omni_grpo.constrained_head import add_constrained_head
+from omni_grpo.constrained_head import add_constrained_head, allowed_sets
 from omni_grpo.section_constraint import SectionConstraint
 from omni_grpo.token_bytes import token_bytes
+from omni_rewards import SectionSchema
 
 
 class SectionLogitsProcessor(LogitsProcessor):
@@ -55,7 +55,7 @@ class SectionLogitsProcessor(LogitsProcessor):
             )
         if self.prompt_length is None:
             self.prompt_length = input_ids.size(1)
-        self._follow(input_ids)
+        self._follow(input_ids, self.prompt_length)
         position = input_ids.size(1) - self.prompt_length
         for row, state in zip(scores, self._states, strict=True):
             if state != self.constraint.done:
@@ -67,24 +67,22 @@ class SectionLogitsProcessor(LogitsProcessor):
                     row.index_fill_(0, ids, -torch.inf)
         return scores
 
-    def _follow(self, input_ids: torch.Tensor) -> None:
+    def _follow(self, input_ids: torch.Tensor, prompt_length: int) -> None:
         """Bring the states up to `input_ids`: by the last token if the rest is known, else from the start."""
         known = self._seen is not None and torch.equal(self._seen, input_ids[:, :-1])
-        first = input_ids.size(1) - 1 if known else self.prompt_length
+        first = input_ids.size(1) - 1 if known else prompt_length
         if not known:
             self._states = [self.constraint.start] * len(input_ids)
-        for position, tokens in enumerate(input_ids[:, first:].T.tolist(), start=first - self.prompt_length):
+        for position, tokens in enumerate(input_ids[:, first:].T.tolist(), start=first - prompt_length):
             advance = self.constraint.advance
             self._states = [advance(s, position, t) for s, t in zip(self._states, tokens, strict=True)]
         self._seen = input_ids.clone()
 
     def _set(self, mask: Any, device: torch.device) -> tuple[bool, torch.Tensor]:
-        """Token ids of a mask on the scores' device: the allowed ones, or those that are not, whichever are fewer."""
+        """[`~SectionConstraint.shorter`] of a mask, on the scores' device."""
         if mask not in self._sets:
-            allowed = torch.from_numpy(self.constraint.allowed(mask))
-            is_allowed = 2 * self.constraint.count(mask) < len(allowed)
-            ids = (allowed if is_allowed else ~allowed).nonzero()[:, 0]
-            self._sets[mask] = is_allowed, ids.to(device)
+            is_allowed, ids = self.constraint.shorter(mask)
+            self._sets[mask] = is_allowed, torch.from_numpy(ids).to(device)
         return self._sets[mask]
 
 
@@ -104,30 +102,45 @@ def constrained_generation(model: Any, constraint: SectionConstraint) -> Iterato
         yield processors
 
 
-class ConstrainedDecoding(GRPOTrainer):
+class ConstrainedDecoding:
     """
-    Part of [`OmniGRPOTrainer`]: `constrained_decoding` in sampling and scoring. In mode `none` it does nothing.
+    Mix-in for TRL's `GRPOTrainer`: `constrained_decoding` in sampling and scoring. In mode `none` it does nothing.
 
     Raises:
         `ValueError`: No completion keeps to the limits, or sampling would differ from what is scored.
         `RuntimeError`: TRL sampled otherwise than by the model's `generate`.
     """
 
+    if TYPE_CHECKING:
+        # Upstream's own annotations are unions over every backend.
+        args: Any
+        model: Any
+        model_wrapped: Any
+        ref_model: Any
+        accelerator: Any
+        temperature: float
+        max_completion_length: int
+        eos_token_ids: Any
+        generation_kwargs: dict[str, Any]
+        _tokenizer: Any
+        _metrics: Any
+
+    _section_schema: SectionSchema
     _constraint: SectionConstraint | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.args.constrained_decoding == "none":  # type: ignore[attr-defined]
+        if self.args.constrained_decoding == "none":
             return
         _refuse_truncated_sampling(self)
-        policy = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        policy: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         self._constraint = SectionConstraint(
             token_bytes(self._tokenizer, policy.config.get_text_config().vocab_size),
             self.eos_token_ids,
-            self._section_schema,  # type: ignore[attr-defined]
+            self._section_schema,
             self.max_completion_length,
-            self.args.constrained_decoding,  # type: ignore[attr-defined]
-            self.args.section_budgets,  # type: ignore[attr-defined]
+            self.args.constrained_decoding,
+            self.args.section_budgets,
             self.generation_kwargs.get("suppress_tokens") or (),
         )
         scored = [policy] if self.ref_model is None else [policy, self.accelerator.unwrap_model(self.ref_model)]
@@ -137,9 +150,9 @@ class ConstrainedDecoding(GRPOTrainer):
     def _generate(self, prompts: list):
         """Sample under the constraint; mark the tokens that were chosen among several (TRL's mask for the loss)."""
         if self._constraint is None:
-            return super()._generate(prompts)
+            return super()._generate(prompts)  # type: ignore[misc]
         with constrained_generation(self.accelerator.unwrap_model(self.model_wrapped), self._constraint) as processors:
-            prompt_ids, completion_ids, _, *rest = super()._generate(prompts)
+            prompt_ids, completion_ids, _, *rest = super()._generate(prompts)  # type: ignore[misc]
         if not processors:
             raise RuntimeError("constrained_decoding: sampling did not go through the model's `generate`")
         chosen = [self._constraint.choices(ids) for ids in completion_ids]
@@ -153,11 +166,12 @@ class ConstrainedDecoding(GRPOTrainer):
     ):
         """Give the head the set of tokens that was allowed at each position."""
         if self._constraint is None:
-            return super()._get_per_token_logps_and_entropies(
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
             )
-        sets, index = self._allowed_sets(input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:])
-        return super()._get_per_token_logps_and_entropies(
+        completion = slice(-logits_to_keep, None)
+        sets, index = allowed_sets(self._constraint, input_ids[:, completion], attention_mask[:, completion])
+        return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
             functools.partial(model, allowed_sets=sets, set_index=index),
             input_ids,
             attention_mask,
@@ -165,20 +179,6 @@ class ConstrainedDecoding(GRPOTrainer):
             None,  # one chunk, whose rows the index fits
             **kwargs,
         )
-
-    def _allowed_sets(self, completion_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sets that occur `(S, V)`, and which holds where `(B, T)`; -1 where there was no choice, or no token."""
-        constraint: SectionConstraint = self._constraint  # type: ignore[assignment]
-        places: dict[Any, int] = {}
-        index = torch.full(completion_ids.shape, -1)
-        for i, (ids, is_token) in enumerate(zip(completion_ids.tolist(), mask.bool().tolist(), strict=True)):
-            kept = tuple(token for token, kept in zip(ids, is_token, strict=True) if kept)
-            for j, name in enumerate(constraint.trace(kept)):  # completions are padded on the right
-                if constraint.count(name) > 1:
-                    index[i, j] = places.setdefault(name, len(places))
-        sets = [torch.from_numpy(constraint.allowed(name)) for name in places]
-        table = torch.stack(sets) if sets else torch.ones(1, constraint.vocab_size, dtype=torch.bool)
-        return table.to(completion_ids.device), index.to(completion_ids.device)
 
 
 def _refuse_truncated_sampling(trainer: Any) -> None:

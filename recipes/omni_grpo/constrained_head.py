@@ -18,6 +18,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from trl.trainer.utils import FusedCausalLMOutput
 
+from omni_grpo.section_constraint import SectionConstraint
+
 SLICE = 1 << 25  # logits at a time: 128 MB in float32
 
 
@@ -37,7 +39,7 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
     fused_forward = model.forward
 
     @functools.wraps(type(model).forward)  # `generate` holds its arguments against this signature
-    def forward(self, *args, allowed_sets=None, set_index=None, **kwargs):
+    def forward(self, *args, allowed_sets: Any = None, set_index: Any = None, **kwargs):
         if allowed_sets is None:
             return fused_forward(*args, **kwargs)
         labels = kwargs.pop("labels")[:, 1:]
@@ -99,3 +101,32 @@ def masked_log_probs(
     slices = zip(hidden.split(rows), targets.split(rows), set_index.split(rows), strict=True)
     scored = [checkpoint(score, *part, use_reentrant=False) for part in slices]
     return torch.cat([logps for logps, _ in scored]), torch.cat([entropies for _, entropies in scored])
+
+
+def allowed_sets(
+    constraint: SectionConstraint, completion_ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Sets of tokens that were allowed in completions.
+
+    Args:
+        constraint ([`SectionConstraint`]): Under which they were sampled.
+        completion_ids (`Tensor` `(B, T)`): Padded on the right.
+        mask (`Tensor` `(B, T)`): 1 at tokens, 0 at padding.
+
+    Returns:
+        The sets that occur, `(S, V)`; and which of them holds where, `(B, T)`, -1 where there was no choice or no token.
+
+    Raises:
+        `ValueError`: A completion was not sampled under the constraint.
+    """
+    places: dict[Any, int] = {}
+    index = torch.full(completion_ids.shape, -1)
+    for i, (ids, is_token) in enumerate(zip(completion_ids.tolist(), mask.bool().tolist(), strict=True)):
+        kept = tuple(token for token, kept in zip(ids, is_token, strict=True) if kept)
+        for j, name in enumerate(constraint.trace(kept)):
+            if constraint.count(name) > 1:
+                index[i, j] = places.setdefault(name, len(places))
+    sets = [torch.from_numpy(constraint.allowed(name)) for name in places]
+    table = torch.stack(sets) if sets else torch.ones(1, constraint.vocab_size, dtype=torch.bool)
+    return table.to(completion_ids.device), index.to(completion_ids.device)

@@ -73,6 +73,7 @@ class SectionConstraint:
         self._thresholds: dict[int, list[int]] = {}
         self._row = lru_cache(maxsize=64)(self._latest_behind)
         self.allowed = lru_cache(maxsize=512)(self._allowed)
+        self.shorter = lru_cache(maxsize=512)(self._shorter)
         self.count = lru_cache(maxsize=None)(lambda mask: int(self.allowed(mask).sum()))
         self.trace = lru_cache(maxsize=4096)(self._trace)
 
@@ -114,6 +115,12 @@ class SectionConstraint:
         state, passed = mask
         left = self._thresholds[state][passed:]
         return self._row(state) >= left[0] if left else np.zeros(self.vocab_size, dtype=bool)
+
+    def _shorter(self, mask: Mask) -> tuple[bool, np.ndarray]:
+        """The set as ids: true and the allowed ones, or false and the others, whichever are fewer."""
+        allowed = self.allowed(mask)
+        is_allowed = 2 * self.count(mask) < self.vocab_size
+        return is_allowed, np.flatnonzero(allowed if is_allowed else ~allowed)
 
     def advance(self, state: int, position: int, token: int) -> int:
         """

@@ -15,6 +15,7 @@ from transformers import LogitsProcessor
 from trl import GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint, SectionLogitsProcessor
+from omni_grpo.constrained_head import allowed_sets
 from omni_grpo.encoding import collate_media, media_control_ids
 from omni_grpo.model import language_model_targets, load_model, load_processor
 from omni_rewards import parse_sections
@@ -226,7 +227,8 @@ def test_scores_are_those_of_a_plain_forward_renormalised(make, tiny):
     for i, row in enumerate(trainer._rows):
         completion = ids[i, -keep:][mask[i, -keep:].bool()].tolist()
         whole = torch.tensor([row.input_ids + completion])
-        logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), **collate_media([row])).logits
+        with torch.no_grad():
+            logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), **collate_media([row])).logits
         logits = logits[0, len(row.input_ids) - 1 : -1] / 0.9
         for j, name in enumerate(constraint.trace(tuple(completion))):
             allowed = torch.from_numpy(constraint.allowed(name))
@@ -292,4 +294,4 @@ def test_completions_of_another_sampler_are_not_scored(make):
     ):
         trainer.train()
     with pytest.raises(ValueError, match="not allowed"):
-        trainer._allowed_sets(torch.tensor([[60, 61]]), torch.ones(1, 2))
+        allowed_sets(trainer._constraint, torch.tensor([[60, 61]]), torch.ones(1, 2))

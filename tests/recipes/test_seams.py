@@ -50,3 +50,15 @@ def test_the_reference_is_made_by_the_function_we_replace():
 def test_generation_reads_suppress_tokens_from_generation_kwargs():
     source = getsource(grpo_trainer.GRPOTrainer.__init__)
     assert source.index('generation_kwargs["suppress_tokens"]') < source.index("generation_kwargs.update(")
+
+
+def test_sampling_goes_through_the_method_that_constrained_decoding_wraps():
+    source = getsource(grpo_trainer.GRPOTrainer._generate_single_turn)
+    assert "prompt_completion_ids = unwrapped_model.generate(" in source
+
+
+def test_tokens_outside_tool_mask_are_left_out_of_loss_and_counts():
+    """Where the tokens that constrained decoding forced are handed to TRL."""
+    assert 'completion_mask * inputs["tool_mask"]' in getsource(grpo_trainer.GRPOTrainer._compute_loss)
+    source = getsource(grpo_trainer.GRPOTrainer._generate_and_score_completions)
+    assert "loss_mask = completion_mask if tool_mask is None else completion_mask * tool_mask" in source

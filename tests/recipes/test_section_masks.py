@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omni_grpo import section_masks, section_token_masks
 from omni_grpo.section_masks import hidden_tags, places_of
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
-from section_tokenizers import END, START, cut_at_random, token_bytes, tokenizer
+from section_tokenizers import BYTES, END, START, byte_level, cut_at_random, token_bytes, tokenizer
 
 BYTE_LEVEL = ["qwen", "smollm2", "bytes", "byt5", "added_tags"]
 ALL = [*BYTE_LEVEL, "spaces"]
@@ -146,6 +146,17 @@ def test_the_merges_that_hide_tags_from_token_patterns():
     assert found[tokens.index(".</")] == "context"
     assert found[tokens.index("><")] == "tag"
     assert {"context", "think", "answer"} <= set(found)
+
+
+def test_a_token_that_ends_in_part_of_a_character_has_a_part_in_it():
+    """`>` merged with the first of three bytes: the section's first character would lose that token to the tag."""
+    merged = BYTES[ord(">")] + BYTES["。".encode()[0]]
+    made = byte_level([" ".join(merged)], [])
+    ids = made("<think>。</think><answer>B</answer>")["input_ids"]
+    masks = section_token_masks(made, ids, THINK_ANSWER)
+    inside = torch.tensor(ids)[masks["think"]].tolist()
+    assert made.convert_ids_to_tokens(inside)[0] == merged
+    assert "。" in made.decode(inside)
 
 
 def test_special_tokens_belong_to_what_is_around_them():
