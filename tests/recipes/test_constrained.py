@@ -196,6 +196,9 @@ def test_training_samples_under_the_constraint(make, mode):
     assert logged(trainer, "completions/clipped_ratio") == [0.0, 0.0] or mode == "force_tags"
     assert all(0 < share < 1 for share in logged(trainer, "constrained/chosen_share"))
     assert "generate" not in vars(trainer.model), "the model's own method is back"
+    media = media_control_ids(trainer.processing_class)
+    assert not {token for _, output in calls for ids in output[1] for token in ids} & set(media)
+    assert all(trainer._constraint.paths.table[i] is None for i in media)
 
 
 @pytest.mark.parametrize("lora", [False, True])
