@@ -24,9 +24,7 @@ def main() -> None:
         data, runs = f"{folder}/data", f"{folder}/runs"
         sizes = {"sft_agreement": 8, "sft_intent": 4, "sft_face": 6, "sft_voice": 6}
         sizes |= {"rl_agreement": 8, "rl_intent": 4, "rl_face": 6, "rl_voice": 6}
-        sizes |= {
-            f"base_text_{kind}": n for kind, n in (("agreement", 64), ("told", 32), ("face", 36), ("voice", 36))
-        }
+        sizes |= {f"base_text_{kind}": n for kind, n in (("agreement", 64), ("told", 32), ("face", 36), ("voice", 36))}
         make_demo_data.main(
             ["--config", f"{CONFIGS}/data.yaml", "--output_dir", data, "--splits", "base_text,sft,rl"]
             + [part for name, n in sizes.items() for part in (f"--{name}", str(n))]
