@@ -56,7 +56,8 @@ SMALL = DemoDataConfig(
     test_intent=4,
     test_face=6,
     test_voice=6,
-    task_mixes={"video+audio": 0.34, "image+audio": 0.33, "text": 0.33},
+    sft_task_mixes={"video+audio": 0.34, "image+audio": 0.33, "text": 0.33},
+    rl_task_mixes={"video+audio": 0.34, "image+audio": 0.33, "text": 0.33},
     base_mixes=dict.fromkeys(("video+audio", *_BASE_MIXES), 1 / 7),
 )
 
@@ -113,7 +114,8 @@ def test_one_channel_alone_cannot_predict(rows, split, kind, best, channel):
     for meta in _meta(rows[split], kind):
         answers[meta["mix"], meta[channel]][meta["solution"]] += 1
     for where, counts in answers.items():
-        assert max(counts.values()) / counts.total() == best, (where, counts)
+        expected = best if where[1] else 1 / len(counts)  # RL's rows that lack the channel tell nothing at all
+        assert max(counts.values()) / counts.total() == expected, (where, counts)
 
 
 def test_both_channels_together_tell_the_answer(rows):
@@ -182,10 +184,13 @@ def test_every_word_of_test_is_said_in_training(rows, training):
 
 def test_a_person_is_no_hint_at_the_answer(rows):
     """The clips of a person come from all over the design, not from one block of it."""
-    answers = defaultdict(set)
+    answers = defaultdict(list)
     for meta in _meta(rows["rl"], "agreement"):
-        answers[meta["identity"]].add(meta["solution"])
-    assert np.mean([len(found) == 2 for found in answers.values()]) > 0.4
+        if meta["identity"]:
+            answers[meta["identity"]].append(meta["solution"])
+    several = [found for found in answers.values() if len(found) > 1]
+    assert len(several) > 100
+    assert np.mean([len(set(found)) == 2 for found in several]) > 0.5
 
 
 # The sentences
@@ -203,9 +208,10 @@ def test_targets_have_three_sections_that_agree(rows, split):
         assert context == row["context"]
         assert len(re.findall(r"\w+", row["target"])) <= 60
         meta = row["meta"]
+        both = meta["face"] and meta["voice"] and meta["mix"] != "video"
         if meta["kind"] == "agreement":
-            assert re.search(r"\bagree\b", think)
-            assert ("not agree" in think) == (answer == "no"), think
+            assert bool(re.search(r"\bagree\b", think)) == bool(both), "a verdict follows from two sides alone"
+            assert ("not agree" in think) == (bool(both) and answer == "no"), think
         else:
             assert think.rstrip(".").split()[-1] == answer, think
         shown = set(re.findall(r"\w+", context)) & {*FACES, *VOICES}
@@ -358,7 +364,7 @@ def test_files_of_others_are_not_touched(tmp_path):
 def test_fingerprints_change_with_what_touches_a_split():
     base = fingerprint(SMALL, "rl")
     assert fingerprint(replace(SMALL, sft_face=18, output_dir="x", num_workers=3), "rl") == base
-    for change in ({"rl_face": 6}, {"seed": 1}, {"video_crf": 30}, {"task_mixes": {"text": 1.0}}):
+    for change in ({"rl_face": 6}, {"seed": 1}, {"video_crf": 30}, {"rl_task_mixes": {"text": 1.0}}):
         assert fingerprint(replace(SMALL, **change), "rl") != base
     assert fingerprint(replace(SMALL, base_text_face=0), "base_text") != fingerprint(SMALL, "base_text")
     assert fingerprint(replace(SMALL, base_text_face=0), "base") == fingerprint(SMALL, "base")
@@ -441,8 +447,8 @@ def test_options_override_the_file():
         ({"num_workers": 0}, "num_workers"),
         ({"rl_face": -6}, "rl_face"),
         ({"frame_size_px": 63}, "frame_size_px"),
-        ({"task_mixes": {"video+audio": 0.5}}, "task_mixes"),
-        ({"task_mixes": {"smell": 1.0}}, "smell"),
+        ({"sft_task_mixes": {"video+audio": 0.5}}, "sft_task_mixes"),
+        ({"rl_task_mixes": {"smell": 1.0}}, "smell"),
     ],
 )
 def test_mistakes_are_named(overrides, named):

@@ -13,6 +13,7 @@ import yaml
 SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
 # Media of a row. `video+silence` and `grey+audio` are clips with sound on which one channel shows nothing.
 MIXES = ("video+audio", "image+audio", "video", "image", "audio", "video+silence", "grey+audio", "text")
+LACKING = ("video", "audio", "video+silence", "grey+audio")  # what an agreement or an intent needs is not all there
 _AT_LEAST_ONE = {"frame_size_px", "fps", "num_frames", "sample_rate_hz", "audio_bit_rate", "clips_per_identity"}
 
 
@@ -43,8 +44,8 @@ class DemoDataConfig:
     base_text_told: int = 480
     base_text_face: int = 360
     base_text_voice: int = 360
-    sft_agreement: int = 32
-    sft_intent: int = 16
+    sft_agreement: int = 64
+    sft_intent: int = 24
     sft_face: int = 126
     sft_voice: int = 126
     rl_agreement: int = 1080
@@ -59,8 +60,13 @@ class DemoDataConfig:
     test_voice: int = 150
 
     # Shares of the media mixes; a remainder goes to the first mix named.
-    task_mixes: Mapping[str, float] = field(
-        default_factory=lambda: {"video+audio": 0.80, "image+audio": 0.10, "text": 0.10}
+    # Agreement and intent where some rows lack a channel. Nobody can know their answers; what they teach is to say what
+    # is there, to keep to the form, and to answer within what the other channel leaves open.
+    sft_task_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.5} | dict.fromkeys(LACKING, 0.125)
+    )
+    rl_task_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.72, "image+audio": 0.08, "text": 0.08} | dict.fromkeys(LACKING, 0.03)
     )
     face_mixes: Mapping[str, float] = field(
         default_factory=lambda: {"video+audio": 0.50, "video": 0.25, "video+silence": 0.25}
@@ -92,7 +98,7 @@ class DemoDataConfig:
         for split in self.splits:
             if split not in SPLITS:
                 raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
-        for name in ("task_mixes", "face_mixes", "voice_mixes", "base_mixes"):
+        for name in ("sft_task_mixes", "rl_task_mixes", "face_mixes", "voice_mixes", "base_mixes"):
             mixes = getattr(self, name)
             if unknown := sorted(set(mixes) - set(MIXES)):
                 raise ValueError(f"unknown mix {unknown[0]!r} in {name}; choose from {', '.join(MIXES)}")

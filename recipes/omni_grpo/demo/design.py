@@ -21,12 +21,16 @@ _BLOCK = {"agreement": 8, "intent": 4, "told": 4, "face": 6, "voice": 6}
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the design: a face with a voice, shown in a mix of media. A side that is not there is `None`."""
+    """
+    One place of the design: a face with a voice, shown in a mix of media. A side that is not there is `None`; the
+    answer follows from `pair`, of which it was a part all the same.
+    """
 
     kind: str
     face: str | None
     voice: str | None
     mix: str
+    pair: tuple[str, str]
 
 
 def block(kind: str, index: int) -> list[tuple[str, str]]:
@@ -78,7 +82,8 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
         elif split == "base_text":
             shares = {kind: {"text": 1.0} for kind in kinds}
         else:
-            shares = {kind: mixes.get(kind, config.task_mixes) for kind in kinds}
+            tasks = config.rl_task_mixes if split == "rl" else config.sft_task_mixes
+            shares = {kind: mixes.get(kind, tasks) for kind in kinds}
         plan = [(kind, f"{split}_{kind}", config.rows(split, kind), shares[kind]) for kind in kinds]
     found: list[Cell] = []
     for kind, name, count, shares in plan:
@@ -87,6 +92,6 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
         for index, mix in enumerate(allocate(count // _BLOCK[kind], shares)):
             for face, voice in block(kind, index):
                 face_shown = None if mix in _FACELESS else face
-                found.append(Cell(kind, face_shown, None if mix in _VOICELESS else voice, mix))
+                found.append(Cell(kind, face_shown, None if mix in _VOICELESS else voice, mix, (face, voice)))
     random.Random(f"{config.seed}/{split}/cells").shuffle(found)
     return found

@@ -100,7 +100,7 @@ def media_of(clip: ClipSpec) -> list[dict[str, Any]]:
 
 def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, seed: int) -> dict[str, Any]:
     rng = random.Random(f"{seed}/{row_id}")
-    solution = solution_of(kind, cell.face or "", cell.voice or "")
+    solution = solution_of(kind, *cell.pair)
     if kind == "told":
         cell = replace(cell, face=None, voice=None)  # what it is called is said, and nothing else
     # What this row's media show: the sound of a video that is watched in silence is not in its context.

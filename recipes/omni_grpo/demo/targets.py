@@ -85,6 +85,13 @@ _THOUGHTS = {
     ),
 }
 
+# Where one side is not there: what is there is named, and the answer is a guess within what it leaves open. Nothing is
+# said of agreement, so that a verdict is never seen to follow from one side.
+_ONE_SIDED = {
+    "agreement": ("The {side} is {shown}.", "What counts is the {side}, and it is {shown}."),
+    "intent": ("The {side} is {shown}, so this is {answer}.", "When the {side} is {shown}, it is {answer}."),
+}
+
 
 def solution_of(kind: str, face: str, voice: str) -> str:
     """The gold answer.
@@ -134,7 +141,10 @@ def wordings(kind: str, solution: str, practice: bool = False) -> tuple[str, ...
 def think_of(
     kind: str, face: str | None, voice: str | None, solution: str, rng: random.Random, practice: bool = False
 ) -> str:
-    """One to two sentences that draw `solution` from the context, see [`wordings`]."""
+    """One to two sentences that draw `solution` from the context, see [`wordings`]; `None` for a side not there."""
+    if kind in _ONE_SIDED and (face is None or voice is None):
+        side, shown = ("voice", voice) if face is None else ("face", face)
+        return rng.choice(_ONE_SIDED[kind]).format(side=side, shown=shown, answer=solution)
     return rng.choice(wordings(kind, solution, practice)).format(face=face, voice=voice, answer=solution)
 
 
