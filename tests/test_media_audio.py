@@ -70,12 +70,28 @@ def test_other_sampling_rates_can_be_asked_for(tmp_path):
     assert len(sound) == 24_000
 
 
+@pytest.mark.parametrize("form", ["flt", "fltp", "s16", "s16p"])
+def test_what_needs_no_resampling_is_what_the_resampler_gives(form):
+    """Mutants: 32767 in place of 32768, a -0.0 kept, a sample too few."""
+    sound = np.concatenate([[0.0, -0.0, -1.0, 1.0], np.random.default_rng(0).uniform(-1, 1, 999)]).astype(np.float32)
+    if form.startswith("s16"):
+        sound = (sound * 32767).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(sound[None], format=form, layout="mono")
+    frame.rate = RATE
+    resampler = av.AudioResampler(format="flt", rate=RATE)
+    pieces = [*resampler.resample(frame), *resampler.resample(None)]
+    wanted = np.concatenate([piece.to_ndarray().reshape(-1, 1).mean(axis=1) for piece in pieces])
+    found = np.concatenate(list(resampled([frame], RATE)))
+    assert found.dtype == wanted.dtype and found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("rate", [44_100, RATE])
 @pytest.mark.parametrize("channels", [1, 2, 3, 6, 8, 16])
-def test_channels_are_averaged(tmp_path, channels):
+def test_channels_are_averaged(tmp_path, channels, rate):
     """Only the first channel sounds; catches: libswresample's own weights (0.71 of each of two, which clips)."""
-    sound = np.zeros((44_100, channels), np.float32)
-    sound[:, 0] = tone(440)
-    heard = read_audio(write_sound(tmp_path / "wide.wav", sound), SETTINGS)
+    sound = np.zeros((rate, channels), np.float32)
+    sound[:, 0] = tone(440, rate=rate)
+    heard = read_audio(write_sound(tmp_path / "wide.wav", sound, rate), SETTINGS)
     assert np.abs(heard[1000:-1000]).max() == pytest.approx(0.5 / channels, rel=0.02)
 
 

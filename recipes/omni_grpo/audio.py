@@ -5,14 +5,16 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 
-from omni_grpo.container import AGAIN, Span, moving_pictures, open_media, scan, seconds
+from omni_grpo.container import AGAIN, Span, moving_pictures, open_media, scanned, seconds
 from omni_grpo.media_settings import MediaError, MediaSettings
 
 logger = logging.getLogger(__name__)
@@ -39,14 +41,26 @@ def read_audio(path: str | Path, settings: MediaSettings) -> np.ndarray:
         MediaError: the file is missing, empty, a directory, not media, without a sound track or without a sample,
             truncated or damaged, or longer than `max_audio_seconds` where `long_audio` is `"refuse"`.
     """
+    sound, notes = decode_audio(path, settings)
+    log_notes(path, notes)
+    return sound
+
+
+def log_notes(path: str | Path, notes: Iterable[str]) -> None:
+    """Warn of what [`decode_audio`] left out."""
+    for note in notes:
+        logger.warning("%s: %s", path, note)
+
+
+def decode_audio(path: str | Path, settings: MediaSettings) -> tuple[np.ndarray, list[str]]:
+    """As [`read_audio`], with what there is to say of parts left out, unsaid."""
     rate, longest = settings.sampling_rate, settings.max_audio_seconds
     limit = None if longest is None else round(longest * rate)
-    with open_media(path) as container:
-        span = scan(container, _audio_stream(container, path), path)
     pieces: list[np.ndarray] = []
+    notes: list[str] = []
     total = 0
-    with open_media(path) as container:
-        for piece in _sound(container, _audio_stream(container, path), span, rate, path):
+    with scanned(path, _audio_stream) as (container, stream, span, packets):
+        for piece in _sound(container, stream, span, packets, rate, notes):
             pieces.append(piece)
             total += len(piece)
             if limit is not None and total > limit:
@@ -59,11 +73,11 @@ def read_audio(path: str | Path, settings: MediaSettings) -> np.ndarray:
                 f"{path}: its sound lasts {span.seconds:.1f} s, more than max_audio_seconds={longest:g}; "
                 "raise max_audio_seconds, cut the file, or set long_audio: truncate"
             )
-        logger.warning("%s: sound of %.1f s truncated to max_audio_seconds=%g", path, span.seconds, longest)
+        notes.append(f"sound of {span.seconds:.1f} s truncated to max_audio_seconds={longest:g}")
     sound = np.concatenate(pieces)[:limit]
     if not np.isfinite(sound).all():
         raise MediaError(f"{path}: its sound holds samples that are not finite numbers; {AGAIN}")
-    return sound.clip(-1.0, 1.0)
+    return sound.clip(-1.0, 1.0), notes
 
 
 def _audio_streams(container: InputContainer) -> list[AudioStream]:
@@ -77,11 +91,11 @@ def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
 
 
 def _sound(
-    container: InputContainer, stream: AudioStream, span: Span, rate: int, path: str | Path
+    container: InputContainer, stream: AudioStream, span: Span, packets: Iterable[Packet], rate: int, notes: list[str]
 ) -> Iterator[np.ndarray]:
     """Pieces `(samples,)` of the sound, from the clip's first frame (or the file's first sample) to the sound's end."""
     stream.codec_context.thread_count = 1
-    frames = container.decode(stream)
+    frames = (frame for packet in packets for frame in packet.decode())
     first = next(frames, None)
     if first is None:
         return
@@ -89,7 +103,7 @@ def _sound(
     if position > 0:
         yield np.zeros(position, np.float32)
     elif -position > rate // 10:
-        logger.warning("%s: %.2f s of sound before the first frame are left out", path, -position / rate)
+        notes.append(f"{-position / rate:.2f} s of sound before the first frame are left out")
     end = None
     if (
         container.format.name.startswith("mov") and first.pts is not None
@@ -115,9 +129,26 @@ def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
         if (form := (frame.format.name, frame.layout.name, frame.sample_rate)) != source:
             yield from _mono(resampler, None)
             # Packed ("flt"): reading eight or more planes ends the process in PyAV 18.1.
-            resampler, source = AudioResampler(format="flt", rate=rate), form
-        yield from _mono(resampler, frame)
+            resampler, source = None if _is_wanted(frame, rate) else AudioResampler(format="flt", rate=rate), form
+        if resampler is None:
+            yield _samples(frame)
+        else:
+            yield from _mono(resampler, frame)
     yield from _mono(resampler, None)
+
+
+def _is_wanted(frame: AudioFrame, rate: int) -> bool:
+    """Mono at `rate`, of a kind that [`_samples`] reads: the resampler would hand out the same samples, slowly."""
+    wanted_kind = frame.format.name.removesuffix("p") in ("flt", "s16")
+    return wanted_kind and frame.layout.nb_channels == 1 and frame.sample_rate == rate
+
+
+def _samples(frame: AudioFrame) -> np.ndarray:
+    """A mono frame's samples, float32 `(samples,)`; a copy, since libav uses the frame's memory again."""
+    plane: Any = frame.planes[0]  # a buffer, which its type does not say
+    if frame.format.name.startswith("s16"):
+        return np.frombuffer(plane, np.int16, frame.samples) / np.float32(32768)
+    return np.frombuffer(plane, np.float32, frame.samples) + np.float32(0)  # -0.0 becomes 0.0, as in a mean
 
 
 def _mono(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[np.ndarray]:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening video and sound files with PyAV, and telling a whole file from a truncated one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import av
 from av.container import InputContainer
@@ -21,6 +21,9 @@ from omni_grpo.media_settings import MediaError
 PLAYLISTS = {"concat", "hls", "dash", "imf"}  # they make libav read other files than the one that was named
 MP4_BOXES = set(b"ftyp styp moov moof mdat sidx mfra free skip wide uuid udta meta pdin emsg".split())
 AGAIN = "get the file again, or drop the row"
+KEPT_BYTES = 64 * 2**20  # of packets, which are then decoded without reading the file again
+
+OneStream = TypeVar("OneStream", bound=Stream)
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,29 @@ def shown_time(container: InputContainer, packet: Packet) -> int | None:
     return packet.dts if container.format.name == "avi" or packet.pts is None else packet.pts
 
 
-def scan(container: InputContainer, stream: Stream, path: str | Path) -> Span:
-    """The span of a stream, read from its packets without decoding them; the container is then used up.
+@contextmanager
+def scanned(
+    path: str | Path, choose: Callable[[InputContainer, str | Path], OneStream]
+) -> Iterator[tuple[InputContainer, OneStream, Span, Iterable[Packet]]]:
+    """The opened container, the stream that `choose` takes from it, its span, and its packets from the first on.
+
+    A file is opened once, one whose packets are too many to be kept (`KEPT_BYTES`) a second time.
+    """
+    with open_media(path) as container:
+        stream = choose(container, path)
+        span, packets = scan(container, stream, path)
+        if packets is not None:
+            yield container, stream, span, packets
+            return
+    with open_media(path) as container:
+        stream = choose(container, path)
+        yield container, stream, span, container.demux(stream)
+
+
+def scan(container: InputContainer, stream: Stream, path: str | Path) -> tuple[Span, list[Packet] | None]:
+    """The span of a stream, read from its packets without decoding them, and the packets, `None` if they are too many.
+
+    The container is then used up.
 
     Raises [`MediaError`] if something is missing: packets that the index lists (mp4, mov, avi), samples that are
     declared (flac), or part of a packet (flv, caf). Mp3, ogg, MPEG-TS and ADTS declare nothing that can be trusted: one
@@ -103,7 +127,14 @@ def scan(container: InputContainer, stream: Stream, path: str | Path) -> Span:
     """
     times: list[int] = []
     end, count = 0, 0
+    packets: list[Packet] | None = []
+    kept = 0
     for packet in container.demux(stream):
+        kept += packet.size
+        if kept > KEPT_BYTES:
+            packets = None
+        if packets is not None:
+            packets.append(packet)
         time = shown_time(container, packet)
         if packet.is_corrupt:
             raise _truncated(path, f"the packet at {float(seconds(time or 0, packet)):.2f} s is cut short")
@@ -124,7 +155,7 @@ def scan(container: InputContainer, stream: Stream, path: str | Path) -> Span:
         end = last + max((last - start) // max(len(times) - 1, 1), 1)
     if container.format.name == "flac" and end - start < (stream.duration or 0):
         raise _truncated(path, f"{stream.duration} samples are declared, {end - start} are there")
-    return Span(start, end, seconds(1, stream))
+    return Span(start, end, seconds(1, stream)), packets
 
 
 def declared_bytes(path: Path) -> int:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 from omni_grpo.audio import has_audio, read_audio
 from omni_grpo.container import require_file
@@ -17,16 +18,29 @@ from omni_grpo.video import Video, read_video
 
 __all__ = [
     "MediaError",
+    "MediaReader",
     "MediaSettings",
     "Video",
     "has_audio",
     "media_fingerprint",
     "read_audio",
     "read_image",
+    "read_media",
     "read_video",
 ]
 
 READER_VERSION = 1  # raise it when the same file and settings give other arrays: caches are then made anew
+
+
+class MediaReader(Protocol):
+    """What [`read_media`] is, and the `read` of a cache: an item of a kind (`video`, `audio`, `image`) from a file."""
+
+    def __call__(self, kind: str, path: str | Path, settings: MediaSettings) -> Any: ...
+
+
+def read_media(kind: str, path: str | Path, settings: MediaSettings) -> Any:
+    """An item read by the reader of its kind: `video` a [`Video`], `audio` and `image` an array."""
+    return {"video": read_video, "audio": read_audio, "image": read_image}[kind](path, settings)
 
 
 def media_fingerprint(path: str | Path, settings: MediaSettings) -> str:

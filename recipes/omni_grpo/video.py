@@ -11,11 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omni_grpo.container import AGAIN, Span, moving_pictures, open_media, scan, shown_time
+from omni_grpo.container import AGAIN, Span, moving_pictures, scanned, shown_time
 from omni_grpo.image import fitted_size
 from omni_grpo.media_settings import MediaError, MediaSettings
 
@@ -49,16 +50,15 @@ def read_video(path: str | Path, settings: MediaSettings) -> Video:
         MediaError: the file is missing, empty, a directory, not media, a still image, without a video stream,
             truncated or damaged, or thinner than 1:200 where the size is bounded.
     """
-    with open_media(path) as container:
-        span = scan(container, _video_stream(container, path), path)
-    instants = sample_instants(span, frame_count(span.seconds, settings))
-    sampled = _frames_at(instants, path, settings)
-    if (first := next(sampled, None)) is None:
-        raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
-    frames = np.empty((len(instants), *first.shape), np.uint8)
-    frames[0] = first
-    for index, frame in enumerate(sampled, start=1):
-        frames[index] = frame
+    with scanned(path, _video_stream) as (container, stream, span, packets):
+        instants = sample_instants(span, frame_count(span.seconds, settings))
+        sampled = _frames_at(instants, _timed_frames(container, stream, packets), stream, path, settings)
+        if (first := next(sampled, None)) is None:
+            raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
+        frames = np.empty((len(instants), *first.shape), np.uint8)
+        frames[0] = first
+        for index, frame in enumerate(sampled, start=1):
+            frames[index] = frame
     timestamps = np.array([float((instant - span.start) * span.time_base) for instant in instants])
     return Video(frames, len(frames) / span.seconds, timestamps)
 
@@ -104,18 +104,21 @@ def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) ->
     yield from shown * len(pending)
 
 
-def _frames_at(instants: Sequence[Fraction], path: str | Path, settings: MediaSettings) -> Iterator[np.ndarray]:
+def _frames_at(
+    instants: Sequence[Fraction],
+    timed: Iterable[tuple[int, VideoFrame]],
+    stream: VideoStream,
+    path: str | Path,
+    settings: MediaSettings,
+) -> Iterator[np.ndarray]:
     """The frame `(H, W, 3)` on show at each instant; RGB, upright, at the size that `settings` ask for."""
-    with open_media(path) as container:
-        stream = _video_stream(container, path)
-        stream.codec_context.thread_count = 1  # workers are the parallelism; damage is then raised where it is met
-        reformatter, shown, size, upright = VideoReformatter(), None, None, np.empty(0)
-        for frame in shown_at(_timed_frames(container, stream), instants):
-            if frame is not shown:
-                shown, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
-                rgb = reformatter.reformat(frame, size[1], size[0], "rgb24", interpolation="BICUBIC", threads=1)
-                upright = _upright(rgb.to_ndarray(), frame, stream)
-            yield upright
+    reformatter, shown, size, upright = VideoReformatter(), None, None, np.empty(0)
+    for frame in shown_at(timed, instants):
+        if frame is not shown:
+            shown, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
+            rgb = reformatter.reformat(frame, size[1], size[0], "rgb24", interpolation="BICUBIC", threads=1)
+            upright = _upright(rgb.to_ndarray(), frame, stream)
+        yield upright
 
 
 def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
@@ -127,10 +130,13 @@ def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
     return streams[0]
 
 
-def _timed_frames(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+def _timed_frames(
+    container: InputContainer, stream: VideoStream, packets: Iterable[Packet]
+) -> Iterator[tuple[int, VideoFrame]]:
+    stream.codec_context.thread_count = 1  # workers are the parallelism; damage is then raised where it is met
     is_avi = container.format.name == "avi"
     times: list[int] = []  # AVI: the k-th frame to come out is on show at the k-th of the decode times
-    for packet in container.demux(stream):
+    for packet in packets:
         if is_avi and (time := shown_time(container, packet)) is not None:
             heapq.heappush(times, time)
         for frame in packet.decode():

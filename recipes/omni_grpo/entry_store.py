@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of checksummed entries of bounded size, shared by threads, processes and machines without locks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+MAGIC = b"omnigrpo"
+HEAD = 64  # magic, SHA-256 of the content, zeros: what follows is aligned
+ENDING = ".entry"  # whatever else lies in the folder is left alone
+BLOCK = 4096  # smallest file on disk
+ABANDONED_SECONDS = 3600  # a draft as old as this has lost its writer
+SPARE = 10  # room is made for a tenth of the bound at a time
+
+
+class EntryStore:
+    """
+    Bytes by key, on disk.
+
+    An entry appears whole or not at all: it is written beside its place and moved there, so that a writer that is
+    killed leaves a draft, which is swept up later, and never half an entry. What the disk has spoilt is found by its
+    checksum. The bound holds for one process; several may pass it by a sixteenth each before they look again.
+
+    Args:
+        folder (`Path`): Made if it is not there.
+        max_bytes (`int`): Most bytes kept, in blocks of 4 KB; the least recently used entries go first.
+
+    Raises:
+        `ValueError`: The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"{folder}: cannot be made ({error}); name another folder, or turn the cache off"
+            ) from error
+        self._lock = threading.Lock()
+        self._bytes, self._written = 0, max_bytes  # looks at the folder before the first write
+        self._told: set[str] = set()
+
+    def read(self, key: str) -> memoryview | None:
+        """The content under `key`, writable, aligned to 64 bytes; `None` if there is none, or a damaged one."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                entry = bytearray(os.fstat(file.fileno()).st_size)
+                whole = file.readinto(entry) == len(entry)
+            content = memoryview(entry)[HEAD:]
+            if not (whole and bytes(entry[:HEAD]) == _head(content)):
+                logger.warning("%s is damaged; it is made anew", path)
+                path.unlink(missing_ok=True)
+                return None
+            os.utime(path)  # used last now
+        except FileNotFoundError:  # never written, or another process made room
+            return None
+        except OSError as error:
+            self._tell_once("read", error)
+            return None
+        return content
+
+    def write(self, key: str, *parts: bytes | memoryview) -> None:
+        """Keep `parts`, joined, under `key`; a disk that refuses is named once in the log, and nothing is kept."""
+        size = _on_disk(HEAD + sum(memoryview(part).nbytes for part in parts))
+        path = self._path(key)
+        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            if not self._make_room(size):
+                return
+            path.parent.mkdir(exist_ok=True)
+            with draft.open("xb") as file:
+                file.write(_head(*parts))
+                for part in parts:
+                    file.write(part)
+            os.replace(draft, path)
+        except OSError as error:
+            self._tell_once("written", error)
+            draft.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}{ENDING}"
+
+    def _tell_once(self, verb: str, error: OSError) -> None:
+        if verb not in self._told:
+            self._told.add(verb)
+            logger.warning("%s: entries cannot be %s (%s); going on without", self.folder, verb, error)
+
+    def _make_room(self, size: int) -> bool:
+        """Whether `size` bytes fit now, after removing what was used least recently."""
+        if size > self.max_bytes:
+            return False
+        with self._lock:
+            if self._written + size > self.max_bytes // 16 or self._bytes + size > self.max_bytes:
+                self._sweep(size)
+            self._bytes += size
+            self._written += size
+        return True
+
+    def _sweep(self, size: int) -> None:
+        """Look at the folder as it is now, whoever wrote it; remove lost drafts, and entries until `size` fits."""
+        now, entries = time.time(), []
+        for path in self.folder.glob(f"*/*{ENDING}*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            if path.suffix == ".tmp" and now - status.st_mtime > ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)
+                continue
+            if path.suffix in (ENDING, ".tmp"):
+                entries.append((status.st_mtime_ns, _on_disk(status.st_size), path))
+        self._bytes, self._written = sum(entry[1] for entry in entries), 0
+        if self._bytes + size <= self.max_bytes:
+            return
+        if "full" not in self._told:
+            self._told.add("full")
+            logger.warning(
+                "%s is full (%d MB): what was used least recently goes; give it more if files are read again and again",
+                self.folder,
+                self.max_bytes // 2**20,
+            )
+        for _, freed, path in sorted(entries):
+            if path.suffix == ENDING:
+                path.unlink(missing_ok=True)
+                self._bytes -= freed
+            if self._bytes + size <= self.max_bytes - self.max_bytes // SPARE:
+                break
+
+
+def _head(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return (MAGIC + digest.digest()).ljust(HEAD, b"\0")
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
