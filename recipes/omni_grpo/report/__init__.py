@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run folder as one self-contained HTML page and PNG curves.
+"""A run folder as self-contained HTML pages and PNG curves.
 
-`run_folder` reads the folder, `curves` turns logs into series and PNG files, `drawing` draws the same series as
-inline SVG, `tables` and `clips` write the two halves of the evidence, `markup` makes untrusted text safe, `page` puts
-all of it into `page.html`, `page.css` and `page.js`. The page makes no request: its own policy forbids any.
+- the report: `run_folder` reads the folder, `curves` turns logs into series, which `drawing` draws as inline
+  SVG and `plots` as PNG files, `tables` and `clips` write the two halves of the evidence, `markup` makes untrusted text safe,
+  `confusion`, `length` and `shortcuts` ask what was answered, at what length
+  and without which channel, `page` puts all of it into `page.html`, `page.css` and `page.js`
+- the comparison of several runs: `comparison`
+- the rollout viewer: `rollouts` reads what the trainer logged, `segments` and `rollout_flags` say what stands where and
+  what is suspect, `embedding` chooses media, `viewer` writes the page
+
+No page asks a server for anything: its own policy forbids it.
 """
 
+from omni_grpo.report.comparison import write_comparison
 from omni_grpo.report.page import write_report
+from omni_grpo.report.viewer import write_viewer
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report", "write_viewer"]

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from omni_grpo.playable import MAX_MEDIA_BYTES, media_type
 from omni_grpo.report.markup import note, number, text
 from omni_grpo.report.run_folder import Row, RunFolder
 from omni_grpo.report.tables import tone
@@ -18,19 +19,6 @@ RULE = (
     "Scores play no part in the choice."
 )
 SECTIONS = ("context", "think", "answer")
-MEDIA_TYPES = {
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".wav": "audio/wav",
-    ".mp3": "audio/mpeg",
-    ".flac": "audio/flac",
-    ".ogg": "audio/ogg",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-}
-MAX_MEDIA_BYTES = 8_000_000  # a larger file is named, not embedded
 
 
 def candidates(run: RunFolder) -> list[str]:
@@ -90,15 +78,15 @@ def _card(run: RunFolder, key: str, place: int) -> str:
 
 def _medium(item: Row, key: str) -> str:
     path = Path(str(item.get("path", "")))
-    media_type = MEDIA_TYPES.get(path.suffix.lower())
-    if media_type is None:
+    kind_of_file = media_type(path)
+    if kind_of_file is None:
         return note(f"{path.name}: a browser cannot show this kind of file.")
     if not path.is_file():
         return note(f"{path.name} was not found when this page was written.")
     if path.stat().st_size > MAX_MEDIA_BYTES:
         return note(f"{path.name} is too large to embed ({path.stat().st_size / 1e6:.0f} MB).")
-    source = f'src="data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"'
-    what = media_type.partition("/")[0]
+    source = f'src="data:{kind_of_file};base64,{base64.b64encode(path.read_bytes()).decode()}"'
+    what = kind_of_file.partition("/")[0]
     label = f"{what.capitalize()} of test row {text(key)}"
     if what == "image":
         return f'<img {source} alt="{label}">'

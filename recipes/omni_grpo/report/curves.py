@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training logs as curves, and curves as PNG files. `drawing` draws the same curves into the page."""
+"""Training logs as curves, which `drawing` draws into the page and `plots` into PNG files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from statistics import NormalDist
 
 from omni_grpo.report.markup import number
 from omni_grpo.report.run_folder import Row, RunFolder
@@ -18,9 +18,9 @@ TONES = {
     "sft": "#475569",
     "control": "#b0507a",
     "rl": "#6a48c2",
-    "context": "#2c6cb0",
-    "think": "#a05f08",
-    "answer": "#27794b",
+    "context": "#1f6fbf",
+    "think": "#b34a00",
+    "answer": "#0f4d33",
     "format": "#7b838f",
     "other-1": "#0d8080",
     "other-2": "#b0507a",
@@ -54,6 +54,7 @@ class Series:
     steps: tuple[float, ...]
     values: tuple[float, ...]
     held_out: bool = False
+    dash: int = 0  # one of page.css's patterns, so that lines differ not by colour alone
 
     @property
     def window(self) -> int:
@@ -68,6 +69,38 @@ class Series:
             total.append(total[-1] + value)
         spans = [(max(0, i - half), min(len(self.values), i + half + 1)) for i in range(len(self.values))]
         return tuple((total[stop] - total[start]) / (stop - start) for start, stop in spans)
+
+    def band(self) -> tuple[tuple[float, float], ...]:
+        """
+        95 % interval of each running mean, by Student's t from the scatter of the events in its window; empty without
+        smoothing. Events are taken as independent, and a trend within the window widens it.
+        """
+        if self.window == 1:
+            return ()
+        half, middle = self.window // 2, self.smooth()
+        bounds = []
+        for i, mean in enumerate(middle):
+            inside = self.values[max(0, i - half) : i + half + 1]
+            error = (sum((v - mean) ** 2 for v in inside) / (len(inside) - 1) / len(inside)) ** 0.5
+            reach = student_975(len(inside) - 1) * error
+            bounds.append((mean - reach, mean + reach))
+        return tuple(bounds)
+
+
+def student_975(freedom: int) -> float:
+    """
+    The 97.5 % quantile of Student's t with `freedom` degrees of freedom, at least 1, to half a percent.
+
+    Exact for 1 and 2, then Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5).
+
+    >>> round(student_975(1), 2), round(student_975(10), 2)
+    (12.71, 2.23)
+    """
+    if freedom <= 2:
+        return 12.7062 if freedom == 1 else 4.3027
+    z = NormalDist().inv_cdf(0.975)
+    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
 
 
 @dataclass(frozen=True)
@@ -131,41 +164,3 @@ def _lines(rows: list[Row], key: str, label: str, tone: str) -> Iterator[Series]
             steps, values = zip(*found, strict=True)
             shown = label if not held_out else "held out" if label == "training" else f"{label}, held out"
             yield Series(shown, tone, steps, values, held_out)
-
-
-def save_plots(curves: list[Curve], folder: Path) -> list[Path]:
-    """Writes one PNG a curve (900 x 480 px, light paper) into `folder` and returns the paths.
-
-    Raises:
-        ImportError: if matplotlib is missing; it comes with `omni-grpo[train]`.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'omni-grpo[train]'") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for curve in curves:
-        figure = Figure(figsize=(6, 3.2), dpi=150, layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)  # no window system, whatever the user's backend
-        axes = figure.add_subplot()
-        for line in curve.series:
-            colour = TONES[line.tone]
-            if line.held_out:
-                axes.plot(line.steps, line.values, "o--", color=colour, markersize=4, linewidth=1, label=line.label)
-                continue
-            if line.window > 1:
-                axes.plot(line.steps, line.values, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(line.steps, line.smooth(), color=colour, linewidth=1.8, label=line.label)
-        axes.set_title(curve.title, loc="left", fontsize=10)
-        axes.set_xlabel("step", fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.grid(axis="y", alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if curve.share:
-            axes.set_ylim(-0.02, 1.02)
-        figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8)
-        paths.append(folder / f"{curve.name}.png")
-        figure.savefig(paths[-1], metadata={"Software": None})
-    return paths

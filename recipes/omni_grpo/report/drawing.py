@@ -11,6 +11,7 @@ from omni_grpo.report.markup import number, text
 
 WIDTH, HEIGHT = 440, 230  # user units; the page scales the drawing to its column
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 30
+_MAX_BAND_POINTS = 100
 _MAX_POINTS = 400  # of the thin line; the running mean is taken before thinning
 
 
@@ -39,6 +40,14 @@ def line_chart(curve: Curve) -> str:
         kept = [*range(0, len(xs) - 1, every), len(xs) - 1]  # the last point always
         return "M" + "L".join(f"{x(xs[i]):.1f},{y(ys[i]):.1f}" for i in kept)
 
+    def spread(line: Series) -> str:
+        """The band around the running mean, cut off at the edges of the drawing."""
+        every = math.ceil(len(line.steps) / _MAX_BAND_POINTS)
+        kept = [*range(0, len(line.steps) - 1, every), len(line.steps) - 1]
+        band = line.band()
+        edges = [[(x(line.steps[i]), y(min(y_high, max(y_low, band[i][side])))) for i in kept] for side in (0, 1)]
+        return "M" + "L".join(f"{a:.1f},{b:.1f}" for a, b in [*edges[0], *reversed(edges[1])]) + "Z"
+
     parts = []
     for tick in y_ticks:
         if not y_low <= tick <= y_high:
@@ -61,12 +70,13 @@ def line_chart(curve: Curve) -> str:
         else:
             if line.window > 1:
                 shape.append(f'<path class="thin" d="{path(line.steps, line.values)}"/>')
-            shape.append(f'<path class="thick" d="{path(line.steps, line.smooth())}"/>')
+                shape.append(f'<path class="spread" d="{spread(line)}"/>')
+            shape.append(f'<path class="thick{dash(line)}" d="{path(line.steps, line.smooth())}"/>')
             if len(line.steps) == 1:
                 shape.append(f'<circle cx="{x(line.steps[0]):.1f}" cy="{y(line.values[0]):.1f}" r="3"/>')
         parts.append(f'<g class="tone-{line.tone}">{"".join(shape)}</g>')
     legend = "".join(
-        f'<li class="tone-{line.tone}"><span class="swatch{" dots" if line.held_out else ""}"></span>'
+        f'<li class="tone-{line.tone}"><span class="swatch{" dots" if line.held_out else ""}{dash(line)}"></span>'
         f"{text(line.label)} <b>{_short(line.smooth()[-1] if not line.held_out else line.values[-1])}</b></li>"
         for line in curve.series
     )
@@ -76,6 +86,11 @@ def line_chart(curve: Curve) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(_in_words(curve))}">{"".join(parts)}</svg>'
         f'<figcaption><ul class="legend">{legend}</ul>{remark}</figcaption></figure>\n'
     )
+
+
+def dash(line: Series) -> str:
+    """The class of a line's pattern, with a space before it; none for a line without gaps."""
+    return f" dash-{line.dash}" if line.dash else ""
 
 
 def interval_glyph(accuracy: Any, ci95: Any, chance: Any, tone: str) -> str:

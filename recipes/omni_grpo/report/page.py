@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib.resources import files
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
+from urllib.parse import quote
 
 from omni_grpo.report.clips import clip_cards
-from omni_grpo.report.curves import build_curves, save_plots
+from omni_grpo.report.confusion import confusion_tables
+from omni_grpo.report.curves import build_curves
 from omni_grpo.report.drawing import interval_glyph, line_chart
+from omni_grpo.report.length import length_tables
 from omni_grpo.report.markup import NOTHING, duration, interval, note, number, p_value, percent, points, text
+from omni_grpo.report.plots import save_plots
+from omni_grpo.report.resources import digest, fill, resource
+from omni_grpo.report.rollouts import Group, read_rollouts
 from omni_grpo.report.run_folder import RunFolder, read_run
+from omni_grpo.report.shortcuts import shortcut_charts
 from omni_grpo.report.tables import (
     ablation_tables,
     comparison_table,
@@ -33,7 +38,12 @@ _POLICY = (
 )
 
 
-def write_report(run: Path, output: Path | None = None, num_clips: int = 12) -> Path:
+_VIEWER_LINK = (
+    '<p class="lead">Every completion of the training, with filters: <a href="{}">the rollout viewer</a>.</p>'
+)
+
+
+def write_report(run: Path, output: Path | None = None, num_clips: int = 12, viewer: Path | None = None) -> Path:
     """
     Writes a run folder as one self-contained HTML page, and its curves as PNG files into `<run>/plots/`.
 
@@ -47,6 +57,8 @@ def write_report(run: Path, output: Path | None = None, num_clips: int = 12) -> 
             Where the page goes; `<run>/report.html` by default. Missing folders are made.
         num_clips (`int`, *optional*, defaults to `12`):
             Test rows shown with their media, which are embedded (files above 8 MB are only named).
+        viewer (`Path`, *optional*):
+            The run's rollout viewer, which the page then links.
 
     Returns:
         `Path`: the page.
@@ -57,21 +69,23 @@ def write_report(run: Path, output: Path | None = None, num_clips: int = 12) -> 
         ImportError: if matplotlib is missing.
     """
     folder = read_run(Path(run))
-    page = render_page(folder, num_clips)
-    save_plots(build_curves(folder), folder.path / "plots")
     output = Path(output or folder.path / "report.html")
+    link = quote(os.path.relpath(viewer.resolve(), output.resolve().parent)) if viewer else ""
+    page = render_page(folder, num_clips, read_rollouts(folder.path), link)
+    save_plots(build_curves(folder), folder.path / "plots")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")
     return output
 
 
-def render_page(run: RunFolder, num_clips: int = 12) -> str:
+def render_page(run: RunFolder, num_clips: int = 12, groups: Sequence[Group] = (), viewer: str = "") -> str:
     """The page as one string of HTML, without writing anything. See [`write_report`]."""
     if num_clips < 0:
         raise ValueError(f"num_clips must not be negative, got {num_clips}")
-    style, script = _resource("page.css"), _resource("page.js")
-    return Template(_resource("page.html")).substitute(
-        policy=_POLICY.format(style=_digest(style), script=_digest(script)),
+    style, script = resource("page.css"), resource("page.js")
+    return fill(
+        "page.html",
+        policy=_POLICY.format(style=digest(style), script=digest(script)),
         style=style,
         script=script,
         title=text(run.metrics.get("title") or f"omni-grpo: {run.path.resolve().name}"),
@@ -79,19 +93,14 @@ def render_page(run: RunFolder, num_clips: int = 12) -> str:
         notes="".join(map(note, run.notes)),
         headline=_headline(run),
         results=results_table(run) + comparison_table(run) + format_table(run),
-        ablation=ablation_tables(run),
+        ablation=shortcut_charts(run) + ablation_tables(run),
+        confusion=confusion_tables(run),
+        length=length_tables(run, groups),
+        viewer=_VIEWER_LINK.format(text(viewer)) if viewer else "",
         curves="".join(map(line_chart, build_curves(run))) or note("No training log in this run."),
         clips=clip_cards(run, num_clips),
         machine=_facts(run),
     )
-
-
-def _resource(name: str) -> str:
-    return files("omni_grpo.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
 def _summary(run: RunFolder) -> str:

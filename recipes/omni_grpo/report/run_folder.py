@@ -60,7 +60,9 @@ def read_run(path: Path) -> RunFolder:
     stages = {file.parent.name: _read_object(file) for file in _of_stages(path, "eval/*/metrics.json")}
     stages |= metrics.get("stages") or {}
     predictions = {
-        file.parent.name: {str(row.get("id")): row for row in _rows(file, notes) if row.get("variant", FULL) == FULL}
+        file.parent.name: {
+            str(row.get("id")): row for row in read_rows(file, notes) if row.get("variant", FULL) == FULL
+        }
         for file in _of_stages(path, "eval/*/predictions.jsonl")
     }
     if not (logs or stages or predictions):
@@ -95,7 +97,7 @@ def read_log(path: Path, notes: list[str] | None = None) -> list[Row]:
     Rows without an integer `step` are left out.
     """
     steps: dict[int, Row] = {}
-    for row in _rows(path, notes):
+    for row in read_rows(path, notes):
         step = row.get("step")
         if isinstance(step, int):
             steps.setdefault(step, {}).update(row)
@@ -107,7 +109,8 @@ def _of_stages(path: Path, pattern: str) -> list[Path]:
     return sorted(file for file in path.glob(pattern) if "." not in file.parent.name)
 
 
-def _rows(path: Path, notes: list[str] | None) -> Iterator[Row]:
+def read_rows(path: Path, notes: list[str] | None = None) -> Iterator[Row]:
+    """The JSON objects of a file, one a line; a broken line is left out and noted."""
     skipped = 0
     # Not splitlines(): U+2028 and its like may stand inside a text.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):

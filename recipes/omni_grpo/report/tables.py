@@ -15,8 +15,12 @@ VARIANTS = {
     FULL: "All media",
     "no_audio": "Without audio",
     "no_video": "Without video",
+    "no_media": "Without media",
     "silent": "Silence for the audio",
     "blank": "Blank picture",
+    "audio_swapped": "Another row's audio",
+    "video_swapped": "Another row's video",
+    "frames_shuffled": "Frames shuffled",
 }
 
 
@@ -29,7 +33,7 @@ def headline_group(run: RunFolder) -> str | None:
 
 def group_names(run: RunFolder) -> list[str]:
     """All groups of all stages, in order of appearance."""
-    return list(dict.fromkeys(group for stage in run.evaluated.values() for group in _groups(stage)))
+    return list(dict.fromkeys(group for stage in run.evaluated.values() for group in groups_of(stage)))
 
 
 def comparisons(run: RunFolder) -> list[Row]:
@@ -39,7 +43,7 @@ def comparisons(run: RunFolder) -> list[Row]:
 
 def figure(run: RunFolder, stage: str, group: str) -> Row:
     """`{"n", "accuracy", "ci95", "chance"}` of a group at a stage, empty if it was not measured."""
-    return _groups(run.evaluated.get(stage, {})).get(group, {})
+    return groups_of(run.evaluated.get(stage, {})).get(group, {})
 
 
 def tone(stage: str) -> str:
@@ -107,8 +111,8 @@ def ablation_tables(run: RunFolder) -> str:
         variants = measured.get("variants")
         if not isinstance(variants, dict) or not variants:
             continue
-        by_variant = {FULL: _groups(measured)}
-        by_variant |= {name: _groups(v) if "groups" in v else v for name, v in variants.items() if name != FULL}
+        by_variant = {FULL: groups_of(measured)}
+        by_variant |= {name: groups_of(v) if "groups" in v else v for name, v in variants.items() if name != FULL}
         groups = list(by_variant[FULL])
         rows = []
         for name in sorted(by_variant, key=lambda v: (list(VARIANTS).index(v) if v in VARIANTS else 99, v)):
@@ -119,7 +123,8 @@ def ablation_tables(run: RunFolder) -> str:
     return "".join(tables) or note("No evaluation with media taken away in this run.")
 
 
-def _groups(measured: Any) -> dict[str, Row]:
+def groups_of(measured: Any) -> dict[str, Row]:
+    """Figures by group, empty where there are none."""
     groups = measured.get("groups") if isinstance(measured, dict) else None
     return groups if isinstance(groups, dict) else {}
 
