@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Answer a test file with one or more models and score them: accuracy with 95 % intervals, format, media ablations.
+Answer a test file or a benchmark with one or more models and score them: accuracy with 95 % intervals, format, ….
 
     python recipes/eval_omni.py --config recipes/configs/demo/eval.yaml [--any_field value]
+    accelerate launch --num_processes 8 recipes/eval_omni.py --config recipes/configs/benchmarks/intentbench.yaml \\
+        --models rl=runs/rl --media_root data/intentbench/videos
 
 Without --config it evaluates the demo's models. Results: <output_dir>/<model>/predictions*.jsonl and metrics.json, and
-metrics.json with comparisons one folder above. A cut run goes on at the batch where it stopped.
+metrics.json with comparisons one folder above. A cut run goes on at the row where it stopped, on as many processes as
+you like.
 """
 
 import json
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from omni_grpo.command_line import help_text, parse, with_default_config
@@ -28,10 +32,14 @@ def main(argv: list[str]) -> None:
     start = time.time()
 
     import torch
+    from accelerate import PartialState
 
-    from omni_grpo.config import DataArguments, EvalArguments
+    from omni_grpo.benchmarks import load_benchmark
+    from omni_grpo.config import DataArguments
+    from omni_grpo.decode_cache import open_decode_cache
     from omni_grpo.encoder import PromptEncoder, processing_key
-    from omni_grpo.evaluation import evaluate
+    from omni_grpo.eval_arguments import EvalArguments
+    from omni_grpo.evaluation import Share, evaluate
     from omni_grpo.launch import begin
     from omni_grpo.machine import describe_machine
     from omni_grpo.media import MediaSettings
@@ -41,17 +49,25 @@ def main(argv: list[str]) -> None:
     from omni_grpo.towers import attach_media_embedder
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
+    # Without `cpu` it takes each of several processes on CPUs for the only one. A share may take long to wait for.
+    processes = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
     begin(stage)
-    examples = load_examples(args.test_file, data.media_root)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    processes.wait_for_everyone()
+    if args.benchmark:
+        examples = load_benchmark(args.benchmark, args.test_file, data.media_root)
+    else:
+        examples = load_examples(args.test_file, data.media_root)
+    protocol = args.protocol()
+    share = Share(processes.process_index, processes.num_processes, processes.wait_for_everyone)
 
     stages, predictions = {}, {}
+    decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
     encoders: dict[str, PromptEncoder] = {}  # models that process prompts alike share what is decoded
     for entry in args.models:
         name, _, path = entry.partition("=")
         processor = load_processor(path)
-        encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
-        model = load_model(path, dtype=args.dtype).to(device).eval()
+        encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+        model = load_model(path, dtype=args.dtype).to(processes.device).eval()
         stages[name], predictions[name] = evaluate(
             model,
             attach_media_embedder(model),
@@ -63,13 +79,17 @@ def main(argv: list[str]) -> None:
             args.combined,
             args.batch_size,
             args.max_new_tokens,
-            bare=name in args.bare,
+            bare=name in args.bare or args.parser == "completion",
             ablated_rows=args.ablated_rows,
+            protocol=protocol,
+            share=share,
         )
         stages[name].update(model=path, data=args.test_file)
+    if share.index:
+        return
 
     comparisons = [
-        compare(predictions[a], predictions[b], (a, b), group)
+        compare(predictions[a], predictions[b], (a, b), group, protocol.group_by)
         for a, b in (pair.split(":") for pair in args.compare)
         for group in (*args.combined, "all")
     ]
@@ -81,6 +101,7 @@ def main(argv: list[str]) -> None:
     summary = {
         "stages": stages,
         "comparisons": comparisons,
+        "benchmark": args.benchmark,
         "machine": describe_machine(),
         "seconds": {**{n: s for n, s in seconds.items() if s is not None}, "eval": time.time() - start},
     }

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from omni_grpo.encoding import EncodedPrompt, collate_media, media_control_ids
+from omni_grpo.encoding import EncodedPrompt, media_control_ids
+from omni_grpo.shared_prefill import shared_prefill
 from omni_grpo.towers import MediaEmbedder
 
 
@@ -50,12 +51,11 @@ def generate(
     for i, row in enumerate(rows):  # left padding
         ids[i, longest - len(row.input_ids) :] = torch.tensor(row.input_ids)
         mask[i, longest - len(row.input_ids) :] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask, **collate_media(rows)}
-    inputs = {k: v.to(model.device) for k, v in inputs.items()}
     start = time.perf_counter()
-    with embedder.expecting(rows):
+    with shared_prefill(model, embedder, rows):
         output = model.generate(
-            **inputs,
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
             max_new_tokens=max_new_tokens,
             suppress_tokens=media_control_ids(processor),
             disable_compile=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions to figures: accuracy by group with intervals and chance, paired comparisons, the table people read."""
+"""Predictions to figures: scores by group with intervals and what guessing earns; differences of two runs."""
 
 from __future__ import annotations
 
@@ -8,62 +8,153 @@ from typing import Any
 
 import numpy as np
 
-from omni_grpo.statistics import accuracy_interval, mcnemar, paired_bootstrap
+from omni_grpo.baselines import chance_level, majority_score
+from omni_grpo.metrics import confusion_matrix, out_of_vocabulary, unweighted_average_recall
+from omni_grpo.perception import summarise_perception
+from omni_grpo.protocol import Protocol
+from omni_grpo.results_table import table
+from omni_grpo.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
+from omni_rewards import EMOTION_LABEL_SETS, AnswerReward
+
+__all__ = ["compare", "group_of", "groups_of", "members", "summarise", "table"]
+
+_N_RESAMPLES = 2_000
 
 
 def group_of(prediction: Mapping[str, Any]) -> str:
-    """A prediction's group in tables: `meta.kind`, else its problem type."""
+    """A prediction's kind: `meta.kind`, else its problem type."""
     return str(prediction["meta"].get("kind", prediction["problem_type"]))
 
 
-def _groups(predictions: Sequence[Mapping[str, Any]], combined: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
-    kinds = list(dict.fromkeys(group_of(p) for p in predictions))
-    for kind in kinds:
-        yield kind, [p for p in predictions if group_of(p) == kind]
-    for name in combined:
-        parts = name.split("+")
-        if set(parts) <= set(kinds):
-            yield name, [p for p in predictions if group_of(p) in parts]
-    yield "all", list(predictions)
-
-
-def _chance(predictions: Sequence[Mapping[str, Any]]) -> float:
-    """Accuracy of drawing among the gold answers of each kind, the share that guessing earns."""
-    kinds: dict[str, set[str]] = {}
-    for p in predictions:
-        kinds.setdefault(group_of(p), set()).add(p["solution"])
-    return float(np.mean([1 / len(kinds[group_of(p)]) for p in predictions]))
-
-
-def summarise(predictions: Sequence[Mapping[str, Any]], combined: Sequence[str] = ()) -> dict[str, Any]:
+def groups_of(prediction: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[str]:
     """
-    Accuracy with 95 % interval and chance level by group, and the share of well-formed completions.
+    The groups that a prediction is reported in: its kind, or `"key: value"` for each key of `meta` in `group_by`.
+
+    A list in `meta` puts it into the group of each of its values; a value that is missing, into none.
+
+    >>> groups_of({"meta": {"task": "Reasoning", "audio": ["Speech", "Music"]}}, ["task", "audio"])
+    ['task: Reasoning', 'audio: Speech', 'audio: Music']
+    """
+    if not group_by:
+        return [group_of(prediction)]
+    names = []
+    for key in group_by:
+        value = prediction["meta"].get(key)
+        values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        names += [f"{key}: {v}" for v in values]
+    return list(dict.fromkeys(names))
+
+
+def members(
+    predictions: Sequence[Mapping[str, Any]], group: str, group_by: Sequence[str] = ()
+) -> list[Mapping[str, Any]]:
+    """Predictions of `group`, which is one, several joined by `+`, or `all`; in their order."""
+    if group == "all":
+        return list(predictions)
+    parts = {group, *group.split("+")}
+    return [p for p in predictions if not parts.isdisjoint(groups_of(p, group_by))]
+
+
+def _groups(
+    predictions: Sequence[Mapping[str, Any]], group_by: Sequence[str], combined: Sequence[str]
+) -> Iterator[tuple[str, list[Any]]]:
+    names = list(dict.fromkeys(name for p in predictions for name in groups_of(p, group_by)))
+    if group_by:  # by key, then alphabetically: the order of the rows says nothing
+        names.sort(key=lambda name: (list(group_by).index(name.split(": ", 1)[0]), name))
+    names += [name for name in combined if set(name.split("+")) <= set(names)]
+    for name in (*names, "all"):
+        yield name, members(predictions, name, group_by)
+
+
+def summarise(
+    predictions: Sequence[Mapping[str, Any]], combined: Sequence[str] = (), protocol: Protocol | None = None
+) -> dict[str, Any]:
+    """
+    Mean score with 95 % interval by group, beside it what guessing and the commonest answer earn; the share of
+    well-formed completions; perception.
 
     Args:
-        predictions (sequence of `dict`): From [`predict`].
-        combined (sequence of `str`): Further groups such as `"intent+agreement"`.
+        predictions (sequence of `dict`): From [`~omni_grpo.evaluation.predict`].
+        combined (sequence of `str`): Further groups, beside those of `protocol`.
+        protocol ([`~omni_grpo.protocol.Protocol`], *optional*): Groups, metric, how answers are scored.
     """
-    groups = {}
-    for name, rows in _groups(predictions, combined):
-        scores = [r["answer_score"] for r in rows]
-        groups[name] = {
-            "n": len(rows),
-            "accuracy": float(np.mean(scores)),
-            "ci95": list(accuracy_interval(scores)),
-            "chance": _chance(rows),
-        }
+    protocol = protocol or Protocol()
+    groups = {
+        name: _figures(rows, protocol)
+        for name, rows in _groups(predictions, protocol.group_by, (*combined, *protocol.combined))
+    }
     valid = [float(p["format_ok"]) for p in predictions]
-    return {
+    reasons = [p.get("answer_reason") for p in predictions]
+    summary = {
         "n": len(predictions),
         "groups": groups,
         "format_rate": float(np.mean(valid)),
         "format_ci95": list(accuracy_interval(valid)),
         "mean_tokens": float(np.mean([p["num_tokens"] for p in predictions])),
+        "answers": {reason: reasons.count(reason) for reason in dict.fromkeys(filter(None, reasons))},
+        "perception": summarise_perception(predictions),
+    }
+    return summary | (_labels(predictions) if protocol.metric == "war_uar" else {})
+
+
+def _figures(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> dict[str, Any]:
+    scores = [r["answer_score"] for r in rows]
+    figures = {
+        "n": len(rows),
+        "accuracy": float(np.mean(scores)),
+        "ci95": list(accuracy_interval(scores)),
+        "chance": chance_level(rows, group_of, protocol.answers),
+        "majority": majority_score(rows, group_of, protocol.answers),
+    }
+    if protocol.metric != "war_uar":
+        return figures
+    gold, predicted = [r["gold_parsed"] for r in rows], [r["answer_parsed"] for r in rows]
+    return {
+        **figures,
+        "war": figures["accuracy"],
+        "uar": unweighted_average_recall(gold, predicted),
+        "uar_ci95": list(_uar_interval(gold, predicted)),
+    }
+
+
+def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple[float, float]:
+    """Bootstrap over items; a class that a resample lacks is left out of that resample's mean."""
+    classes = {label: i for i, label in enumerate(dict.fromkeys(gold))}
+    codes = [2 * classes[g] + (g == p) for g, p in zip(gold, predicted, strict=True)]
+
+    def uar(resamples: np.ndarray, axis: int) -> np.ndarray:  # (r, n) -> (r,)
+        hits = np.stack([(resamples == 2 * c + 1).sum(axis=axis) for c in classes.values()])
+        sizes = hits + np.stack([(resamples == 2 * c).sum(axis=axis) for c in classes.values()])
+        present = sizes > 0
+        return (hits / np.maximum(sizes, 1)).sum(axis=0) / present.sum(axis=0)
+
+    return bootstrap_interval(codes, uar, n_resamples=_N_RESAMPLES)
+
+
+def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Confusion matrix, answers that are none of the labels, rows without an answer."""
+    kinds = {r["problem_type"] for r in rows}
+    spelled = [label for kind in sorted(kinds) for label in EMOTION_LABEL_SETS.get(kind, ())]
+    names: dict[str, str] = {}  # as read -> as the data set spells it
+    read = AnswerReward().read
+    for label in spelled or sorted({r["solution"] for r in rows}):
+        names.setdefault(str(read(label, label, "emotion" if spelled else "label").parsed), label)
+    gold = [str(names.get(r["gold_parsed"], r["gold_parsed"])) for r in rows]
+    predicted = [names.get(r["answer_parsed"], r["answer_parsed"]) for r in rows]
+    confusion = confusion_matrix(gold, predicted, list(dict.fromkeys([*names.values(), *gold])))
+    return {
+        "confusion": {"labels": list(confusion.labels), "counts": confusion.counts},
+        "out_of_vocabulary": out_of_vocabulary(predicted, set(confusion.labels)),
+        "unanswered": predicted.count(None),
     }
 
 
 def compare(
-    a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], names: tuple[str, str], group: str
+    a: Sequence[Mapping[str, Any]],
+    b: Sequence[Mapping[str, Any]],
+    names: tuple[str, str],
+    group: str,
+    group_by: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
     Accuracy of `a` minus accuracy of `b` on the same rows of `group`, with a paired 95 % interval and McNemar's p.
@@ -71,8 +162,7 @@ def compare(
     Raises:
         `ValueError`: The two do not hold the same rows in the same order.
     """
-    parts = group.split("+")
-    rows_a, rows_b = ([p for p in side if group == "all" or group_of(p) in parts] for side in (a, b))
+    rows_a, rows_b = (members(side, group, group_by) for side in (a, b))
     if [p["id"] for p in rows_a] != [p["id"] for p in rows_b]:
         raise ValueError(f"{names[0]} and {names[1]} answered different rows; evaluate both on one file")
     scores_a, scores_b = ([p["answer_score"] for p in rows] for rows in (rows_a, rows_b))
@@ -86,28 +176,3 @@ def compare(
         "ci95": list(paired.ci95),
         "p_mcnemar": mcnemar([s >= 1 for s in scores_a], [s >= 1 for s in scores_b]),
     }
-
-
-def table(summary: Mapping[str, Any]) -> str:
-    """The combined metrics as aligned text: one line a model and group, then ablations and comparisons."""
-
-    def cell(group: Mapping[str, Any]) -> str:
-        low, high = group["ci95"]
-        return f"{100 * group['accuracy']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-    lines = [f"{'model':10} {'variant':9} {'group':18} {'accuracy % [95 %]':24} {'chance':>6} {'n':>5}"]
-    for name, metrics in summary["stages"].items():
-        for variant, part in {"full": metrics, **metrics["variants"]}.items():
-            for group, figures in part["groups"].items():
-                chance = f"{100 * figures['chance']:6.1f}"
-                lines.append(f"{name:10} {variant:9} {group:18} {cell(figures):24} {chance} {figures['n']:5}")
-            low, high = part["format_ci95"]
-            valid = f"{100 * part['format_rate']:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-            lines.append(f"{name:10} {variant:9} {'valid format':18} {valid:24} {'':6} {part['n']:5}")
-    for c in summary["comparisons"]:
-        low, high = c["ci95"]
-        lines.append(
-            f"{c['a']} − {c['b']} on {c['group']}: {100 * c['difference']:+.1f} points [{100 * low:+.1f}, "
-            f"{100 * high:+.1f}], McNemar p = {c['p_mcnemar']:.2g}, n = {c['n']}"
-        )
-    return "\n".join(lines)

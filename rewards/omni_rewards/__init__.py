@@ -5,7 +5,8 @@ Rewards for completions that write what they perceive, then reason, then answer.
 - `sections`: the strict parser of `<context>…</context><think>…</think><answer>…</answer>`; every reward reads through it
 - `formats`: is the completion well formed, 0 or 1; `graded_format`: how much of it is, for cold starts
 - `answers`: is the answer right, by the row's own `problem_type`; `problem_types`: what each type asks
-- `context`: does the context say what the reference says; `reasoning`: does the thought follow, and lead to the answer
+- `context`: does the context say what the reference says, by what it names (`coverage`); `reasoning`: does the thought
+  follow, and lead to the answer
 - `judge`: a language model that grades, behind any OpenAI-compatible endpoint
 
 To add a reward: write a scalar function that scores one text, wrap it in a function that takes TRL's keyword
@@ -16,6 +17,7 @@ from .answer_rows import ANSWER_REASONS, AnswerReward, AsyncAnswerReward
 from .answers import answer_reward, answer_score
 from .consistency import conclusion_agrees, reasoning_score
 from .context import AsyncContextReward, ContextReward, context_reward, context_score
+from .coverage import Coverage, context_coverage
 from .emotions import EMOTION_ALIASES, EMOTION_LABEL_SETS
 from .formats import (
     SectionFormatReward,
@@ -52,6 +54,7 @@ __all__ = [
     "AsyncContextReward",
     "AsyncReasoningReward",
     "ContextReward",
+    "Coverage",
     "GradedFormatReward",
     "Judge",
     "Question",
@@ -63,6 +66,7 @@ __all__ = [
     "answer_reward",
     "answer_score",
     "conclusion_agrees",
+    "context_coverage",
     "context_reward",
     "context_score",
     "graded_format_reward",

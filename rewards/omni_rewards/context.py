@@ -7,6 +7,7 @@ from typing import Any
 
 from ._completions import Completion, completion_text
 from ._elements import AUDIO, UNMARKED, VISUAL, key_elements
+from .coverage import context_coverage
 from .judge import Judge, Question
 from .judge.rows import Row, judge_rows, judge_rows_async
 from .judge.settings import as_judge
@@ -162,24 +163,16 @@ def context_score(written: str, reference: str, invented_weight: float = 1.0) ->
     >>> context_score("The man frowns, smiles and weeps.", "The man frowns.")
     0.5
     """
-    gold, found = key_elements(reference), key_elements(written)
-    marked = [sense for sense in (VISUAL, AUDIO) if gold[sense]]
-    if len(marked) < 2:  # nothing to keep apart: what is unmarked belongs to the one sense, or all to none
-        whole = marked[0] if marked else UNMARKED
-        for elements in (gold, found):
-            pooled = (UNMARKED,) if marked else (VISUAL, AUDIO)
-            elements[whole] = elements[whole].union(*(elements[sense] for sense in pooled))
-            elements |= {sense: set[str]() for sense in pooled}
-    senses = [sense for sense in gold if gold[sense]]
-    if not senses:
+    coverage = context_coverage(written, reference)
+    if not coverage:
         return None
+    senses = [sense for sense in coverage.values() if sense.named + sense.missing]
     score = 0.0
-    for sense in senses:
-        hits = len(gold[sense] & found[sense])
-        if hits:
-            score += hits / len(gold[sense]) * (hits / len(found[sense])) ** invented_weight
-    num_found = sum(map(len, found.values()))
-    num_placed = sum(len(found[sense]) for sense in senses)
+    for named, missing, invented in senses:
+        if named:
+            score += named / (named + missing) * (named / (named + invented)) ** invented_weight
+    num_found = sum(sense.named + sense.invented for sense in coverage.values())
+    num_placed = sum(sense.named + sense.invented for sense in senses)
     return score / len(senses) * (num_placed / num_found) ** invented_weight if num_found else 0.0
 
 

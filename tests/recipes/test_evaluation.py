@@ -10,13 +10,14 @@ import torch
 
 from omni_grpo.encoder import PromptEncoder
 from omni_grpo.encoding import encode_prompt
-from omni_grpo.evaluation import VARIANTS, _record, evaluate, predict, vary
+from omni_grpo.evaluation import VARIANTS, evaluate, predict, vary
 from omni_grpo.generation import Completion, generate
 from omni_grpo.model import load_model, load_processor
+from omni_grpo.prediction_rows import prediction_row
 from omni_grpo.schema import load_examples
 from omni_grpo.scoring import compare, summarise, table
 from omni_grpo.towers import attach_media_embedder
-from omni_rewards import CONTEXT_THINK_ANSWER
+from omni_rewards import ANSWER_REASONS, CONTEXT_THINK_ANSWER, AnswerReward
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def parts(tiny, settings):
 def answered(examples, text, bare=False):
     texts = [text(e) if callable(text) else text for e in examples]
     return [
-        _record(e, Completion(t, 5, 0.1, False), CONTEXT_THINK_ANSWER, "full", bare)
+        prediction_row(e, Completion(t, 5, 0.1, False), CONTEXT_THINK_ANSWER, "full", bare, AnswerReward())
         for e, t in zip(examples, texts, strict=True)
     ]
 
@@ -42,7 +43,7 @@ def test_gold_scores_one_and_wrong_scores_zero(examples):
     perfect = answered(examples, lambda e: f"<context>a</context><think>b</think><answer>{e.solution}</answer>")
     metrics = summarise(perfect)
     assert metrics["groups"]["all"]["accuracy"] == 1.0 == metrics["format_rate"]
-    assert metrics["groups"]["all"]["chance"] == 0.5
+    assert metrics["groups"]["all"]["chance"] == 0.5 == metrics["groups"]["all"]["majority"]
     wrong = answered(examples, "<context>a</context><think>b</think><answer>maybe</answer>")
     assert summarise(wrong)["groups"]["all"]["accuracy"] == 0.0
     assert compare(perfect, wrong, ("a", "b"), "all")["difference"] == 1.0
@@ -54,20 +55,15 @@ def test_a_missing_answer_is_a_miss_unless_the_model_never_learned_sections(exam
     assert summarise(answered(examples, lambda e: e.solution, bare=True))["groups"]["all"]["accuracy"] == 1.0
 
 
-def test_a_run_cut_anywhere_ends_in_the_same_predictions(parts, examples, tmp_path):
-    """Mutants: resuming by row (batches shift), or trusting a half-written line."""
-
-    def run(file):
-        rows = predict(*parts, examples, "short", "full", file, batch_size=3, max_new_tokens=6)
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
-
-    whole = run(tmp_path / "whole.jsonl")
-    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
-    for cut in (0, 1, 3, 4, 8):
-        file = tmp_path / f"cut{cut}.jsonl"
-        file.write_text("".join(lines[:cut]) + (lines[cut][:40] if cut < len(lines) else ""))
-        assert run(file) == whole
-        assert len(file.read_text().splitlines()) == len(examples)
+def test_a_row_says_how_its_answer_was_read(examples):
+    """Mutant: reasons of the format in place of the answer's."""
+    body = "<context>a</context><think>b</think>"
+    texts = ["<answer>Yes.</answer>", "<answer>no</answer>", "<answer>perhaps</answer>", "yes", ""]
+    texts = iter([body + text for text in texts])
+    rows = answered(examples[:1] * 5, lambda example: next(texts))
+    assert [row["answer_reason"] for row in rows] == ["right", "wrong", "unreadable", "no_answer", "no_answer"]
+    assert [row["answer_parsed"] for row in rows] == ["yes", "no", None, None, None]
+    assert {row["answer_reason"] for row in rows} <= ANSWER_REASONS.keys()
 
 
 def test_batch_size_does_not_change_answers(parts, examples, tmp_path):

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a score has to beat: guessing among the possible answers, and always giving the commonest one."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from omni_rewards import CHOICE_TYPES, EMOTION_LABEL_SETS, AnswerReward
+
+Row = Mapping[str, Any]
+
+_MAX_OPTIONS = 8  # all sets of so many options are scored one by one
+# Types whose answers are classes, so that one of them can be the commonest.
+CLOSED_TYPES = CHOICE_TYPES | {"yes_no", "judge", "label", "emotion", *EMOTION_LABEL_SETS}
+
+
+def chance_level(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> float | None:
+    """
+    Mean score of guessing: a random option, a random set of options, yes or no, a random label.
+
+    The labels are those of the problem type's set, else the row's options, else the gold answers of the row's kind.
+    Rows of open types count for nothing; `None` if there are no others.
+
+    Args:
+        rows (sequence of `Mapping`): Prediction rows.
+        kind_of (`Callable`): A row's kind.
+        answers ([`~omni_rewards.AnswerReward`]): Scores the guesses.
+    """
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row), set()).add(row["solution"])
+    levels = [_chance(row, len(kinds[kind_of(row)]), answers) for row in rows if row["problem_type"] in CLOSED_TYPES]
+    return float(np.mean(levels)) if levels else None
+
+
+def _chance(row: Row, num_gold: int, answers: AnswerReward) -> float:
+    kind, options = row["problem_type"], tuple(row.get("options") or ())
+    if kind == "emer_ov_mc" and len(options) <= _MAX_OPTIONS:
+        return _mean_over_sets(row["solution"], options, answers.chance_corrected)
+    if kind in ("yes_no", "judge"):
+        return 0.5
+    if kind in EMOTION_LABEL_SETS:
+        return 1 / len(EMOTION_LABEL_SETS[kind])
+    return 1 / (len(options) or num_gold)
+
+
+@lru_cache(maxsize=4096)
+def _mean_over_sets(solution: str, options: tuple[str, ...], chance_corrected: bool) -> float:
+    """Mean score of all non-empty sets of options."""
+    answers = AnswerReward(chance_corrected=chance_corrected)
+    letters = "ABCDEFGH"[: len(options)]
+    sets = [s for size in range(1, len(letters) + 1) for s in itertools.combinations(letters, size)]
+    return float(np.mean([answers.read(",".join(s), solution, "emer_ov_mc", options).score for s in sets]))
+
+
+def majority_score(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> float | None:
+    """
+    Mean score of always giving the commonest gold answer of the row's kind and type, of several the first by alphabet.
+
+    Rows of open types count for nothing; `None` if there are no others. The commonest answer is taken from the rows
+    themselves, so this is an upper bound for a model that knows nothing but how answers are distributed.
+    """
+    kinds: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["problem_type"] in CLOSED_TYPES:
+            kinds.setdefault((kind_of(row), row["problem_type"]), []).append(row)
+    scores: list[float] = []
+    for (_, problem_type), members in kinds.items():
+        counts = Counter(row["solution"] for row in members)
+        commonest = min(counts, key=lambda answer: (-counts[answer], answer))
+        for row in members:
+            scores.append(answers.read(commonest, row["solution"], problem_type, row.get("options")).score)
+    return float(np.mean(scores)) if scores else None

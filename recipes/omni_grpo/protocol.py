@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How answers are read, scored and reported: what makes two evaluations comparable, beside prompt and decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omni_rewards import AnswerReward, Judge
+
+METRICS = ("accuracy", "war_uar")
+PARSERS = ("answer_section", "completion")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    A protocol of evaluation.
+
+    Args:
+        version (`str`): Raised when anything changes that changes figures; written into `metrics.json`.
+        metric (`str`): `"accuracy"`, the mean score of the answers; `"war_uar"` adds UAR, the confusion matrix and
+            the answers that are none of the labels, for questions that ask for one label.
+        group_by (`tuple[str, ...]`):
+            Keys of a row's `meta` by whose values results are reported; by `kind` (else the problem type) if empty.
+        combined (`tuple[str, ...]`): Further groups, such as `"intent+agreement"`.
+        answers ([`~omni_rewards.AnswerReward`]): Reads and scores answers; its settings are the protocol's.
+        judge ([`~omni_rewards.Judge`], *optional*): Grades contexts, reasoning and steps, beside the offline figures.
+
+    Raises:
+        `ValueError`: `metric` is unknown.
+    """
+
+    version: str = "1"
+    metric: str = "accuracy"
+    group_by: tuple[str, ...] = ()
+    combined: tuple[str, ...] = ()
+    answers: AnswerReward = field(default_factory=AnswerReward)
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric: {self.metric!r} is unknown; one of {', '.join(METRICS)}")

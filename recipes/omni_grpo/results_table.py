@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The combined metrics as aligned text, for the terminal and for files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_SHOWN_WORDS = 5  # answers that are none of the labels
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """One line a model, variant and group; then labels and perception; then the comparisons. In percent."""
+    stages = {
+        (name, variant): part
+        for name, metrics in summary["stages"].items()
+        for variant, part in {"full": metrics, **metrics.get("variants", {})}.items()
+    }
+    widest = max([18, *(len(group) for part in stages.values() for group in part["groups"])])
+    lines = [
+        f"{'model':10} {'variant':9} {'group':{widest}} {'accuracy % [95 %]':24} {'chance':>6} {'commonest':>9} {'n':>5}"
+    ]
+    for (name, variant), part in stages.items():
+        for group, cells in _rows(part):
+            lines.append(f"{name:10} {variant:9} {group:{widest}} {cells}")
+    for (name, variant), part in stages.items():
+        lines += [f"{name} {variant}: {note}" for note in _notes(part)]
+    return "\n".join([*lines, *map(comparison_line, summary.get("comparisons", []))])
+
+
+def comparison_line(comparison: Mapping[str, Any]) -> str:
+    """A difference of two runs in points, with its interval, McNemar's p where there is one, and n."""
+    low, high = comparison["ci95"]
+    p = comparison.get("p_mcnemar")
+    return (
+        f"{comparison['a']} − {comparison['b']} on {comparison['group']}: {100 * comparison['difference']:+.1f} points "
+        f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+        + ("" if p is None else f", McNemar p = {p:.2g}")
+        + f", n = {comparison['n']}"
+    )
+
+
+def _rows(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for group, figures in part["groups"].items():
+        levels = [_percent(figures.get(level)) for level in ("chance", "majority")]
+        tail = f"{levels[0]:>6} {levels[1]:>9} {figures['n']:5}"
+        yield group, f"{_interval(figures['accuracy'], figures['ci95']):24} {tail}"
+        if "uar" in figures:
+            yield f"{group}, UAR", f"{_interval(figures['uar'], figures['uar_ci95']):24} {'':16} {figures['n']:5}"
+    yield "valid format", f"{_interval(part['format_rate'], part['format_ci95']):24} {'':16} {part['n']:5}"
+
+
+def _notes(part: Mapping[str, Any]) -> Iterator[str]:
+    if "out_of_vocabulary" in part:
+        words = part["out_of_vocabulary"]
+        shown = ", ".join(f"{word} {count}×" for word, count in list(words.items())[:_SHOWN_WORDS])
+        more = f", and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
+        yield (
+            f"{sum(words.values())} of {part['n']} answers are none of the labels"
+            + (f" ({shown}{more})" if words else "")
+            + f"; {part['unanswered']} gave no label"
+        )
+    for name, figure in part.get("perception", {}).items():
+        if figure["mean"] is None:
+            yield f"{name.replace('_', ' ')}: the judge gave no score (n = {figure['unavailable']})"
+            continue
+        lost = f", {figure['unavailable']} without a score" if figure.get("unavailable") else ""
+        value = _interval(figure["mean"], figure["ci95"]).strip()
+        yield f"{name.replace('_', ' ')} {value}, n = {figure['n']}{lost}"
+
+
+def _interval(value: float, ci95: Sequence[float]) -> str:
+    return f"{100 * value:5.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Run the evaluation and kill its process with signal 9, as a machine does, while it writes its second batch:
+
+    python tests/killed_evaluation.py --config eval.yaml
+
+One row of that batch is written whole and half of the next; the script itself runs as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
+
+
+def main(argv: list[str]) -> None:
+    import eval_omni
+    from omni_grpo import evaluation
+
+    written = evaluation.append
+
+    def append_and_die(own, rows):
+        if not own.exists():
+            written(own, rows)
+            return
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:2])
+        with own.open("ab") as out:
+            out.write(text.encode()[: -len(text) // 4])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    evaluation.append = append_and_die
+    eval_omni.main(argv)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics against scikit-learn's on random labels, and what scikit-learn does not say: no label, words outside."""
+
+import doctest
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+
+from omni_grpo import metrics
+from omni_grpo.metrics import (
+    confusion_matrix,
+    out_of_vocabulary,
+    set_f1,
+    unweighted_average_recall,
+    weighted_average_recall,
+)
+
+WORDS = ["angry", "happy", "sad", "fear", "wistful"]
+pairs = st.lists(st.tuples(st.sampled_from(WORDS[:4]), st.sampled_from(WORDS)), min_size=1, max_size=60)
+subsets = st.sets(st.sampled_from("ABCDEF"))
+each_recall = pytest.mark.parametrize("recall", [weighted_average_recall, unweighted_average_recall])
+
+
+def test_docstring_examples_hold():
+    assert doctest.testmod(metrics).failed == 0
+
+
+@pytest.mark.parametrize("name", [n for n in metrics.__all__ if n.islower()])
+def test_docstrings_have_their_parts(name):
+    text = inspect.getdoc(getattr(metrics, name)) or ""
+    for part in ("better", "Args:", "aises", "Source:", ">>> "):
+        assert part in text, part
+
+
+@given(pairs)
+def test_war_is_accuracy_and_uar_is_balanced_accuracy(items):
+    """Mutant: classes taken from the predictions as well."""
+    gold, predicted = zip(*items, strict=True)
+    assert weighted_average_recall(gold, predicted) == pytest.approx(accuracy_score(gold, predicted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "y_pred contains classes not in y_true": that is the point
+        assert unweighted_average_recall(gold, predicted) == pytest.approx(balanced_accuracy_score(gold, predicted))
+
+
+@given(pairs)
+def test_confusion_is_scikit_learns_with_a_column_for_the_rest(items):
+    gold, predicted = zip(*items, strict=True)
+    labels = WORDS[:4]
+    counts = np.array(confusion_matrix(gold, predicted, labels).counts)
+    assert counts.shape == (4, 5) and counts.sum() == len(gold)
+    assert (counts[:, :-1] == sklearn_confusion(gold, predicted, labels=WORDS)[:4, :4]).all()
+    assert counts[:, -1].sum() == sum(out_of_vocabulary(predicted, labels).values())
+
+
+@given(st.lists(st.tuples(subsets.filter(bool), subsets), min_size=1, max_size=20))
+def test_set_f1_is_scikit_learns_over_samples(rows):
+    gold, predicted = ([[letter in s for letter in "ABCDEF"] for s in side] for side in zip(*rows, strict=True))
+    mean = float(np.mean([set_f1(g, p) for g, p in rows]))
+    assert mean == pytest.approx(f1_score(np.array(gold), np.array(predicted), average="samples", zero_division=0))
+
+
+@each_recall
+@given(items=pairs, data=st.data())
+def test_no_label_is_a_miss_like_any_wrong_one(recall, items, data):
+    gold, predicted = zip(*items, strict=True)
+    hidden = [None if data.draw(st.booleans()) else p for p in predicted]
+    wrong = ["none of them" if h is None else h for h in hidden]
+    assert recall(gold, hidden) == recall(gold, wrong) <= recall(gold, predicted)
+
+
+@each_recall
+@given(items=pairs, order=st.randoms())
+def test_order_and_names_of_the_classes_do_not_matter(recall, items, order):
+    shuffled = order.sample(items, len(items))
+    renamed = [(g.upper(), p.upper()) for g, p in shuffled]
+    assert recall(*zip(*renamed, strict=True)) == pytest.approx(recall(*zip(*items, strict=True)))
+
+
+def test_uar_gives_a_rare_class_its_full_weight():
+    gold = ["sad"] * 99 + ["happy"]
+    assert weighted_average_recall(gold, ["sad"] * 100) == 0.99
+    assert unweighted_average_recall(gold, ["sad"] * 100) == 0.5
+
+
+@pytest.mark.parametrize("metric", [weighted_average_recall, unweighted_average_recall, confusion_matrix])
+def test_what_is_no_pairing_is_refused(metric):
+    with pytest.raises(ValueError, match="same items, got 2 and 1"):
+        metric(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="no item"):
+        metric([], [])
+    with pytest.raises(ValueError, match="empty"):
+        set_f1(set(), {"A"})
+    with pytest.raises(ValueError, match=r"\['c'\] are none of a, b"):
+        confusion_matrix(["c"], ["a"], ["a", "b"])
