@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval report control demo-seeds ablate-credit readme clean
+.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval compare report control demo-seeds ablate-credit bench readme clean
 
 setup: $(READY)
 
@@ -74,6 +74,10 @@ rl: setup
 eval: setup
 	$(BIN)/python recipes/eval_omni.py --config $(or $(CONFIG),$(DEMO)/eval.yaml)
 
+# Two evaluated models, question by question: make compare A=runs/demo/eval/rl B=runs/demo/eval/sft
+compare: setup
+	$(BIN)/python recipes/compare_runs.py $(A) $(B)
+
 report: setup
 	$(BIN)/python recipes/report.py --run $(RUN)
 
@@ -88,6 +92,10 @@ demo-seeds: data base
 # The credit maps over three seeds; writes benchmarks/results/ablate_credit.md. Cut, it goes on where it was.
 ablate-credit: data base
 	$(BIN)/python benchmarks/ablate_credit.py
+
+# A prompt computed once, against stock TRL and against our own plain path; QUICK=1 runs one shape and prints JSON.
+bench: setup
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
 
 # Tables of README.md, from the code that they describe.
 readme: setup

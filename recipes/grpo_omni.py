@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
+    from omni_grpo.decode_cache import open_decode_cache
     from omni_grpo.encoder import PromptEncoder
     from omni_grpo.launch import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> None:
     rows = load_sources(data.train_file, data.media_root)
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
     processor = load_processor(model_args.model_name_or_path)
-    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
+    decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
+    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
     if is_main_process():
         preflight(train, encoder, stage.folder / "preflight")
     announce(f"RL on {len(train)} rows from {data.train_file}, rewards {', '.join(args.reward_funcs)}")

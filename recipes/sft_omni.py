@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
     from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
+    from omni_grpo.decode_cache import open_decode_cache
     from omni_grpo.encoder import PromptEncoder
     from omni_grpo.launch import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile, StopAfter
@@ -51,7 +52,8 @@ def main(argv: list[str]) -> None:
     train = dataset(data.train_file, data.sft_target)
     validation = dataset(data.validation_file, "target_or_solution") if data.validation_file else None
     processor = load_processor(model_args.model_name_or_path)
-    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb)
+    decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
+    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
     if is_main_process():
         collator = OmniCollator(encoder, args.max_length)
         preflight(train, encoder, stage.folder / "preflight", collator=collator)

@@ -4,7 +4,7 @@ What `test_distributed.py` starts, as one process and with `accelerate launch` a
 
     python tests/distributed_worker.py MODEL DATA OUT JOB [JOB …] [--without-dummies]
 
-Each JOB (`grpo`, `strict`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
+Each JOB (`grpo`, `frozen`, `strict`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
 weights go to OUT/JOB, and what each process met to OUT/JOB/facts-RANK.json. Sampling runs for real, but a fixed table
 then takes the place of its completions, so that one process and two learn from the same text.
 """
@@ -128,6 +128,9 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
         max_completion_length=4,
         shuffle_dataset=False,
         beta=0.1,
+        freeze_vision=job == "frozen",
+        freeze_audio=job == "frozen",
+        num_iterations=2 if job == "frozen" else 1,
         ds3_gather_for_generation=False,  # so that sampling, too, runs on shards
         reward_funcs=[],
         credit_map="strict" if job == "strict" else "paper",
@@ -156,6 +159,7 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     trainer.save_model(str(out))
     kl = [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
     known = {"kl": kl, "met": trainer.met, "credited": trainer.credited, "steps": trainer.state.global_step}
+    known["encoded"] = {m: n for m, n in trainer.media_embedder.items.items() if n}
     return facts | known
 
 
@@ -192,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "out"):
         parser.add_argument(name)
-    parser.add_argument("jobs", nargs="+", choices=("grpo", "strict", "lora", "sft"))
+    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "strict", "lora", "sft"))
     parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
     options = parser.parse_args()
     if options.without_dummies:

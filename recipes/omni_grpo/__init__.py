@@ -6,21 +6,28 @@ From a row to a batch:
 - `schema`: the fields of a row, their checks, the loader
 - `prompts`: a row as messages; one place for SFT, RL and evaluation
 - `media`: files as arrays (`image`, `video`, `audio`, `container`, `media_settings`)
-- `encoding`: messages as token ids and features, and their collation; `encoder` remembers them
+- `decode_cache` (`entry_store`): decoded frames and waveforms on disk
+- `encoding`: messages as token ids and features, and their collation; `encoder` remembers them, and encodes those that
+  `lookahead` sees coming
 - `data`: rows as TRL data sets, and the preflight
 
 Training and after:
 
-- `towers`: media into the model, counted
+- `towers` (`tower_calls`): media into the model, counted
+- `shared_media` (`media_keys`, `encoded_media`, `feature_cache`, `shared_prefill`): media encoded once, prompts
+  computed once while sampling
 - `section_masks`, `credit`, `section_credit`: which reward moves which token; `schedules`: what changes over a run
 - `constrained` (`section_constraint`, `token_paths`, `section_automaton`, `section_language`, `token_bytes`,
   `constrained_head`): sections enforced while sampling, and scored as they were sampled
 - `sft`, `trainer`: TRL's `SFTTrainer` and `GRPOTrainer` with media
-- `model`, `checkpoints`, `logs`: loading, saving, logging
-- `generation`, `evaluation`, `scoring`, `statistics`: answers, figures, intervals
-- `report`: a run as one page
+- `model`, `checkpoints`, `logs`: loading, saving, logging; `rollout_table`: what people need to look into a run
+- `generation`, `evaluation` (`protocol`, `prediction_rows`, `prediction_files`), `benchmarks`: answers, resumable
+- `scoring` (`baselines`, `metrics`, `perception`, `perception_judge`, `results_table`), `comparison`, `statistics`:
+  figures, intervals
+- `report`: a run, its rollouts, or several runs as one page; `playable`: files that a page can play
 
-Runs: `command_line`, `config`, `reward_settings` (`settings`), `launch`, `stages`, `machine`. Other data: `adapters`, `selection`, `demo`.
+Runs: `command_line`, `config`, `eval_arguments`, `reward_settings` (`settings`), `launch`, `stages`, `machine`. Other
+data: `adapters`, `selection`, `demo`.
 
 Importing the package imports none of them; the names below are loaded when they are first asked for.
 """

@@ -41,7 +41,7 @@ SOURCES: dict[str, list[tuple[str, str, str]]] = {
         ("trl", "trainer/sft_config.py", "SFTConfig"),
         *_BASE,
     ],
-    "eval": [*_OURS, ("omni_grpo", "config.py", "EvalArguments")],
+    "eval": [*_OURS, ("omni_grpo", "eval_arguments.py", "EvalArguments")],
 }
 
 

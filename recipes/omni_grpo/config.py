@@ -10,10 +10,11 @@ from trl import GRPOConfig, SFTConfig
 
 from omni_grpo.credit_settings import CreditArguments
 from omni_grpo.data import SFT_TARGETS
-from omni_grpo.evaluation import VARIANTS
+from omni_grpo.eval_arguments import EvalArguments as EvalArguments
 from omni_grpo.prompts import PROMPT_STYLES
 from omni_grpo.reward_settings import read_settings
 from omni_grpo.section_constraint import MODES
+from omni_grpo.shared_prompt import MODES as SHARING
 
 
 @dataclass
@@ -28,6 +29,9 @@ class DataArguments:
         prompt_style (`str`): System prompt and sections; a key of `omni_grpo.prompts.PROMPT_STYLES`.
         sft_target (`str`): What SFT imitates: the row's `target`, its `solution` alone, or the target where there is one.
         max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; longer rows are refused.
+        decode_cache (`str`, *optional*):
+            Folder of decoded frames and waveforms, which runs may share; defaults to `decode_cache` beside `output_dir`.
+        decode_cache_mb (`int`, defaults to `8192`): Most MB there, least recently used go first; 0 keeps nothing.
     """
 
     train_file: str | None = field(
@@ -47,10 +51,19 @@ class DataArguments:
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Longest prompt in tokens, media included; longer rows are refused."}
     )
+    decode_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder of decoded frames and waveforms (default: `decode_cache` beside output_dir)."},
+    )
+    decode_cache_mb: int = field(
+        default=8192, metadata={"help": "Most MB of decoded media on disk; 0 keeps none there."}
+    )
 
     def __post_init__(self) -> None:
         if self.prompt_style not in PROMPT_STYLES:
             raise ValueError(f"prompt_style: {self.prompt_style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
+        if self.decode_cache_mb < 0:
+            raise ValueError(f"decode_cache_mb: must not be negative, got {self.decode_cache_mb}")
         if self.sft_target not in SFT_TARGETS:  # the parser checks choices on the command line, not in YAML
             raise ValueError(f"sft_target: {self.sft_target!r} is unknown; one of {', '.join(SFT_TARGETS)}")
 
@@ -79,6 +92,17 @@ class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
             `strict` samples complete, well-formed sections alone; `force_tags` keeps tags in their order but lets a
             section be empty or cut at the end; see [`~omni_grpo.section_constraint.SectionConstraint`].
         section_budgets (`list[int]`, *optional*): Tokens that each section may take in `strict`, its tags included.
+        wandb_media_files (`int`, defaults to `4`):
+            Clips, sounds and images (8 MB at most each) that play in the table of each log event, where `report_to`
+            is wandb and completions are logged; `0` for no such table.
+        share_prompt (`str`, defaults to `"auto"`):
+            Whether the completions of a prompt are scored in one row with it, see
+            [`~omni_grpo.shared_prompt.SharedPrompt`]: `auto` verifies itself and falls back, `verify` scores every
+            batch both ways and stops at a difference, `off` scores a prompt as often as it has completions.
+        media_feature_cache (`str`, *optional*):
+            Folder that keeps what frozen towers made of each media file, across epochs and runs; see
+            [`~omni_grpo.feature_cache.FeatureCache`]. Refused where a tower trains.
+        media_feature_cache_gb (`float`, defaults to `20.0`): Limit of that folder, least recently used go first.
     """
 
     reward_funcs: list[str] = field(
@@ -100,15 +124,31 @@ class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
         default=None,
         metadata={"help": "Tokens each section may take in strict, tags included; what it leaves, the next may use."},
     )
+    wandb_media_files: int = field(
+        default=4, metadata={"help": "Media files that play in wandb's table of each log event; 0 for no such table."}
+    )
+    share_prompt: Literal["auto", "off", "verify"] = field(
+        default="auto", metadata={"help": "Score a prompt once for all its completions: auto, off, verify."}
+    )
+    media_feature_cache: str | None = field(
+        default=None, metadata={"help": "Folder that keeps the features of frozen towers across epochs and runs."}
+    )
+    media_feature_cache_gb: float = field(default=20.0, metadata={"help": "Limit of media_feature_cache, in GB."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.share_prompt not in SHARING:
+            raise ValueError(f"share_prompt: {self.share_prompt!r} is unknown; one of {', '.join(SHARING)}")
         if self.constrained_decoding not in MODES:  # the parser checks choices on the command line, not in YAML
             raise ValueError(
                 f"constrained_decoding: {self.constrained_decoding!r} is unknown; one of {', '.join(MODES)}"
             )
         if self.section_budgets is not None and self.constrained_decoding != "strict":
             raise ValueError("section_budgets: only `constrained_decoding: strict` holds sections to a length")
+        if self.wandb_media_files < 0:
+            raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
+        if self.media_feature_cache_gb <= 0:
+            raise ValueError(f"media_feature_cache_gb: must be more than 0, got {self.media_feature_cache_gb}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
@@ -157,64 +197,3 @@ def refuse_single_checkpoint(save_total_limit: int | None) -> None:
     """A limit of one deletes the last good checkpoint before the next one is known to be whole."""
     if save_total_limit == 1:
         raise ValueError("save_total_limit: 1 can leave no complete checkpoint after a crash; use 2 or more")
-
-
-@dataclass
-class EvalArguments:
-    """
-    What to evaluate, and where the results go.
-
-    Args:
-        models (`list[str]`): `name=directory` of each model, in the order of the tables.
-        test_file (`str`): JSONL file or Hugging Face data set.
-        output_dir (`str`): One folder a model is made in it.
-        variants (`list[str]`): Media variants, see `omni_grpo.evaluation.VARIANTS`; the first is the headline.
-        ablated (`list[str]`): Models that get every variant; the others get the first alone.
-        ablated_rows (`int`, *optional*): Variants after the first answer this many rows of the file, from its start.
-        bare (`list[str]`): Models never taught sections: their whole completion is the answer.
-        combined (`list[str]`): Further groups, e.g. `intent+agreement`.
-        compare (`list[str]`): Pairs `a:b` of models, compared row by row.
-        batch_size (`int`, defaults to `32`): Rows generated together.
-        max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
-        dtype (`str`, defaults to `"float32"`): Type of the weights.
-        prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory for the next model or variant.
-        run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
-    """
-
-    models: list[str] = field(default_factory=list, metadata={"help": "name=directory of each model."})
-    test_file: str | None = field(default=None, metadata={"help": "JSONL file or Hugging Face data set."})
-    output_dir: str | None = field(default=None, metadata={"help": "One folder a model is made in it."})
-    variants: list[str] = field(
-        default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."}
-    )
-    ablated: list[str] = field(default_factory=list, metadata={"help": "Models that get every variant."})
-    ablated_rows: int | None = field(
-        default=None, metadata={"help": "Variants after the first answer this many rows, from the file's start."}
-    )
-    bare: list[str] = field(default_factory=list, metadata={"help": "Models whose whole completion is the answer."})
-    combined: list[str] = field(default_factory=list, metadata={"help": "Further groups, e.g. intent+agreement."})
-    compare: list[str] = field(default_factory=list, metadata={"help": "Pairs a:b of models, compared row by row."})
-    batch_size: int = field(default=32, metadata={"help": "Rows generated together."})
-    max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
-    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
-    run_dir: str | None = field(default=None, metadata={"help": "Where the combined metrics.json goes."})
-
-    def __post_init__(self) -> None:
-        for name, value in (("models", self.models), ("test_file", self.test_file), ("output_dir", self.output_dir)):
-            if not value:
-                raise ValueError(f"{name}: required")
-        for entry in self.models:
-            if not all(entry.partition("=")[::2]):
-                raise ValueError(f"models: {entry!r} is not `name=directory`")
-        names = [entry.partition("=")[0] for entry in self.models]
-        if len(set(names)) < len(names):
-            raise ValueError(f"models: names must differ, got {', '.join(names)}")
-        if unknown := [variant for variant in self.variants if variant not in VARIANTS] or not self.variants:
-            raise ValueError(f"variants: {unknown} unknown; one or more of {', '.join(VARIANTS)}")
-        for name, some in (("ablated", self.ablated), ("bare", self.bare)):
-            if unknown := sorted(set(some) - set(names)):
-                raise ValueError(f"{name}: {unknown} are not in `models`")
-        for pair in self.compare:
-            if pair.count(":") != 1 or (set(pair.split(":")) - set(names)):
-                raise ValueError(f"compare: {pair!r} is not `a:b` of two names in `models` ({', '.join(names)})")

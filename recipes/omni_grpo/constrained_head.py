@@ -29,7 +29,8 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
 
     `model(..., labels=labels, fused_lm_head=True, allowed_sets=sets, set_index=index)` then returns `log_probs` and
     `entropy` `(batch, length - 1)` of the softmax over the allowed tokens, zero where `index` is negative. Without
-    them the forward is the one that was there.
+    them the forward is the one that was there. With labels that are shifted already, `shift_labels`, `set_index` has
+    their shape and the outputs are `(batch, length)`.
 
     Args:
         model (`PreTrainedModel`): With `base_model` and output embeddings; not wrapped by PEFT or an engine.
@@ -42,9 +43,10 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
     def forward(self, *args, allowed_sets: Any = None, set_index: Any = None, **kwargs):
         if allowed_sets is None:
             return fused_forward(*args, **kwargs)
-        labels = kwargs.pop("labels")[:, 1:]
+        labels, shifted = kwargs.pop("labels", None), kwargs.pop("shift_labels", None)
         kwargs.pop("fused_lm_head")
-        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state[:, :-1]
+        hidden = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+        labels, hidden = (labels[:, 1:], hidden[:, :-1]) if shifted is None else (shifted, hidden)
         index = torch.nn.functional.pad(set_index, (labels.size(1) - set_index.size(1), 0), value=-1)
         is_choice = index >= 0
         head = self.get_output_embeddings()

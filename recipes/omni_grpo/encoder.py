@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[`encode_prompt`] with a bounded memory: equal prompts are decoded and processed once."""
+"""[`encode_prompt`] with a bounded memory, and with foresight: equal prompts are encoded once, coming ones ahead."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from transformers import ProcessorMixin
 
+from omni_grpo.decode_cache import DecodeCache
 from omni_grpo.encoding import EncodedPrompt, encode_prompt
-from omni_grpo.media import MediaSettings
+from omni_grpo.media import MediaReader, MediaSettings, read_media
 from omni_grpo.prompts import Messages
+
+logger = logging.getLogger(__name__)
 
 
 def prompt_key(messages: Messages, blank: Collection[str] = ()) -> str:
@@ -38,6 +44,7 @@ class PromptEncoder:
         settings ([`MediaSettings`]): How media are sampled and capped.
         max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens.
         cache_mb (`int`, defaults to `512`): Memory for encodings, in MB; the least recently used go first.
+        decode_cache ([`DecodeCache`], *optional*): Where decoded frames and waveforms are kept on disk.
 
     Attributes:
         encoded (`int`): Prompts decoded and processed so far (not those answered from memory).
@@ -49,15 +56,19 @@ class PromptEncoder:
         settings: MediaSettings,
         max_prompt_length: int | None = None,
         cache_mb: int = 512,
+        decode_cache: DecodeCache | None = None,
     ) -> None:
         self.processor = processor
         self.settings = settings
         self.max_prompt_length = max_prompt_length
         self.encoded = 0
+        self._read: MediaReader = decode_cache.read if decode_cache else read_media
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
         self._bytes, self._max_bytes = 0, cache_mb * 2**20
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
+        self._coming: dict[str, Future[EncodedPrompt]] = {}
+        self._threads: ThreadPoolExecutor | None = None
 
     def __call__(self, messages: Messages, name: str = "", blank: Collection[str] = ()) -> EncodedPrompt:
         """
@@ -66,15 +77,54 @@ class PromptEncoder:
         Modalities in `blank` are encoded as silence or grey, see [`encode_prompt`].
         """
         key = prompt_key(messages, blank)
+        row = self._take(key, name) or self._encoded_once(key, messages, name, blank)
+        return row if row.name == name else replace(row, name=name)  # equal prompts of two rows: errors name this one
+
+    def expect(self, prompts: Iterable[tuple[Messages, str]], blank: Collection[str] = ()) -> None:
+        """
+        Begin to encode prompts that will be asked for, each with its row's name, in threads; returns at once.
+
+        They are kept beside the memory until they are asked for, or until [`forget`]. What fails here is tried again
+        when it is asked for, and raises there.
+        """
+        for messages, name in prompts:
+            key = prompt_key(messages, blank)
+            with self._lock:
+                if key in self._coming:
+                    continue
+                if self._threads is None:  # one thread in four cores: the others are the model's
+                    workers = min(max((os.cpu_count() or 1) // 4, 1), 4)
+                    self._threads = ThreadPoolExecutor(workers, thread_name_prefix="encode-ahead")
+                self._coming[key] = self._threads.submit(self._encoded_once, key, messages, name, blank)
+
+    def forget(self) -> None:
+        """Drop what was expected and not asked for."""
+        with self._lock:
+            for future in self._coming.values():
+                future.cancel()
+            self._coming.clear()
+
+    def _take(self, key: str, name: str) -> EncodedPrompt | None:
+        """An expected prompt, once it is encoded; `None` if it was not expected, or failed."""
+        with self._lock:
+            future = self._coming.pop(key, None)
+        if future is None:
+            return None
+        if (error := future.exception()) is None:
+            return future.result()
+        if not isinstance(error, ValueError):  # bad data raises again in a moment; anything else may not
+            logger.warning("row %r: encoding it ahead failed (%r); encoding it now", name, error)
+        return None
+
+    def _encoded_once(self, key: str, messages: Messages, name: str, blank: Collection[str]) -> EncodedPrompt:
         with self._lock:
             turn = self._turns.setdefault(key, threading.Lock())
         try:
             with turn:  # who asks for a prompt that is being encoded waits for it
-                row = self._recall(key) or self._encode(key, messages, name, blank)
+                return self._recall(key) or self._encode(key, messages, name, blank)
         finally:
             with self._lock:
                 self._turns.pop(key, None)
-        return row if row.name == name else replace(row, name=name)  # equal prompts of two rows: errors name this one
 
     def _recall(self, key: str) -> EncodedPrompt | None:
         with self._lock:
@@ -83,7 +133,8 @@ class PromptEncoder:
             return self._cache.get(key)
 
     def _encode(self, key: str, messages: Messages, name: str, blank: Collection[str]) -> EncodedPrompt:
-        row = encode_prompt(self.processor, messages, self.settings, name, self.max_prompt_length, blank)
+        limit = self.max_prompt_length
+        row = encode_prompt(self.processor, messages, self.settings, name, limit, blank, self._read)
         with self._lock:
             self.encoded += 1
             if key not in self._cache:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin
 
-from omni_grpo.media import MediaError, MediaSettings, read_audio, read_image, read_video
+from omni_grpo.media import MediaError, MediaReader, MediaSettings, read_media
+from omni_grpo.media_keys import MediaKey, media_keys
 from omni_grpo.prompts import Messages
 
 MODALITIES = ("audio", "image", "video")  # in the order in which the model runs its towers
@@ -33,12 +34,21 @@ class EncodedPrompt:
             `(videos, 3)`, `input_features` `(sounds, mel bins, frames)`.
         counts (`dict[str, int]`): Placeholder tokens per modality, equal to the rows its encoder returns.
         name (`str`): What errors call this row.
+        items (`dict[str, tuple[MediaKey, ...]]`): What each item is, by modality, in the order of `media`.
     """
 
     input_ids: list[int]
     media: dict[str, torch.Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     name: str = ""
+    items: dict[str, tuple[MediaKey, ...]] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> Any:
+        """Equal for rows that show the model the same prompt: the same tokens and the same media."""
+        # A row that was made by hand does not say what its media are.
+        media = tuple(sorted(self.items.items())) if self.items or not self.media else id(self.media)
+        return tuple(self.input_ids), media
 
 
 def placeholder_ids(processor: ProcessorMixin) -> dict[str, int]:
@@ -71,7 +81,7 @@ def feature_rows(media: dict[str, torch.Tensor], merge_size: int) -> dict[str, i
 
 
 def _load(
-    messages: Messages, settings: MediaSettings, blank: Collection[str]
+    messages: Messages, settings: MediaSettings, blank: Collection[str], read: MediaReader
 ) -> tuple[dict[str, list[Any]], list[float], list[int | None]]:
     """Decoded media of a prompt by modality, in order; each video's sampled rate; each interleaved sound's video."""
     loaded: dict[str, list[Any]] = {m: [] for m in MODALITIES}
@@ -80,17 +90,17 @@ def _load(
     for message in messages:
         for part in message["content"]:
             if part["type"] == "video":
-                video = read_video(part["path"], settings)
+                video = read("video", part["path"], settings)
                 loaded["video"].append(video.frames)
                 rates.append(video.fps)
                 if part["audio_in_video"]:
-                    loaded["audio"].append(read_audio(part["path"], settings))
+                    loaded["audio"].append(read("audio", part["path"], settings))
                     video_of_sound.append(len(loaded["video"]) - 1)
             elif part["type"] == "audio":
-                loaded["audio"].append(read_audio(part["path"], settings))
+                loaded["audio"].append(read("audio", part["path"], settings))
                 video_of_sound.append(None)
             elif part["type"] == "image":
-                loaded["image"].append(read_image(part["path"], settings))
+                loaded["image"].append(read("image", part["path"], settings))
     for modality in blank:  # silence, or mid-grey
         loaded[modality] = [np.full_like(item, 0 if modality == "audio" else 128) for item in loaded[modality]]
     return loaded, rates, video_of_sound
@@ -147,6 +157,7 @@ def encode_prompt(
     name: str = "",
     max_prompt_length: int | None = None,
     blank: Collection[str] = (),
+    read: MediaReader = read_media,
 ) -> EncodedPrompt:
     """
     Decode a prompt's media and run the processor on it.
@@ -158,6 +169,7 @@ def encode_prompt(
         name (`str`): The row's id, for errors.
         max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens, media included.
         blank (collection of `str`): Modalities whose content is replaced by silence or grey, for diagnostics.
+        read ([`~omni_grpo.media.MediaReader`]): Reads files; [`~omni_grpo.decode_cache.DecodeCache.read`] from disk.
 
     Raises:
         `MediaError`: A file cannot be read as asked or is too long, or a text holds a special token.
@@ -165,7 +177,7 @@ def encode_prompt(
     """
     _check_text(processor, messages, name)
     try:
-        loaded, rates, video_of_sound = _load(messages, settings, blank)
+        loaded, rates, video_of_sound = _load(messages, settings, blank, read)
     except MediaError as error:
         raise MediaError(f"row {name!r}: {error}") from error
     _check_audio_length(processor, loaded["audio"], name)
@@ -212,7 +224,8 @@ def encode_prompt(
         media.update(_trim_sounds(media["input_features"], media["feature_attention_mask"].bool()))
     if interleaved:
         media["use_audio_in_video"] = torch.tensor(True)
-    encoded = EncodedPrompt(input_ids, media, _counts(processor, input_ids, media, name), name)
+    counts = _counts(processor, input_ids, media, name)
+    encoded = EncodedPrompt(input_ids, media, counts, name, media_keys(messages, settings, blank))
     if max_prompt_length is not None and len(input_ids) > max_prompt_length:
         media_tokens = ", ".join(f"{n} {m}" for m, n in encoded.counts.items() if n)
         raise ValueError(
@@ -243,9 +256,10 @@ def _counts(
     return counts
 
 
-def collate_media(rows: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
+def collate_media(rows: Sequence[EncodedPrompt], without: Collection[str] = ()) -> dict[str, torch.Tensor]:
     """
-    Media of several rows as one batch of model inputs, in row order; empty for text-only rows.
+    Media of several rows as one batch of model inputs, in row order, less the keys in `without`; empty for text-only
+    rows.
 
     Raises:
         `MediaError`: Rows with and without interleaved sound meet (the model takes one flag for a whole batch).
@@ -260,7 +274,7 @@ def collate_media(rows: Sequence[EncodedPrompt]) -> dict[str, torch.Tensor]:
             "one run takes one kind: give all their sound, or set `load_audio_from_video: false`"
         )
     batch: dict[str, torch.Tensor] = {}
-    keys = dict.fromkeys(key for row in rows for key in row.media)
+    keys = dict.fromkeys(key for row in rows for key in row.media if key not in without)
     for key in keys:
         tensors = [row.media[key] for row in rows if key in row.media]
         if key in ("input_features", "feature_attention_mask"):

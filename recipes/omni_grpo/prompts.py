@@ -145,3 +145,8 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
 def text_part(text: str) -> Part:
     """A part of a message that is text."""
     return {"type": "text", "path": None, "text": text, "audio_in_video": False}
+
+
+def as_parts(messages: Messages) -> Messages:
+    """Messages whose content may be a plain string, in the form of [`build_messages`]."""
+    return [{**m, "content": [text_part(m["content"])]} if isinstance(m["content"], str) else m for m in messages]

@@ -52,6 +52,7 @@ class SectionCredit:
         _tokenizer: Any
         _metrics: Any
         _logs: Any
+        _show_credit: Any  # of [`~omni_grpo.rollout_table.RolloutTable`]
 
     _section_schema: SectionSchema
     _rewards: torch.Tensor  # (world batch, K), of the batch being scored
@@ -118,6 +119,7 @@ class SectionCredit:
         by_token = by_token.expand(places.shape)
         if output["advantages"] is not stock:
             self._show_in_table(by_token, places)
+        self._show_credit(by_token, places, places_of(self._section_schema), (rewards * weights).nansum(dim=1))
         self._log_sections(mode, by_token, places)
         self._log_correlations(mode, relative, rewards)
         return output

@@ -16,6 +16,7 @@ from omni_grpo.data import modalities_of
 from omni_grpo.encoder import PromptEncoder
 from omni_grpo.encoding import collate_media
 from omni_grpo.generation import generate
+from omni_grpo.lookahead import EncodesAhead
 from omni_grpo.media import MediaSettings
 from omni_grpo.model import freeze_towers, load_model, load_processor
 from omni_grpo.towers import MediaEmbedder, attach_media_embedder
@@ -64,7 +65,7 @@ class OmniCollator:
         }
 
 
-class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
+class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
     """
     [`~trl.SFTTrainer`] for rows with images, videos and sounds. `compute_loss` is wrapped to hold every pass to the
     media of its rows, and `evaluate` can go by generated answers; the rest is TRL's.
@@ -114,6 +115,7 @@ class OmniSFTTrainer(CompleteCheckpoints, SFTTrainer):
         )
         everywhere = modalities_of(train_dataset, eval_dataset) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
+        self._foresee(encoder, self.args.gradient_accumulation_steps)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Hold the pass to the media of its rows."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -19,12 +18,16 @@ from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.constrained import ConstrainedDecoding
 from omni_grpo.data import media_paths, modalities_of
 from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import EncodedPrompt, collate_media, media_control_ids
+from omni_grpo.encoding import EncodedPrompt, media_control_ids
+from omni_grpo.lookahead import EncodesAhead
 from omni_grpo.media import MediaError, MediaSettings
 from omni_grpo.model import copy_weights, freeze_towers, load_model, load_processor
-from omni_grpo.prompts import text_part
+from omni_grpo.prompts import as_parts
+from omni_grpo.rollout_table import RolloutTable
 from omni_grpo.schedules import schedules
 from omni_grpo.section_credit import SectionCredit
+from omni_grpo.shared_media import SharedMedia
+from omni_grpo.shared_prompt import SharedPrompt
 from omni_grpo.towers import MediaEmbedder, attach_media_embedder
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 
@@ -36,7 +39,16 @@ def _reference_copied_from(policy: Any):
         yield
 
 
-class OmniGRPOTrainer(CompleteCheckpoints, SectionCredit, ConstrainedDecoding, GRPOTrainer):
+class OmniGRPOTrainer(
+    CompleteCheckpoints,
+    RolloutTable,
+    SharedPrompt,
+    SectionCredit,
+    ConstrainedDecoding,
+    SharedMedia,
+    EncodesAhead,
+    GRPOTrainer,
+):
     """
     [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
 
@@ -105,7 +117,10 @@ class OmniGRPOTrainer(CompleteCheckpoints, SectionCredit, ConstrainedDecoding, G
         everywhere = modalities_of(train_dataset, *evals) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
         self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
-        self.add_callback(GenerationBorders((args.steps_per_generation or 1) * args.num_iterations))
+        self._share_features(modalities_of(train_dataset, *evals))
+        per_generation = (args.steps_per_generation or 1) * args.num_iterations
+        self.add_callback(GenerationBorders(per_generation))
+        self._foresee(self._encoder, per_generation)
         self.add_callback(EpochOrder)
         self._begin_credit()
         for callback in schedules(self):
@@ -118,14 +133,14 @@ class OmniGRPOTrainer(CompleteCheckpoints, SectionCredit, ConstrainedDecoding, G
             ids, _, fields = super()._tokenize_prompts(prompts)
             self._rows = [EncodedPrompt(i, name=name) for i, name in zip(ids, names, strict=True)]
             return ids, None, fields
-        self._rows = [self._encoder(_as_parts(prompt), name) for prompt, name in zip(prompts, names, strict=True)]
-        return [row.input_ids for row in self._rows], None, collate_media(self._rows)
+        self._rows = [self._encoder(as_parts(prompt), name) for prompt, name in zip(prompts, names, strict=True)]
+        return [row.input_ids for row in self._rows], None, {}  # `_generate_single_turn` adds the rows' media
 
     def _generate(self, prompts: list):
-        """Count what the towers returned while sampling: all of the batch's media, or stop."""
-        before = self.media_embedder.rows.copy()
+        """Count what stood in the prompts while sampling: all of the batch's media, or stop."""
+        before = self.media_embedder.placed.copy()
         output = super()._generate(prompts)
-        seen = self.media_embedder.rows - before
+        seen = self.media_embedder.placed - before
         for modality in ("audio", "image", "video"):
             wanted = sum(row.counts.get(modality, 0) for row in self._rows)
             if seen[modality] != wanted:
@@ -140,34 +155,6 @@ class OmniGRPOTrainer(CompleteCheckpoints, SectionCredit, ConstrainedDecoding, G
         output["media"] = list(self._rows)  # a list survives TRL's shuffle and split, row by row
         return output
 
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
-    ):
-        """Score chunk by chunk, each with the media of its own rows."""
-        embedder = self._ref_embedder if model is self.ref_model and self._ref_embedder else self.media_embedder
-        batch_size = batch_size or input_ids.size(0)
-        chunks = []
-        for start in range(0, input_ids.size(0), batch_size):
-            span = slice(start, start + batch_size)
-            rows = self._rows[span]
-            media = {k: v.to(input_ids.device, non_blocking=True) for k, v in collate_media(rows).items()}
-            with embedder.expecting(rows):
-                chunks.append(
-                    super()._get_per_token_logps_and_entropies(
-                        functools.partial(model, **media),
-                        input_ids[span],
-                        attention_mask[span],
-                        logits_to_keep,
-                        **kwargs,
-                    )
-                )
-        logps, entropies, aux_losses = zip(*chunks, strict=True)
-        return (
-            torch.cat(logps),
-            torch.cat(entropies) if entropies[0] is not None else None,
-            torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
-        )
-
     def _compute_loss(self, model, inputs):
         """Take up the micro-batch's media, after proving that each row still holds its own prompt."""
         self._rows = inputs["media"]
@@ -181,7 +168,7 @@ class OmniGRPOTrainer(CompleteCheckpoints, SectionCredit, ConstrainedDecoding, G
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
         sections = [parse_sections(text, self._section_schema) for text in texts]
         self._log_completion_extra("id", self._names)
-        self._log_completion_extra("media", [" ".join(paths) for paths in media_paths(prompts)])
+        self._log_completion_extra("media", ["\n".join(dict.fromkeys(paths)) for paths in media_paths(prompts)])
         for name in self._section_schema.names:
             self._log_completion_extra(name, [s.texts.get(name) for s in sections])
         self._log_completion_extra("format", [s.reason for s in sections])
@@ -209,8 +196,3 @@ def _readable(prompt: Any) -> Any:
         else m
         for m in prompt
     ]
-
-
-def _as_parts(prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages whose content is a plain string, in the form of [`build_messages`]."""
-    return [{**m, "content": [text_part(m["content"])]} if isinstance(m["content"], str) else m for m in prompt]

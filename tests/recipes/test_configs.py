@@ -16,8 +16,9 @@ from trl import ModelConfig
 
 from omni_grpo.adapters import LAYOUTS
 from omni_grpo.command_line import parse
-from omni_grpo.config import DataArguments, EvalArguments, OmniGRPOConfig, OmniSFTConfig
+from omni_grpo.config import DataArguments, OmniGRPOConfig, OmniSFTConfig
 from omni_grpo.demo.config import DemoDataConfig, load_config
+from omni_grpo.eval_arguments import EvalArguments
 from omni_grpo.launch import load_object
 from omni_grpo.media import MediaSettings
 from omni_grpo.selection import taken_indices
@@ -41,7 +42,7 @@ def script_of(path: Path) -> str:
     keys = written(path).keys()
     if "splits" in keys:
         return "make_demo_data"
-    return "grpo_omni" if "reward_funcs" in keys else "eval_omni" if "models" in keys else "sft_omni"
+    return "grpo_omni" if "reward_funcs" in keys else "eval_omni" if keys & {"models", "benchmark"} else "sft_omni"
 
 
 def parsed(path: Path) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def parsed(path: Path) -> dict[str, Any]:
     config = {"grpo_omni": OmniGRPOConfig, "sft_omni": OmniSFTConfig}.get(script_of(path))
     argv = ["--config", str(path)]
     if config is None:
+        if "benchmark" in written(path):  # whose models are for the command line
+            argv += ["--models", "name=DIR"]
         objects = parse((DataArguments, MediaSettings, EvalArguments), argv)
     else:
         classes = (DataArguments, MediaSettings, config, ModelConfig)

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("processes")]
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "distributed_worker.py"
-JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "strict", "lora"], "zero3": ["grpo", "sft"]}
+JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "strict", "lora"], "zero3": ["grpo", "sft", "frozen"]}
 SECONDS = 400  # for a run that does not hang: 30 on two idle cores, and once 40 for DeepSpeed's op
 # Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 9e-5 to 4e-3.
 SAME, MOVED = 1e-6, 2e-5
@@ -99,7 +99,9 @@ def succeeded(run: subprocess.CompletedProcess[str]) -> None:
 def alone(tiny, data, tmp_path_factory) -> Path:
     """All jobs in one process."""
     out = tmp_path_factory.mktemp("alone")
-    succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), "grpo", "strict", "lora", "sft"]))
+    succeeded(
+        finish([sys.executable, str(WORKER), tiny, str(data), str(out), "grpo", "strict", "lora", "sft", "frozen"])
+    )
     return out
 
 
@@ -169,6 +171,19 @@ def test_lora_with_zero2_ends_where_one_process_ends(together, alone):
     assert largest_difference(start, load_file(alone / "lora" / "start" / weights)) == 0.0
     assert largest_difference(trained, load_file(alone / "lora" / weights)) < SAME
     assert largest_difference(trained, start) > MOVED
+
+
+def test_frozen_towers_with_zero3_encode_while_sampling_and_never_later(together, alone):
+    """
+    Two iterations a batch, which the ranks fill with different modalities. Mutant: a rank calls a tower for what it
+    misses when it misses it, alone, and the run hangs.
+    """
+    out = together("zero3") / "frozen"
+    assert largest_difference(*(load_file(f / "model.safetensors") for f in (out, alone / "frozen"))) < SAME
+    encoded = [facts(out, rank)["encoded"] for rank in (0, 1)]
+    assert encoded[0] != encoded[1]
+    both = {m: sum(rank.get(m, 0) for rank in encoded) for m in ("audio", "image", "video")}
+    assert both == facts(alone / "frozen")["encoded"]
 
 
 def test_sft_with_zero3_saves_whole_weights_that_load(together, alone, tiny):

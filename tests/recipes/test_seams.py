@@ -6,7 +6,7 @@ from __future__ import annotations
 from inspect import getsource, signature
 
 import pytest
-from transformers import Qwen2_5OmniThinkerForConditionalGeneration, Trainer
+from transformers import DynamicCache, Qwen2_5OmniThinkerForConditionalGeneration, Trainer
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 from trl import GRPOTrainer, SFTTrainer
 from trl.trainer import grpo_trainer
@@ -25,15 +25,24 @@ SEAMS = {
         "logits_to_keep",
         "batch_size",
     ],
+    (GRPOTrainer, "_generate_single_turn"): ["self", "prompt_ids", "images", "multimodal_fields"],
     (GRPOTrainer, "_log_completion_extra"): ["self", "column", "values"],
     (GRPOTrainer, "log"): ["self", "logs", "start_time"],
     (SFTTrainer, "compute_loss"): ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     (SFTTrainer, "evaluate"): ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (Trainer, "get_batch_samples"): ["self", "epoch_iterator", "num_batches", "device"],
+    (Trainer, "get_train_dataloader"): ["self"],
     (Qwen2_5OmniThinkerModel, "get_audio_features"): ["self", "input_features", "feature_attention_mask"],
     (Qwen2_5OmniThinkerModel, "get_image_features"): ["self", "pixel_values", "image_grid_thw"],
     (Qwen2_5OmniThinkerModel, "get_video_features"): ["self", "pixel_values_videos", "video_grid_thw"],
     (Qwen2_5OmniThinkerForConditionalGeneration, "_supports_mm_encoder_outputs"): ["self"],
+    (Qwen2_5OmniThinkerForConditionalGeneration, "_prepare_position_ids_for_generation"): [
+        "self",
+        "inputs_tensor",
+        "model_kwargs",
+    ],
+    (DynamicCache, "batch_select_indices"): ["self", "indices"],
 }
 
 

@@ -117,7 +117,7 @@ def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path, credit_map)
         processing_class=processor,
     )
     parent.train()  # before ours is made: making a trainer seeds the sampling
-    ours = make(dataset, credit_map=credit_map)
+    ours = make(dataset, credit_map=credit_map, share_prompt="off")
     ours.train()
     moved = 0
     before = load_model(tiny).state_dict()
@@ -199,15 +199,13 @@ def test_silence_and_grey_change_the_scores(make, tiny, same_size, blank):
         assert (logps - plain_logps(model, lost, completion, 1.0)).abs().max() > 1e-4
 
 
-def test_every_pass_runs_the_towers(make, mixed):
+def test_every_pass_sees_the_media(make, mixed):
     """One sampling pass, one reference pass and one policy pass a micro-batch, each with its rows' media."""
-    trainer = make(max_steps=1, beta=0.1, gradient_accumulation_steps=2, steps_per_generation=2)
+    trainer = make(max_steps=1, beta=0.1, gradient_accumulation_steps=2, steps_per_generation=2, share_prompt="off")
     trainer.train()
     policy, reference = trainer.media_embedder, trainer._ref_embedder
-    assert (
-        reference.rows == {m: n for m, n in policy.rows.items() if n} or reference.rows == policy.rows - reference.rows
-    )
-    assert all(policy.rows[m] == 2 * reference.rows[m] > 0 for m in reference.rows), "sampling and loss, once each"
+    assert +reference.placed
+    assert policy.placed == {m: 2 * n for m, n in reference.placed.items()}, "sampling and loss, once each"
 
 
 def test_each_distinct_prompt_is_encoded_once(make, mixed):

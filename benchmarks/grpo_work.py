@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same GRPO work for two trainers: one prompt length, one completion length, one set of rollouts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import av
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from trl import GRPOConfig, GRPOTrainer
+
+from omni_grpo import MediaSettings, OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.data import to_dataset
+from omni_grpo.encoding import media_control_ids
+from omni_grpo.model import load_model, load_processor
+from omni_grpo.schema import Example, MediaItem
+from omni_grpo.towers import find_thinker
+
+PATCH = 28  # pixels a side of one image token
+TEXT = "What is in the picture?"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """
+    Size of the work.
+
+    Args:
+        prompt (`int`): Tokens of a prompt, about; the picture's share is a square.
+        completion (`int`): Tokens of each completion, exactly.
+        group (`int`): Completions of a prompt.
+        prompts (`int`): Distinct prompts of a micro-batch, each with media of its own.
+    """
+
+    prompt: int
+    completion: int
+    group: int
+    prompts: int = 1
+
+
+def token_bound(prompt: int, completion: int, group: int) -> float:
+    """How many times fewer tokens there are when a prompt is computed once: G (P + C) / (P + G C)."""
+    return group * (prompt + completion) / (prompt + group * completion)
+
+
+def write_pictures(folder: Path, shape: Shape, text_tokens: int) -> list[Path]:
+    """Pictures of noise, one a prompt, whose tokens fill a prompt up."""
+    side = max(1, round(max(1, shape.prompt - text_tokens) ** 0.5))
+    pictures = []
+    for i in range(shape.prompts):
+        noise = np.random.default_rng(i).integers(0, 255, (side * PATCH, side * PATCH, 3), dtype=np.uint8)
+        pictures.append(folder / f"picture{side}_{i}.png")
+        Image.fromarray(noise).save(pictures[-1])
+    return pictures
+
+
+def write_clips(folder: Path, shape: Shape, text_tokens: int) -> tuple[list[Path], MediaSettings]:
+    """Clips of noise with a tone, one a prompt, and the settings under which they fill a prompt up."""
+    frames, seconds, sound_tokens = 4, 2.9, 36
+    side = PATCH * max(2, round((max(8, shape.prompt - text_tokens - sound_tokens) / (frames // 2)) ** 0.5))
+    clips = []
+    for i in range(shape.prompts):
+        rng = np.random.default_rng(i)
+        clips.append(folder / f"clip{side}_{i}.mp4")
+        with av.open(str(clips[-1]), "w") as container:
+            video, audio = (
+                container.add_stream("libx264", rate=8),
+                container.add_stream("aac", rate=16_000, layout="mono"),
+            )
+            video.width = video.height = side
+            video.pix_fmt = "yuv420p"
+            for _ in range(int(8 * seconds)):
+                frame = av.VideoFrame.from_ndarray(
+                    rng.integers(0, 255, (side, side, 3), dtype=np.uint8), format="rgb24"
+                )
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+            tone = np.sin(0.1 * (i + 1) * np.arange(int(16_000 * seconds)))[None].astype(np.float32)
+            sound = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            sound.sample_rate = 16_000
+            container.mux(audio.encode(sound))
+            container.mux(audio.encode(None))
+    pixels = side * side
+    return clips, MediaSettings(num_frames=frames, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=3.0)
+
+
+def constant_reward(completions: list[Any], **_: Any) -> list[float]:
+    """Differs within a group, so that no advantage is zero."""
+    return [float(i % 3) for i in range(len(completions))]
+
+
+def _fields(shape: Shape, folder: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder / "out"),
+        "per_device_train_batch_size": shape.group * shape.prompts,
+        "num_generations": shape.group,
+        "max_completion_length": shape.completion,
+        "learning_rate": 1e-6,
+        "beta": 0.0,
+        "shuffle_dataset": False,
+        "report_to": "none",
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "max_steps": 1,
+        "logging_steps": 1000,
+    }
+
+
+def trl_trainer(model_dir: str, pictures: list[Path], shape: Shape, folder: Path) -> Any:
+    """Stock TRL on image rows."""
+    processor = load_processor(model_dir)
+    size = {"shortest_edge": 56 * 56, "longest_edge": 4096 * PATCH * PATCH}
+    processor.image_processor.size = size
+    ours = to_dataset(image_examples(pictures), "short")[0]["prompt"]
+    rows = []
+    for picture in pictures:
+        messages = [
+            {"role": m["role"], "content": [{"type": p["type"], "text": p["text"]} for p in m["content"]]}
+            for m in ours
+        ]
+        rows.append({"prompt": messages, "image": Image.open(picture).convert("RGB")})
+    return GRPOTrainer(
+        load_model(model_dir),
+        constant_reward,
+        GRPOConfig(
+            generation_kwargs={"suppress_tokens": media_control_ids(processor), "min_new_tokens": shape.completion},
+            **_fields(shape, folder),
+        ),
+        Dataset.from_list(rows),
+        processing_class=processor,
+    )
+
+
+def clip_examples(clips: list[Path]) -> list[Example]:
+    return [Example(p.stem, TEXT, "free-form", "noise", media=(MediaItem("video", str(p), True),)) for p in clips]
+
+
+def image_examples(pictures: list[Path]) -> list[Example]:
+    return [Example(p.stem, TEXT, "free-form", "noise", media=(MediaItem("image", str(p)),)) for p in pictures]
+
+
+def omni_trainer(
+    model_dir: str, examples: list[Example], shape: Shape, folder: Path, settings: MediaSettings, **overrides: Any
+) -> Any:
+    """Ours."""
+    processor = load_processor(model_dir)
+    fields = _fields(shape, folder) | overrides
+    return OmniGRPOTrainer(
+        load_model(model_dir),
+        [constant_reward],
+        OmniGRPOConfig(generation_kwargs={"min_new_tokens": shape.completion}, credit_map="uniform", **fields),
+        to_dataset(examples, "short"),
+        encoder=PromptEncoder(processor, settings),
+    )
+
+
+class Work:
+    """
+    One trainer with one micro-batch, ready to be timed.
+
+    Args:
+        trainer (`GRPOTrainer`): Its data hold one batch.
+        completion_ids (`Tensor` `(B, C)`, *optional*): Rollouts to update on; defaults to what the trainer samples.
+    """
+
+    def __init__(self, trainer: Any, completion_ids: torch.Tensor | None = None) -> None:
+        self.trainer = trainer
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+        trainer.create_optimizer()
+        self.batch = next(iter(trainer.get_train_dataloader()))
+        self.inputs = trainer._prepare_inputs(self.batch)
+        if completion_ids is not None:
+            self.inputs["completion_ids"] = completion_ids
+        rows = len(self.inputs["completion_ids"])
+        self.inputs["advantages"] = torch.linspace(-1, 1, rows, device=self.inputs["advantages"].device)
+
+    def loss(self) -> torch.Tensor:
+        return self.trainer.compute_loss(self.trainer.model, self.inputs)
+
+    def update(self) -> float:
+        """Loss, gradients, optimiser; the loss."""
+        loss = self.loss()
+        loss.backward()
+        self.trainer.optimizer.step()
+        self.trainer.optimizer.zero_grad()
+        return loss.item()
+
+    def step(self) -> None:
+        """A whole step: sampling, scoring, rewards, update."""
+        self.trainer._buffered_inputs, self.trainer._step = None, 0
+        self.trainer.compute_loss(self.trainer.model, self.trainer._prepare_inputs(self.batch)).backward()
+        self.trainer.optimizer.step()
+        self.trainer.optimizer.zero_grad()
+
+    def timed_step(self) -> tuple[float, float]:
+        """Seconds of a step, and of the sampling in it."""
+        sample, seconds = self.trainer._generate_single_turn, []
+
+        def clocked(*args: Any, **kwargs: Any) -> Any:
+            output = None
+
+            def call() -> None:
+                nonlocal output
+                output = sample(*args, **kwargs)
+
+            seconds.append(timed(call))
+            return output
+
+        with mock.patch.object(self.trainer, "_generate_single_turn", clocked):
+            whole = timed(self.step)
+        return whole, sum(seconds)
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        self.loss().backward()
+        grads = {n: p.grad.clone() for n, p in self.trainer.model.named_parameters() if p.grad is not None}
+        self.trainer.optimizer.zero_grad()
+        return grads
+
+    def activation_bytes(self) -> int:
+        """Bytes that the forward pass of an update keeps for its backward pass, parameters left out."""
+        kept: dict[int, int] = {}
+        parameters = {p.untyped_storage().data_ptr() for p in self.trainer.model.parameters()}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in parameters:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = self.loss()
+        loss.backward()  # while the graph lives no address is used twice
+        self.trainer.optimizer.zero_grad()
+        return sum(kept.values())
+
+    def flops(self) -> int:
+        """Floating-point operations of an update, forward and backward."""
+        with FlopCounterMode(display=False) as counter:
+            self.loss().backward()
+        self.trainer.optimizer.zero_grad()
+        return counter.get_total_flops()
+
+    def encoded_items(self) -> int:
+        """Media items that go through an encoder in one step."""
+        thinker, items = find_thinker(self.trainer.model), 0
+
+        def images(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            nonlocal items
+            items += len(kwargs["grid_thw"] if "grid_thw" in kwargs else args[1])
+
+        def sounds(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            nonlocal items
+            items += len(kwargs["feature_lens"] if "feature_lens" in kwargs else args[1])
+
+        hooks = [
+            thinker.visual.register_forward_pre_hook(images, with_kwargs=True),
+            thinker.audio_tower.register_forward_pre_hook(sounds, with_kwargs=True),
+        ]
+        self.step()
+        for hook in hooks:
+            hook.remove()
+        return items
+
+
+def timed(call: Any) -> float:
+    """Seconds of wall time."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

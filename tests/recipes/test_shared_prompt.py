@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packed rows: the same log-probabilities, loss and gradients as a prompt scored once for each of its completions."""
+
+from __future__ import annotations
+
+import logging
+from unittest import mock
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, packed_attention, packing, shared_prompt
+from omni_grpo.model import language_model_targets, load_model, load_processor
+from omni_grpo.packed_attention import PackedGroup, PackedLayout
+from omni_grpo.towers import find_thinker
+
+RELATIVE = 1e-5  # the bar, in float32
+
+
+def length_reward(completions, **kwargs):
+    """Differs between completions, so that there is something to learn."""
+    return [float(len(c[-1]["content"]) % 7) for c in completions]
+
+
+@pytest.fixture
+def make(tiny, settings, mixed, tmp_path):
+    """A trainer of the tiny model on the mixed rows: all modalities, alone and together, and text."""
+
+    def build(peft_config=None, dataset=mixed, **overrides):
+        fields = {
+            "output_dir": str(tmp_path),
+            "per_device_train_batch_size": 24,
+            "num_generations": 4,
+            "max_completion_length": 12,
+            "learning_rate": 1e-3,
+            "report_to": "none",
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "save_strategy": "no",
+            "shuffle_dataset": False,
+            "max_steps": 2,
+            "logging_steps": 1,
+        }
+        return OmniGRPOTrainer(
+            load_model(tiny),
+            [length_reward],
+            OmniGRPOConfig(**{**fields, **overrides}),
+            dataset,
+            encoder=PromptEncoder(load_processor(tiny), settings),
+            peft_config=peft_config,
+        )
+
+    return build
+
+
+def batch_of(trainer):
+    """A micro-batch as the trainer's own loop gets it, its completions cut to unequal lengths."""
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    generator = torch.Generator().manual_seed(0)
+    ends = torch.randint(1, inputs["completion_mask"].size(1) + 1, (len(inputs["media"]), 1), generator=generator)
+    inputs["completion_mask"] = (torch.arange(inputs["completion_mask"].size(1)) < ends).int()
+    inputs["completion_ids"] = torch.where(inputs["completion_mask"].bool(), inputs["completion_ids"], 0)
+    inputs["advantages"] = torch.randn(inputs["advantages"].shape, generator=generator)
+    inputs["num_items_in_batch"] = inputs["completion_mask"].sum()
+    return inputs
+
+
+def passes(trainer, inputs, share):
+    """Log-probabilities, loss and gradients of one update."""
+    trainer._shares_prompts, trainer._rows = share, inputs["media"]
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    kept = inputs["completion_ids"].size(1)
+    with torch.no_grad():
+        logps = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept, compute_entropy=True)[:2]
+    trainer.model.zero_grad()
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    scored = inputs["completion_mask"].bool()
+    return [x[scored] for x in logps], loss.detach(), gradients
+
+
+def distance(a, b):
+    """Relative difference of two tensors, by their norms."""
+    return ((a - b).norm() / b.norm().clamp(min=1e-12)).item()
+
+
+def furthest(ours, theirs):
+    """The largest relative difference of log-probabilities, entropies, loss and of any parameter's gradient."""
+    largest = max(p.norm().item() for p in theirs[2].values())
+    assert ours[2].keys() == theirs[2].keys()
+    gradients = [
+        distance(ours[2][n], theirs[2][n]) for n in theirs[2] if theirs[2][n].norm() > 1e-4 * largest
+    ]  # of what is rounding alone, the relative error says nothing
+    return max([*map(distance, ours[0], theirs[0]), distance(ours[1], theirs[1]), *gradients])
+
+
+LORA = LoraConfig(r=4, target_modules=language_model_targets(None), init_lora_weights=False)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"beta": 0.1},
+        {"gradient_checkpointing": True},
+        {"peft_config": LORA, "beta": 0.1},
+        {"credit_map": "paper"},
+        {"constrained_decoding": "strict", "max_completion_length": 80},
+        {"num_generations": 3, "steps_per_generation": 4, "per_device_train_batch_size": 6},
+        {"num_generations": 8, "steps_per_generation": 4, "per_device_train_batch_size": 6},
+        {"freeze_vision": True, "freeze_audio": True},
+    ],
+    ids=lambda o: ",".join(o) or "plain",
+)
+def test_packed_equals_plain(make, overrides):
+    """All modalities, left padding, unequal completions; whole groups, several groups and parts of groups."""
+    trainer = make(**overrides)
+    inputs = batch_of(trainer)
+    packed, plain = (passes(trainer, inputs, share) for share in (True, False))
+    assert furthest(packed, plain) < RELATIVE
+
+
+@pytest.mark.parametrize("masked", ["some", "all"])
+def test_masked_completions_are_left_out(make, masked):
+    """As `mask_truncated_completions` leaves them: no token of theirs counts."""
+    trainer = make()
+    inputs = batch_of(trainer)
+    inputs["completion_mask"][:: 2 if masked == "some" else 1] = 0
+    inputs["num_items_in_batch"] = inputs["completion_mask"].sum().clamp(min=1)
+    packed, plain = (passes(trainer, inputs, share) for share in (True, False))
+    if masked == "some":
+        assert furthest(packed, plain) < RELATIVE
+    assert all(not g.any() for g in packed[2].values()) == (masked == "all")
+
+
+def test_a_prompt_is_computed_once(make):
+    trainer = make(freeze_vision=True, freeze_audio=True)
+    inputs = batch_of(trainer)
+    trainer._verified_length = 1000
+    sizes = []
+    hook = find_thinker(trainer.model).language_model.register_forward_hook(
+        lambda _, args, kwargs, out: sizes.append(out.last_hidden_state.shape[:2].numel()), with_kwargs=True
+    )
+    passes(trainer, inputs, True)
+    hook.remove()
+    distinct = {id(row.media) if row.media else 0: len(row.input_ids) - 1 for row in inputs["media"]}
+    assert sizes == [sum(distinct.values()) + int(inputs["completion_mask"].sum())] * 2
+
+
+MUTANTS = {
+    "positions start anew": lambda: mock.patch.object(
+        packing, "prompt_positions", lambda model, prompt: torch.arange(len(prompt.input_ids)).expand(3, -1)
+    ),
+    "a segment is another's": lambda: mock.patch.object(
+        packing.PackedRows,
+        "unpack",
+        lambda self, values, shape: values.new_zeros(shape).index_put(
+            (self.rows.flip(0), self.columns.flip(0)), values[0, self.places]
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_shows(make, name):
+    trainer = make()
+    inputs = batch_of(trainer)
+    plain = passes(trainer, inputs, False)
+    with MUTANTS[name](), mock.patch.object(OmniGRPOTrainer, "_verify"):
+        assert furthest(passes(trainer, inputs, True), plain) > 100 * RELATIVE
+
+
+@pytest.mark.parametrize("implementation", ["one block", "shifted"])
+def test_a_wrong_mask_shows(make, implementation):
+    """Every token sees all before it; or segments see one token less of the prompt."""
+    trainer = make()
+    inputs = batch_of(trainer)
+    plain = passes(trainer, inputs, False)
+
+    def layout(groups):
+        if implementation == "one block":
+            return PackedLayout(tuple(PackedGroup(g.prompt + sum(g.segments[:-1]), g.segments[-1:]) for g in groups))
+        return PackedLayout(tuple(PackedGroup(g.prompt - 1, (1 + g.segments[0], *g.segments[1:])) for g in groups))
+
+    with mock.patch.object(packing, "PackedLayout", layout), mock.patch.object(OmniGRPOTrainer, "_verify"):
+        assert furthest(passes(trainer, inputs, True), plain) > 100 * RELATIVE
+
+
+def test_the_blocks_are_the_rule():
+    """The attention over blocks equals one dense attention under `PackedLayout.sees`."""
+    layout = PackedLayout((PackedGroup(5, (3, 1, 4)), PackedGroup(0, (2, 2)), PackedGroup(7, (6,))))
+    module = torch.nn.Module()
+    module.num_key_value_groups, module.is_causal = 2, True
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, layout.size, 8, dtype=torch.float64)
+    key, value = (torch.randn(1, 2, layout.size, 8, dtype=torch.float64) for _ in range(2))
+    ours, _ = packed_attention.shared_prompt_attention(module, query, key, value, layout)
+    places = torch.arange(layout.size)
+    dense = layout.sees()(0, 0, places[:, None], places[None])
+    theirs, _ = packed_attention.sdpa_attention_forward(module, query, key, value, dense[None, None])
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_without_a_layout_the_attention_is_the_models_own(tiny, make):
+    """Bit for bit: what `share_prompt` prepares changes nothing elsewhere, generation included."""
+    shared, plain = make(), make(share_prompt="off")
+    assert find_thinker(shared.model).language_model.config._attn_implementation != "sdpa"
+    ids = torch.randint(10, 300, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    for keywords in ({"attention_mask": mask}, {}):
+        ours, theirs = (t.model(input_ids=ids, **keywords).logits for t in (shared, plain))
+        assert torch.equal(ours, theirs)
+    ours, theirs = (
+        t.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False)
+        for t in (shared, plain)
+    )
+    assert torch.equal(ours, theirs)
+
+
+def test_the_saved_model_knows_nothing_of_it(make, tmp_path):
+    make().model.save_pretrained(tmp_path / "saved")
+    assert find_thinker(load_model(str(tmp_path / "saved"))).language_model.config._attn_implementation == "sdpa"
+    assert "shared_prompt" not in (tmp_path / "saved" / "config.json").read_text()
+
+
+def test_groups_stay_together_and_are_shuffled(make):
+    trainer = make(num_generations=3, steps_per_generation=4, per_device_train_batch_size=6)
+    trainer.model.train()
+    torch.manual_seed(1)
+    trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    names = [row.name for batch in trainer._buffered_inputs for row in batch["media"]]
+    assert len(names) == 24
+    groups = names[::3]
+    assert names == [name for name in groups for _ in range(3)]
+    assert groups != sorted(groups)
+
+
+def test_it_turns_itself_off_when_the_scores_differ(make, caplog):
+    """A wrong packing is found on the first batch, named, and not used; `verify` stops instead."""
+    with MUTANTS["positions start anew"](), caplog.at_level(logging.WARNING):
+        trainer = make()
+        trainer.train()
+        assert not trainer._shares_prompts
+        assert "share_prompt: off" in caplog.text
+        assert "differ by" in caplog.text
+        with pytest.raises(RuntimeError, match="share_prompt: packed and plain log-probabilities differ"):
+            make(share_prompt="verify").train()
+
+
+def test_attention_without_blocks_is_named(make, tiny, caplog):
+    with mock.patch.object(shared_prompt, "prepare_attention", lambda model: "attention 'eager' takes no blocks"):
+        trainer = make()
+    assert not trainer._shares_prompts and "takes no blocks" in caplog.text
+
+
+def test_longer_batches_are_verified_again(make):
+    trainer = make()
+    inputs = batch_of(trainer)
+    trainer._rows, trainer._verified_length = inputs["media"], 0
+    ways = []
+    score = OmniGRPOTrainer._score
+
+    def noted(self, *args, share, **kwargs):
+        ways.append("packed" if share else "plain")
+        return score(self, *args, share=share, **kwargs)
+
+    with mock.patch.object(OmniGRPOTrainer, "_score", noted):
+        for kept in (6, 6, 12, 6):
+            ids, mask = (
+                torch.cat([inputs[f"prompt_{name}"], inputs[f"completion_{name}"][:, :kept]], dim=1)
+                for name in ("ids", "mask")
+            )
+            trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept)
+    assert ways == ["plain", "packed", "packed", "packed", "plain", "packed", "packed", "packed"]
+
+
+@pytest.mark.parametrize("sharing", ["auto", "verify"])
+def test_training_follows_the_plain_path(make, sharing):
+    """Two iterations over buffered batches with a reference: the same losses and parameters, to rounding."""
+    runs = []
+    for mode in (sharing, "off"):
+        trainer = make(
+            share_prompt=mode,
+            beta=0.05,
+            num_iterations=2,
+            max_steps=4,
+            per_device_train_batch_size=8,
+            steps_per_generation=1,
+            learning_rate=1e-4,
+        )
+        trainer.train()
+        runs.append(trainer)
+    ours, theirs = ([log["loss"] for log in t.state.log_history if "loss" in log] for t in runs)
+    assert ours == pytest.approx(theirs, abs=1e-5)
+    for (name, a), b in zip(runs[0].model.named_parameters(), runs[1].model.parameters(), strict=True):
+        assert (a - b).abs().max() < 2e-5, name
