@@ -56,7 +56,6 @@ SMALL = DemoDataConfig(
     test_intent=4,
     test_face=6,
     test_voice=6,
-    sft_task_mixes={"video+audio": 0.34, "image+audio": 0.33, "text": 0.33},
     rl_task_mixes={"video+audio": 0.34, "image+audio": 0.33, "text": 0.33},
     base_mixes=dict.fromkeys(("video+audio", *_BASE_MIXES), 1 / 7),
 )
@@ -447,7 +446,7 @@ def test_options_override_the_file():
         ({"num_workers": 0}, "num_workers"),
         ({"rl_face": -6}, "rl_face"),
         ({"frame_size_px": 63}, "frame_size_px"),
-        ({"sft_task_mixes": {"video+audio": 0.5}}, "sft_task_mixes"),
+        ({"sft_intent_mixes": {"video+audio": 0.5}}, "sft_intent_mixes"),
         ({"rl_task_mixes": {"smell": 1.0}}, "smell"),
     ],
 )

@@ -44,7 +44,7 @@ class DemoDataConfig:
     base_text_told: int = 480
     base_text_face: int = 360
     base_text_voice: int = 360
-    sft_agreement: int = 64
+    sft_agreement: int = 32
     sft_intent: int = 24
     sft_face: int = 126
     sft_voice: int = 126
@@ -62,8 +62,9 @@ class DemoDataConfig:
     # Shares of the media mixes; a remainder goes to the first mix named.
     # Agreement and intent where some rows lack a channel. Nobody can know their answers; what they teach is to say what
     # is there, to keep to the form, and to answer within what the other channel leaves open.
-    sft_task_mixes: Mapping[str, float] = field(
-        default_factory=lambda: {"video+audio": 0.5} | dict.fromkeys(LACKING, 0.125)
+    sft_agreement_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 1.0})
+    sft_intent_mixes: Mapping[str, float] = field(
+        default_factory=lambda: {"video+audio": 0.34} | dict.fromkeys(LACKING, 0.165)
     )
     rl_task_mixes: Mapping[str, float] = field(
         default_factory=lambda: {"video+audio": 0.72, "image+audio": 0.08, "text": 0.08} | dict.fromkeys(LACKING, 0.03)
@@ -98,7 +99,14 @@ class DemoDataConfig:
         for split in self.splits:
             if split not in SPLITS:
                 raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
-        for name in ("sft_task_mixes", "rl_task_mixes", "face_mixes", "voice_mixes", "base_mixes"):
+        for name in (
+            "sft_agreement_mixes",
+            "sft_intent_mixes",
+            "rl_task_mixes",
+            "face_mixes",
+            "voice_mixes",
+            "base_mixes",
+        ):
             mixes = getattr(self, name)
             if unknown := sorted(set(mixes) - set(MIXES)):
                 raise ValueError(f"unknown mix {unknown[0]!r} in {name}; choose from {', '.join(MIXES)}")

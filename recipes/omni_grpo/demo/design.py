@@ -76,14 +76,15 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
         # The base never meets the rule of an intent: it practises the words alone.
         kinds = ["agreement", "told" if split == "base_text" else "intent"]
         kinds += [] if split in ("validation", "test") else ["face", "voice"]  # test asks those on the same clips
-        mixes = {"face": config.face_mixes, "voice": config.voice_mixes}
         if split in ("validation", "test"):
-            shares = {kind: {"video+audio": 1.0} for kind in kinds}
+            shares = dict.fromkeys(kinds, {"video+audio": 1.0})
         elif split == "base_text":
-            shares = {kind: {"text": 1.0} for kind in kinds}
+            shares = dict.fromkeys(kinds, {"text": 1.0})
         else:
-            tasks = config.rl_task_mixes if split == "rl" else config.sft_task_mixes
-            shares = {kind: mixes.get(kind, tasks) for kind in kinds}
+            tasks = {"agreement": config.rl_task_mixes, "intent": config.rl_task_mixes}
+            if split == "sft":
+                tasks = {"agreement": config.sft_agreement_mixes, "intent": config.sft_intent_mixes}
+            shares = tasks | {"face": config.face_mixes, "voice": config.voice_mixes}
         plan = [(kind, f"{split}_{kind}", config.rows(split, kind), shares[kind]) for kind in kinds]
     found: list[Cell] = []
     for kind, name, count, shares in plan:
