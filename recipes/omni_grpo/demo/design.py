@@ -77,9 +77,9 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
         kinds = ["agreement", "told" if split == "base_text" else "intent"]
         kinds += [] if split in ("validation", "test") else ["face", "voice"]  # test asks those on the same clips
         if split in ("validation", "test"):
-            shares = dict.fromkeys(kinds, {"video+audio": 1.0})
+            shares = {kind: {"video+audio": 1.0} for kind in kinds}
         elif split == "base_text":
-            shares = dict.fromkeys(kinds, {"text": 1.0})
+            shares = {kind: {"text": 1.0} for kind in kinds}
         else:
             tasks = {"agreement": config.rl_task_mixes, "intent": config.rl_task_mixes}
             if split == "sft":
