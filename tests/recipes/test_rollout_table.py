@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from offline_wandb import offline_wandb
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.logs import log_playable_table
 from omni_grpo.model import load_model, load_processor
@@ -24,13 +25,8 @@ def letters_reward(completions, **kwargs):
 @pytest.fixture(scope="module")
 def table(tiny, settings, mixed, tmp_path_factory):
     """Two generation batches of a small run with credit by section, wandb offline: the run's folder and last table."""
-    import wandb
-
     folder = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "offline")
-        patch.setenv("WANDB_DIR", str(folder))
-        patch.setenv("WANDB_DATA_DIR", str(folder / "staged"))
+    with offline_wandb(folder):
         args = OmniGRPOConfig(
             output_dir=str(folder / "rl"),
             per_device_train_batch_size=4,
@@ -64,7 +60,6 @@ def table(tiny, settings, mixed, tmp_path_factory):
             encoder=PromptEncoder(load_processor(tiny), settings),
         )
         trainer.train()
-        wandb.finish()
     return folder, pd.read_parquet(folder / "rl/completions/completions_00002.parquet"), mixed
 
 

@@ -12,6 +12,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
+from offline_wandb import offline_wandb
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
 from omni_grpo.encoder import prompt_key
@@ -352,15 +353,10 @@ def test_a_run_of_mixed_interleaving_is_refused(tiny, settings, mixed_file, tmp_
         trainer(dataset.select([0, 3])).train()
 
 
-def test_wandb_takes_the_table_offline(make, tmp_path, monkeypatch):
+def test_wandb_takes_the_table_offline(make, tmp_path):
     """wandb's tables want one type a column; rows of different media differ in theirs until they are made readable."""
-    import wandb
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    trainer = make(max_steps=2, log_completions=True, num_completions_to_print=0, report_to=["wandb", "tensorboard"])
-    trainer.train()
-    wandb.finish()
+    with offline_wandb(tmp_path):
+        make(max_steps=2, log_completions=True, num_completions_to_print=0, report_to=["wandb", "tensorboard"]).train()
     tables = [f.read_text() for f in tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")]
     assert any("[video clip" in t for t in tables)
     assert any("Does the voice agree" in t for t in tables)
