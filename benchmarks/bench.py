@@ -25,19 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from grpo_work import (
-    TEXT,
-    Shape,
-    Work,
-    clip_examples,
-    image_examples,
-    omni_trainer,
-    timed,
-    token_bound,
-    trl_trainer,
-    write_clips,
-    write_pictures,
-)
+from grpo_media import TEXT, Shape, clip_examples, image_examples, write_clips, write_pictures
+from grpo_work import Work, omni_trainer, timed, token_bound, trl_trainer
 
 from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
 from omni_grpo.machine import describe_machine

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.model import load_model, load_processor
+from small_runs import SMALL_RUN
 
 NAMES = ("section_format_reward", "context_reward", "reasoning_reward", "answer_reward")
 WEIGHTS = [0.3, 0.7, 1.1, 1.0]
@@ -96,18 +97,12 @@ def build(tiny, settings, folder, credit_map, funcs=None, cls=Fixed, peft_config
     """A trainer of the tiny model with this credit map; `overrides` are fields of its configuration."""
     prompts = [[{"role": "user", "content": f"Question {k}?"}] for k in range(8)]
     fields = {
+        **SMALL_RUN,
         "output_dir": str(folder),
         "per_device_train_batch_size": 8,
         "num_generations": 4,
         "max_completion_length": 64,
         "max_steps": 1,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
         "credit_map": OWN_MAP if credit_map == "own" else credit_map,
         "reward_funcs": [f"x.{n}" for n in NAMES],
         "reward_weights": WEIGHTS,

@@ -52,12 +52,13 @@ class OmniGRPOTrainer(
     """
     [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
 
-    Seven methods are wrapped (stash → `super()` → patch), none is copied: `_tokenize_prompts` encodes each distinct
+    TRL's methods are wrapped (stash → `super()` → patch), none is copied. Here `_tokenize_prompts` encodes each distinct
     prompt once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` carries them with
-    their rows, `_get_per_token_logps_and_entropies` gives them to every scoring pass, `_compute_loss` brings them to
-    the loss, `_calculate_rewards` adds sections and media to the completions table, `log` makes its prompts readable.
-    Sampling, loss and logging are TRL's, unchanged, and so are advantages under `credit_map: uniform`; the mix-in
-    [`SectionCredit`] makes those of other maps.
+    their rows, `_compute_loss` brings them to the loss, `_calculate_rewards` adds sections and media to the completions
+    table, `log` makes its prompts readable. The mix-ins hold the rest, each by itself: [`SharedPrompt`] gives every
+    scoring pass its rows' media and computes a prompt once, [`SharedMedia`] does so in sampling, [`SectionCredit`] makes
+    the advantages of credit maps other than `uniform`, [`ConstrainedDecoding`] enforces sections, [`EncodesAhead`]
+    prepares the next batch, [`RolloutTable`] logs what the viewer shows, [`CompleteCheckpoints`] makes resuming exact.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.

@@ -20,6 +20,7 @@ from omni_grpo.encoding import collate_media, media_control_ids
 from omni_grpo.model import language_model_targets, load_model, load_processor
 from omni_rewards import parse_sections
 from section_texts import sampled
+from small_runs import SMALL_RUN
 
 ROOM = 48  # tokens of a completion
 
@@ -139,19 +140,13 @@ def make(tiny, settings, mixed, tmp_path):
 
     def build(peft_config=None, **overrides):
         fields = {
+            **SMALL_RUN,
             "output_dir": str(tmp_path),
             "per_device_train_batch_size": 4,
             "gradient_accumulation_steps": 2,
             "num_generations": 4,
             "max_completion_length": 40,
             "max_steps": 2,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "report_to": "none",
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "save_strategy": "no",
             "constrained_decoding": "strict",
         }
         return OmniGRPOTrainer(

@@ -11,6 +11,7 @@ from omni_grpo.data import with_sft_targets
 from omni_grpo.media import MediaError
 from omni_grpo.model import load_model, load_processor
 from omni_grpo.sft import IGNORED, OmniCollator
+from small_runs import SMALL_RUN
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +23,10 @@ def encoder(tiny, settings):
 def make(tiny, encoder, mixed, tmp_path):
     def build(dataset=mixed, eval_dataset=None, **overrides):
         fields = {
+            **SMALL_RUN,
             "output_dir": str(tmp_path),
             "per_device_train_batch_size": 4,
             "max_steps": 3,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "report_to": "none",
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "save_strategy": "no",
         }
         args = OmniSFTConfig(**{**fields, **overrides})
         return OmniSFTTrainer(load_model(tiny), args, dataset, eval_dataset, encoder=encoder)

@@ -9,42 +9,33 @@ from unittest import mock
 import pytest
 import torch
 from peft import LoraConfig
+from torch.nn.attention.flex_attention import flex_attention
 
-from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, packed_attention, packing, shared_prompt
+from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, packed_attention, packing
 from omni_grpo.model import language_model_targets, load_model, load_processor
 from omni_grpo.packed_attention import PackedGroup, PackedLayout
 from omni_grpo.towers import find_thinker
+from small_runs import SMALL_RUN, length_reward
 
 RELATIVE = 1e-5  # the bar, in float32
-
-
-def length_reward(completions, **kwargs):
-    """Differs between completions, so that there is something to learn."""
-    return [float(len(c[-1]["content"]) % 7) for c in completions]
 
 
 @pytest.fixture
 def make(tiny, settings, mixed, tmp_path):
     """A trainer of the tiny model on the mixed rows: all modalities, alone and together, and text."""
 
-    def build(peft_config=None, dataset=mixed, **overrides):
+    def build(peft_config=None, dataset=mixed, attention="sdpa", **overrides):
         fields = {
+            **SMALL_RUN,
             "output_dir": str(tmp_path),
             "per_device_train_batch_size": 24,
             "num_generations": 4,
             "max_completion_length": 12,
-            "learning_rate": 1e-3,
-            "report_to": "none",
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "save_strategy": "no",
             "shuffle_dataset": False,
             "max_steps": 2,
-            "logging_steps": 1,
         }
         return OmniGRPOTrainer(
-            load_model(tiny),
+            load_model(tiny, attn_implementation=attention),
             [length_reward],
             OmniGRPOConfig(**{**fields, **overrides}),
             dataset,
@@ -254,10 +245,27 @@ def test_it_turns_itself_off_when_the_scores_differ(make, caplog):
             make(share_prompt="verify").train()
 
 
-def test_attention_without_blocks_is_named(make, tiny, caplog):
-    with mock.patch.object(shared_prompt, "prepare_attention", lambda model: "attention 'eager' takes no blocks"):
-        trainer = make()
-    assert not trainer._shares_prompts and "takes no blocks" in caplog.text
+def test_attention_without_blocks_is_named(make, caplog):
+    """A model with another attention trains all the same, row by row, and `verify` refuses it."""
+    trainer = make(attention="eager")
+    assert not trainer._shares_prompts
+    assert "attention 'eager' takes no blocks" in caplog.text
+    trainer.train()
+    with pytest.raises(RuntimeError, match="takes no blocks"):
+        make(attention="eager", share_prompt="verify")
+
+
+def test_flex_attention_is_given_the_same_rule():
+    """FlexAttention under its block mask equals our attention over blocks."""
+    layout = PackedLayout((PackedGroup(5, (3, 1, 4)), PackedGroup(0, (2, 2)), PackedGroup(150, (6, 7))))
+    module = torch.nn.Module()
+    module.is_causal = True
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, layout.size, 16) for _ in range(3))
+    ours, _ = packed_attention.shared_prompt_attention(module, query, key, value, layout)
+    block_mask = packed_attention.packed_mask(layout, "flex_attention", "cpu")
+    theirs = flex_attention(query, key, value, block_mask=block_mask).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_longer_batches_are_verified_again(make):

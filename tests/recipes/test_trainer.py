@@ -22,28 +22,18 @@ from omni_grpo.model import copy_weights, language_model_targets, load_model, lo
 from omni_grpo.schema import load_examples
 from omni_grpo.towers import find_thinker
 from omni_rewards import answer_reward, section_format_reward
-
-
-def length_reward(completions, **kwargs):
-    """Differs between completions, so that there is something to learn."""
-    return [float(len(c[-1]["content"]) % 7) for c in completions]
+from small_runs import SMALL_RUN, length_reward
 
 
 def arguments(cls, folder, **overrides):
     fields = {
+        **SMALL_RUN,
         "output_dir": str(folder),
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 2,
         "num_generations": 4,
         "max_completion_length": 8,
         "max_steps": 4,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "save_strategy": "no",
     }
     return cls(**{**fields, **overrides})
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from omni_grpo.report.curves import Curve, build_curves
 from omni_grpo.report.drawing import interval_glyph, line_chart
 from omni_grpo.report.markup import NOTHING, interval, note, number, p_value, percent, points, table, text
-from omni_grpo.report.resources import digest, fill, resource
+from omni_grpo.report.resources import fill_page, resource
 from omni_grpo.report.run_folder import FULL, RunFolder, in_order, read_run
 from omni_grpo.report.shortcuts import in_group, variant_label, variants_of
 from omni_grpo.report.tables import figure, group_names
 from omni_grpo.statistics import mcnemar, paired_bootstrap
 
 RUN_TONES = ("rl", "think", "other-1", "context", "control", "other-3")
-_POLICY = "default-src 'none'; style-src '{style}'; base-uri 'none'; form-action 'none'"
 
 
 def write_comparison(runs: Sequence[Path], output: Path) -> Path:
@@ -58,9 +57,8 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 def render_comparison(runs: dict[str, RunFolder]) -> str:
     """The page as one string of HTML. See [`write_comparison`]."""
     style = resource("page.css")
-    return fill(
+    return fill_page(
         "comparison.html",
-        policy=_POLICY.format(style=digest(style)),
         style=style,
         title=text("omni-grpo: " + " against ".join(runs)),
         summary=text(f"{len(runs)} runs; the first, {next(iter(runs))}, is what the others are compared with."),

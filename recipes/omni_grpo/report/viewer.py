@@ -10,18 +10,13 @@ from typing import Any
 
 from omni_grpo.report.embedding import Medium, choose_media
 from omni_grpo.report.markup import text
-from omni_grpo.report.resources import digest, fill, resource
+from omni_grpo.report.resources import fill_page, resource
 from omni_grpo.report.rollout_flags import FLAGS, flag
 from omni_grpo.report.rollouts import Group, Rollout, read_rollouts
 from omni_grpo.report.run_folder import STAGES
 from omni_grpo.report.segments import TAG_OR_OUTSIDE, segments
 from omni_rewards import SECTION_REASONS, parse_sections
 
-# Linked media may lie on the disk beside the page, or on the server that the page came from; nowhere else.
-_POLICY = (
-    "default-src 'none'; img-src data: file: 'self'; media-src data: file: 'self'; style-src '{style}'; "
-    "script-src '{script}'; base-uri 'none'; form-action 'none'"
-)
 _DIGITS = 4  # of rewards and advantages; the page shows two
 
 
@@ -71,9 +66,10 @@ def render_viewer(groups: Sequence[Group], media: dict[str, Medium], name: str) 
         for index, path in enumerate(files)
         if media[path].data
     )
-    return fill(
+    return fill_page(
         "viewer.html",
-        policy=_POLICY.format(style=digest(style), script=digest(script)),
+        # Linked media may lie on the disk beside the page, or on the server that the page came from; nowhere else.
+        media="data: file: 'self'",
         style=style,
         script=script,
         title=text(f"omni-grpo: rollouts of {name}"),
