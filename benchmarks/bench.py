@@ -29,8 +29,8 @@ from grpo_media import TEXT, Shape, clip_examples, image_examples, write_clips, 
 from grpo_work import Work, omni_trainer, timed, token_bound, trl_trainer
 
 from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
-from omni_grpo.machine import describe_machine
-from omni_grpo.media import MediaSettings
+from omni_grpo.launch.machine import describe_machine
+from omni_grpo.media.settings import MediaSettings
 
 RATIOS, GROUPS = (16, 4, 1), (4, 8, 16)
 COMPLETION = {16: 32, 4: 64, 1: 128}  # tokens, by ratio

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_grpo.machine import describe_machine
+from omni_grpo.launch.machine import describe_machine
 from omni_grpo.statistics import bootstrap_interval, pooled_paired_bootstrap
 from omni_rewards import context_reward
 

@@ -13,9 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from omni_grpo.decode_cache import DecodeCache
-from omni_grpo.media import MediaReader, MediaSettings, read_media
-from omni_grpo.schema import Example, load_examples
+from omni_grpo.media.decode_cache import DecodeCache
+from omni_grpo.media.reader import MediaReader, read_media
+from omni_grpo.media.settings import MediaSettings
+from omni_grpo.rows.schema import Example, load_examples
 
 
 def items(rows: list[Example]) -> list[tuple[str, str]]:

@@ -87,7 +87,7 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
     """Pool the seeds and write the table."""
     import numpy as np
 
-    from omni_grpo.machine import describe_machine
+    from omni_grpo.launch.machine import describe_machine
     from omni_grpo.statistics import bootstrap_interval, pooled_paired_bootstrap
 
     rows = {(s, m): predictions(output / str(s) / "eval" / m) for s in seeds for m in ("base", "sft", "rl", "control")}

@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/demo_one_seed.md"))
     args = parser.parse_args(argv)
 
-    from omni_grpo.scoring import table
+    from omni_grpo.evaluation.scoring import table
 
     summary = json.loads((args.run / "metrics.json").read_text())
     machine = ", ".join(f"{name} {value}" for name, value in summary["machine"].items())

@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from trl import GRPOConfig, GRPOTrainer
 
 from omni_grpo import MediaSettings, OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.data import to_dataset
-from omni_grpo.encoding import media_control_ids
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.schema import Example
-from omni_grpo.towers import find_thinker
+from omni_grpo.encoding.inputs import media_control_ids
+from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.model.towers import find_thinker
+from omni_grpo.rows.data import to_dataset
+from omni_grpo.rows.schema import Example
 
 
 def token_bound(prompt: int, completion: int, group: int) -> float:

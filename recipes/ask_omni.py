@@ -23,21 +23,21 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--audio", action="append", default=[])
     parser.add_argument("--option", action="append", default=[], help='e.g. --option "A. praise" --option "B. taunt"')
     parser.add_argument("--problem_type", default=None, help="yes_no, label, numerical, …; decides the instruction")
-    parser.add_argument("--prompt_style", default=None, help="a key of omni_grpo.prompts.PROMPT_STYLES")
+    parser.add_argument("--prompt_style", default=None, help="a key of omni_grpo.rows.prompts.PROMPT_STYLES")
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--raw", action="store_true", help="print the completion as it is")
     args = parser.parse_args(argv)
 
     import torch
 
-    from omni_grpo.encoder import PromptEncoder
+    from omni_grpo.encoding.encoder import PromptEncoder
     from omni_grpo.generation import generate
-    from omni_grpo.launch import SETTINGS
-    from omni_grpo.media import MediaSettings
-    from omni_grpo.model import load_model, load_processor
-    from omni_grpo.prompts import PROMPT_STYLES, build_messages
-    from omni_grpo.schema import check_rows
-    from omni_grpo.towers import attach_media_embedder
+    from omni_grpo.launch.scripts import SETTINGS
+    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.model.towers import attach_media_embedder
+    from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages
+    from omni_grpo.rows.schema import check_rows
     from omni_rewards import parse_sections
 
     trained = Path(args.model) / SETTINGS

@@ -15,7 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-from omni_grpo.comparison import compare_runs, comparison_table, read_predictions
+from omni_grpo.evaluation.comparison import compare_runs, comparison_table, read_predictions
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 
-from omni_grpo.adapters import LAYOUTS, convert
+from omni_grpo.rows.adapters import LAYOUTS, convert
 
 
 def main() -> None:

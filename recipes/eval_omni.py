@@ -17,8 +17,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from omni_grpo.command_line import help_text, parse, with_default_config
-from omni_grpo.launch import claim
+from omni_grpo.launch.command_line import help_text, parse, with_default_config
+from omni_grpo.launch.scripts import claim
 
 
 def main(argv: list[str]) -> None:
@@ -36,17 +36,17 @@ def main(argv: list[str]) -> None:
 
     from omni_grpo.benchmarks import load_benchmark
     from omni_grpo.config import DataArguments
-    from omni_grpo.decode_cache import open_decode_cache
-    from omni_grpo.encoder import PromptEncoder, processing_key
-    from omni_grpo.eval_arguments import EvalArguments
-    from omni_grpo.evaluation import Share, evaluate
-    from omni_grpo.launch import begin
-    from omni_grpo.machine import describe_machine
-    from omni_grpo.media import MediaSettings
-    from omni_grpo.model import load_model, load_processor
-    from omni_grpo.schema import load_examples
-    from omni_grpo.scoring import compare, table
-    from omni_grpo.towers import attach_media_embedder
+    from omni_grpo.encoding.encoder import PromptEncoder, processing_key
+    from omni_grpo.evaluation.arguments import EvalArguments
+    from omni_grpo.evaluation.evaluate import Share, evaluate
+    from omni_grpo.evaluation.scoring import compare, table
+    from omni_grpo.launch.machine import describe_machine
+    from omni_grpo.launch.scripts import begin
+    from omni_grpo.media.decode_cache import open_decode_cache
+    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.model.towers import attach_media_embedder
+    from omni_grpo.rows.schema import load_examples
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
     # Without `cpu` it takes each of several processes on CPUs for the only one. A share may take long to wait for.

@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from omni_grpo.command_line import help_text, parse, with_default_config
-from omni_grpo.launch import announce, claim, is_main_process
-from omni_grpo.reward_settings import check_rewards, configured_rewards
+from omni_grpo.launch.command_line import help_text, parse, with_default_config
+from omni_grpo.launch.reward_settings import check_rewards, configured_rewards
+from omni_grpo.launch.scripts import announce, claim, is_main_process
 
 
 def main(argv: list[str]) -> None:
@@ -33,14 +33,14 @@ def main(argv: list[str]) -> None:
 
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniGRPOConfig
-    from omni_grpo.data import load_sources, preflight, to_dataset
-    from omni_grpo.decode_cache import open_decode_cache
-    from omni_grpo.encoder import PromptEncoder
-    from omni_grpo.launch import begin, model_kwargs, peft_config, save_final
+    from omni_grpo.encoding.encoder import PromptEncoder
+    from omni_grpo.launch.scripts import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
-    from omni_grpo.media import MediaSettings
-    from omni_grpo.model import load_model, load_processor
-    from omni_grpo.prompts import PROMPT_STYLES
+    from omni_grpo.media.decode_cache import open_decode_cache
+    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.rows.data import load_sources, preflight, to_dataset
+    from omni_grpo.rows.prompts import PROMPT_STYLES
     from omni_grpo.trainer import OmniGRPOTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniGRPOConfig, ModelConfig), argv)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import omni_rewards
-from omni_grpo.schema import schema_table
+from omni_grpo.rows.schema import schema_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from omni_grpo.command_line import help_text, parse, with_default_config
-from omni_grpo.launch import announce, claim, is_main_process
+from omni_grpo.launch.command_line import help_text, parse, with_default_config
+from omni_grpo.launch.scripts import announce, claim, is_main_process
 
 
 def main(argv: list[str]) -> None:
@@ -31,13 +31,13 @@ def main(argv: list[str]) -> None:
 
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
-    from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
-    from omni_grpo.decode_cache import open_decode_cache
-    from omni_grpo.encoder import PromptEncoder
-    from omni_grpo.launch import begin, model_kwargs, peft_config, save_final
+    from omni_grpo.encoding.encoder import PromptEncoder
+    from omni_grpo.launch.scripts import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile, StopAfter
-    from omni_grpo.media import MediaSettings
-    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.media.decode_cache import open_decode_cache
+    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.rows.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.sft import OmniCollator, OmniSFTTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniSFTConfig, ModelConfig), argv)

@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
 
     import torch
 
-    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.model.loading import load_model, load_processor
 
     load_model(args.model, dtype=torch.bfloat16).save_pretrained(args.output_dir)
     load_processor(args.model).save_pretrained(args.output_dir)

@@ -44,7 +44,7 @@ def tiny(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def settings():
     """Two frames of 56 by 56: as small as honest media get."""
-    from omni_grpo.media import MediaSettings
+    from omni_grpo.media.settings import MediaSettings
 
     return MediaSettings(num_frames=2, min_pixels=56 * 56, max_pixels=56 * 56, max_audio_seconds=3.0)
 
@@ -100,7 +100,7 @@ def mixed_file(clips) -> Path:
 @pytest.fixture(scope="session")
 def mixed(mixed_file):
     """The mixed rows as a data set with prompts."""
-    from omni_grpo.data import to_dataset
-    from omni_grpo.schema import load_examples
+    from omni_grpo.rows.data import to_dataset
+    from omni_grpo.rows.schema import load_examples
 
     return to_dataset(load_examples(mixed_file), "short")

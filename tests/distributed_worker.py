@@ -23,10 +23,10 @@ import torch
 
 import omni_grpo.trainer
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
-from omni_grpo.data import load_sources, to_dataset
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.media import MediaSettings
-from omni_grpo.model import language_model_targets, load_model, load_processor
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.media.settings import MediaSettings
+from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from omni_grpo.rows.data import load_sources, to_dataset
 from omni_grpo.sft import OmniSFTTrainer
 from omni_grpo.trainer import OmniGRPOTrainer
 from omni_rewards import answer_reward, section_format_reward

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
 def main(argv: list[str]) -> None:
     import eval_omni
-    from omni_grpo import evaluation
+    from omni_grpo.evaluation import evaluate as evaluation
 
     written = evaluation.append
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.model import load_model, load_processor
+from omni_grpo.model.loading import load_model, load_processor
 from small_runs import SMALL_RUN
 
 NAMES = ("section_format_reward", "context_reward", "reasoning_reward", "answer_reward")

@@ -112,7 +112,9 @@ def test_every_file_names_its_licence_first(path):
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    code = "import sys, omni_grpo.command_line; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
+    code = (
+        "import sys, omni_grpo.launch.command_line; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "recipes", capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
 

@@ -1,33 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cold-start SFT and RL with verifiable rewards for omni-modal models, on TRL's trainers.
 
-From a row to a batch:
+Read from a row to a batch, then from a batch to a model and its figures:
 
-- `schema`: the fields of a row, their checks, the loader
-- `prompts`: a row as messages; one place for SFT, RL and evaluation
-- `media`: files as arrays (`image`, `video`, `audio`, `container`, `media_settings`)
-- `decode_cache` (`entry_store`): decoded frames and waveforms on disk
-- `encoding`: messages as token ids and features, and their collation; `encoder` remembers them, and encodes those that
-  `lookahead` sees coming
-- `data`: rows as TRL data sets, and the preflight
-
-Training and after:
-
-- `towers` (`tower_calls`): media into the model, counted
-- `shared_media` (`media_keys`, `encoded_media`, `feature_cache`, `shared_prefill`): media encoded once, prompts
-  computed once while sampling
-- `section_masks`, `credit`, `section_credit`: which reward moves which token; `schedules`: what changes over a run
-- `constrained` (`section_constraint`, `token_paths`, `section_automaton`, `section_language`, `token_bytes`,
-  `constrained_head`): sections enforced while sampling, and scored as they were sampled
-- `sft`, `trainer`: TRL's `SFTTrainer` and `GRPOTrainer` with media
-- `model`, `checkpoints`, `logs`: loading, saving, logging; `rollout_table`: what people need to look into a run
-- `generation`, `evaluation` (`protocol`, `prediction_rows`, `prediction_files`), `benchmarks`: answers, resumable
-- `scoring` (`baselines`, `metrics`, `perception`, `perception_judge`, `results_table`), `comparison`, `statistics`:
-  figures, intervals
-- `report`: a run, its rollouts, or several runs as one page; `playable`: files that a page can play
-
-Runs: `command_line`, `config`, `eval_arguments`, `reward_settings` (`settings`), `launch`, `stages`, `machine`. Other
-data: `adapters`, `selection`, `demo`.
+- `rows`: the fields of a row, their checks, its prompt; rows as TRL data sets, and the preflight
+- `media`: files as arrays, decoded once
+- `encoding`: messages as token ids and features; the next batch is made while the model works
+- `model`: loading, freezing, and media through the towers, counted
+- `sft`, `trainer`, `config`: TRL's `SFTTrainer` and `GRPOTrainer` with media, and the fields that they add
+- `sharing`: media encoded once, prompts prefilled once while sampling and computed once while scoring
+- `credit`: which reward moves which token
+- `constrained`: sections enforced while sampling
+- `checkpoints`, `logs`, `rollout_table`: saving, logging, and what people need to look into a run
+- `generation`, `evaluation`, `benchmarks`, `metrics`, `statistics`: answers, and figures with intervals
+- `report`: a run, its rollouts, or several runs as one page
+- `launch`: what the entry scripts share; `demo`: the data that the demo draws
 
 Importing the package imports none of them; the names below are loaded when they are first asked for.
 """
@@ -39,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
-    from omni_grpo.constrained import SectionLogitsProcessor
-    from omni_grpo.encoder import PromptEncoder
-    from omni_grpo.media import MediaError, MediaSettings
-    from omni_grpo.section_constraint import SectionConstraint
-    from omni_grpo.section_language import section_pattern
-    from omni_grpo.section_masks import section_token_masks
+    from omni_grpo.constrained.decoding import SectionLogitsProcessor
+    from omni_grpo.constrained.language import section_pattern
+    from omni_grpo.constrained.section_constraint import SectionConstraint
+    from omni_grpo.credit.section_masks import section_token_masks
+    from omni_grpo.encoding.encoder import PromptEncoder
+    from omni_grpo.media.settings import MediaError, MediaSettings
     from omni_grpo.sft import OmniSFTTrainer
     from omni_grpo.trainer import OmniGRPOTrainer
 
@@ -63,17 +50,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "MediaError": "media",
-    "MediaSettings": "media",
+    "MediaError": "media.settings",
+    "MediaSettings": "media.settings",
     "OmniGRPOConfig": "config",
     "OmniGRPOTrainer": "trainer",
     "OmniSFTConfig": "config",
     "OmniSFTTrainer": "sft",
-    "PromptEncoder": "encoder",
-    "SectionConstraint": "section_constraint",
-    "SectionLogitsProcessor": "constrained",
-    "section_pattern": "section_language",
-    "section_token_masks": "section_masks",
+    "PromptEncoder": "encoding.encoder",
+    "SectionConstraint": "constrained.section_constraint",
+    "SectionLogitsProcessor": "constrained.decoding",
+    "section_pattern": "constrained.language",
+    "section_token_masks": "credit.section_masks",
 }
 
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
 
-from omni_grpo.model import load_model
+from omni_grpo.model.loading import load_model
 
 logger = logging.getLogger(__name__)
 

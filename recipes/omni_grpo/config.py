@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from trl import GRPOConfig, SFTConfig
 
-from omni_grpo.credit_settings import CreditArguments
-from omni_grpo.data import SFT_TARGETS
-from omni_grpo.eval_arguments import EvalArguments as EvalArguments
-from omni_grpo.prompts import PROMPT_STYLES
-from omni_grpo.reward_settings import read_settings
-from omni_grpo.section_constraint import MODES
-from omni_grpo.shared_prompt import MODES as SHARING
+from omni_grpo.constrained.section_constraint import MODES
+from omni_grpo.credit.settings import CreditArguments
+from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
+from omni_grpo.launch.reward_settings import read_settings
+from omni_grpo.rows.data import SFT_TARGETS
+from omni_grpo.rows.prompts import PROMPT_STYLES
+from omni_grpo.sharing.prompt import MODES as SHARING
 
 
 @dataclass
@@ -26,7 +26,7 @@ class DataArguments:
         train_file (`str`, *optional*): JSONL file, several separated by commas, or the name of a Hugging Face data set.
         validation_file (`str`, *optional*): The same for validation.
         media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
-        prompt_style (`str`): System prompt and sections; a key of `omni_grpo.prompts.PROMPT_STYLES`.
+        prompt_style (`str`): System prompt and sections; a key of `omni_grpo.rows.prompts.PROMPT_STYLES`.
         sft_target (`str`): What SFT imitates: the row's `target`, its `solution` alone, or the target where there is one.
         max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; longer rows are refused.
         decode_cache (`str`, *optional*):
@@ -43,7 +43,7 @@ class DataArguments:
     )
     prompt_style: str = field(
         default="context_think_answer",
-        metadata={"help": "System prompt and sections asked for; a key of omni_grpo.prompts.PROMPT_STYLES."},
+        metadata={"help": "System prompt and sections asked for; a key of omni_grpo.rows.prompts.PROMPT_STYLES."},
     )
     sft_target: Literal["target", "solution", "target_or_solution"] = field(
         default="target", metadata={"help": "What SFT imitates: full target, bare answer, or target where present."}
@@ -86,22 +86,22 @@ class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
         freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
         reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
         reward_settings (`dict`, *optional*):
-            Keyword settings of rewards by their path; see [`~omni_grpo.reward_settings.configured_rewards`].
+            Keyword settings of rewards by their path; see [`~omni_grpo.launch.reward_settings.configured_rewards`].
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
         constrained_decoding (`str`, defaults to `"none"`):
             `strict` samples complete, well-formed sections alone; `force_tags` keeps tags in their order but lets a
-            section be empty or cut at the end; see [`~omni_grpo.section_constraint.SectionConstraint`].
+            section be empty or cut at the end; see [`~omni_grpo.constrained.section_constraint.SectionConstraint`].
         section_budgets (`list[int]`, *optional*): Tokens that each section may take in `strict`, its tags included.
         wandb_media_files (`int`, defaults to `4`):
             Clips, sounds and images (8 MB at most each) that play in the table of each log event, where `report_to`
             is wandb and completions are logged; `0` for no such table.
         share_prompt (`str`, defaults to `"auto"`):
             Whether the completions of a prompt are scored in one row with it, see
-            [`~omni_grpo.shared_prompt.SharedPrompt`]: `auto` verifies itself and falls back, `verify` scores every
+            [`~omni_grpo.sharing.prompt.SharedPrompt`]: `auto` verifies itself and falls back, `verify` scores every
             batch both ways and stops at a difference, `off` scores a prompt as often as it has completions.
         media_feature_cache (`str`, *optional*):
             Folder that keeps what frozen towers made of each media file, across epochs and runs; see
-            [`~omni_grpo.feature_cache.FeatureCache`]. Refused where a tower trains.
+            [`~omni_grpo.model.feature_cache.FeatureCache`]. Refused where a tower trains.
         media_feature_cache_gb (`float`, defaults to `20.0`): Limit of that folder, least recently used go first.
     """
 

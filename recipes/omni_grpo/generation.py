@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from omni_grpo.encoding import EncodedPrompt, media_control_ids
-from omni_grpo.shared_prefill import shared_prefill
-from omni_grpo.towers import MediaEmbedder
+from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
+from omni_grpo.model.towers import MediaEmbedder
+from omni_grpo.sharing.prefill import shared_prefill
 
 
 @dataclass(frozen=True)

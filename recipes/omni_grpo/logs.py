@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from omni_grpo.playable import MAX_MEDIA_BYTES, media_kind
+from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_kind
 
 
 class LogFile(TrainerCallback):

@@ -12,14 +12,14 @@ from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data import modalities_of
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import collate_media
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.encoding.lookahead import EncodesAhead
 from omni_grpo.generation import generate
-from omni_grpo.lookahead import EncodesAhead
-from omni_grpo.media import MediaSettings
-from omni_grpo.model import freeze_towers, load_model, load_processor
-from omni_grpo.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.media.settings import MediaSettings
+from omni_grpo.model.loading import freeze_towers, load_model, load_processor
+from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.rows.data import modalities_of
 from omni_rewards import answer_reward, section_format_reward
 
 IGNORED = -100
@@ -73,7 +73,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         args ([`OmniSFTConfig`]): Configuration.
-        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.data.to_dataset`].
+        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.rows.data.to_dataset`].
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.

@@ -15,20 +15,20 @@ from trl import GRPOTrainer
 
 from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
-from omni_grpo.constrained import ConstrainedDecoding
-from omni_grpo.data import media_paths, modalities_of
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import EncodedPrompt, media_control_ids
-from omni_grpo.lookahead import EncodesAhead
-from omni_grpo.media import MediaError, MediaSettings
-from omni_grpo.model import copy_weights, freeze_towers, load_model, load_processor
-from omni_grpo.prompts import as_parts
+from omni_grpo.constrained.decoding import ConstrainedDecoding
+from omni_grpo.credit.schedules import schedules
+from omni_grpo.credit.section_credit import SectionCredit
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
+from omni_grpo.encoding.lookahead import EncodesAhead
+from omni_grpo.media.settings import MediaError, MediaSettings
+from omni_grpo.model.loading import copy_weights, freeze_towers, load_model, load_processor
+from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.rollout_table import RolloutTable
-from omni_grpo.schedules import schedules
-from omni_grpo.section_credit import SectionCredit
-from omni_grpo.shared_media import SharedMedia
-from omni_grpo.shared_prompt import SharedPrompt
-from omni_grpo.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.rows.data import media_paths, modalities_of
+from omni_grpo.rows.prompts import as_parts
+from omni_grpo.sharing.media import SharedMedia
+from omni_grpo.sharing.prompt import SharedPrompt
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 
 
@@ -64,7 +64,7 @@ class OmniGRPOTrainer(
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         reward_funcs (`Callable` or `list`): As in TRL.
         args ([`OmniGRPOConfig`]): Configuration.
-        train_dataset (`Dataset`): From [`~omni_grpo.data.to_dataset`]; `prompt` parts hold media paths.
+        train_dataset (`Dataset`): From [`~omni_grpo.rows.data.to_dataset`]; `prompt` parts hold media paths.
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_grpo.adapters import convert, from_humanomniv2, from_r1_omni
-from omni_grpo.schema import check_row
-from omni_grpo.selection import taken_indices
+from omni_grpo.rows.adapters import convert, from_humanomniv2, from_r1_omni
+from omni_grpo.rows.schema import check_row
+from omni_grpo.rows.selection import taken_indices
 from omni_rewards import answer_score, parse_sections
 
 ROOT = Path(__file__).parents[2]

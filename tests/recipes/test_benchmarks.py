@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from omni_grpo.benchmarks import READERS, load_benchmark
-from omni_grpo.eval_arguments import EvalArguments
+from omni_grpo.evaluation.arguments import EvalArguments
+from omni_grpo.evaluation.prediction_rows import prediction_row
+from omni_grpo.evaluation.scoring import summarise
 from omni_grpo.generation import Completion
-from omni_grpo.prediction_rows import prediction_row
-from omni_grpo.prompts import PROMPT_STYLES
-from omni_grpo.schema import DataError
-from omni_grpo.scoring import summarise
-from omni_grpo.stages import read_fields
+from omni_grpo.launch.stages import read_fields
+from omni_grpo.rows.prompts import PROMPT_STYLES
+from omni_grpo.rows.schema import DataError
 
 REPOSITORY = Path(__file__).parents[2]
 FIXTURES = REPOSITORY / "tests" / "fixtures"

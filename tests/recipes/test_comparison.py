@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compare_runs as command
-from omni_grpo.baselines import chance_level, majority_score
-from omni_grpo.comparison import compare_runs, comparison_table, read_predictions
-from omni_grpo.scoring import group_of, groups_of, members, summarise
+from omni_grpo.evaluation.baselines import chance_level, majority_score
+from omni_grpo.evaluation.comparison import compare_runs, comparison_table, read_predictions
+from omni_grpo.evaluation.scoring import group_of, groups_of, members, summarise
 from omni_grpo.statistics import mcnemar, paired_bootstrap
 from omni_rewards import AnswerReward
 

@@ -14,14 +14,14 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from trl import ModelConfig
 
-from omni_grpo.adapters import LAYOUTS
-from omni_grpo.command_line import parse
 from omni_grpo.config import DataArguments, OmniGRPOConfig, OmniSFTConfig
 from omni_grpo.demo.config import DemoDataConfig, load_config
-from omni_grpo.eval_arguments import EvalArguments
-from omni_grpo.launch import load_object
-from omni_grpo.media import MediaSettings
-from omni_grpo.selection import taken_indices
+from omni_grpo.evaluation.arguments import EvalArguments
+from omni_grpo.launch.command_line import parse
+from omni_grpo.launch.scripts import load_object
+from omni_grpo.media.settings import MediaSettings
+from omni_grpo.rows.adapters import LAYOUTS
+from omni_grpo.rows.selection import taken_indices
 from readme_tables import header
 
 REPOSITORY = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from transformers import LogitsProcessor
 from trl import GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint, SectionLogitsProcessor
-from omni_grpo.constrained_head import allowed_sets
-from omni_grpo.encoding import collate_media, media_control_ids
-from omni_grpo.model import language_model_targets, load_model, load_processor
+from omni_grpo.constrained.head import allowed_sets
+from omni_grpo.encoding.inputs import collate_media, media_control_ids
+from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_rewards import parse_sections
 from section_texts import sampled
 from small_runs import SMALL_RUN

@@ -15,8 +15,8 @@ import torch
 from datasets import Dataset
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer
-from omni_grpo import constrained_head as head
-from omni_grpo.model import load_model, load_processor
+from omni_grpo.constrained import head as head
+from omni_grpo.model.loading import load_model, load_processor
 from omni_rewards import SectionSchema, parse_sections
 
 SCHEMA = SectionSchema(("a",))
@@ -157,7 +157,7 @@ def test_the_naive_gradient_is_not(trainer, language, prompt, truth, monkeypatch
     monkeypatch.setattr(trainer, "_constraint", None)
     naive = loss_gradient(trainer, language, prompt, probabilities * rewards)
     monkeypatch.setattr(trainer, "_constraint", constraint)
-    monkeypatch.setattr("omni_grpo.constrained.allowed_sets", whole_vocabulary)
+    monkeypatch.setattr("omni_grpo.constrained.decoding.allowed_sets", whole_vocabulary)
     without_forced = loss_gradient(trainer, language, prompt, probabilities * rewards)
     assert distance(naive, true) > 0.1
     assert distance(without_forced, true) > 0.1

@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig
 from trl import GRPOTrainer
 
-from omni_grpo import section_credit
-from omni_grpo.credit import skill_weights
-from omni_grpo.model import language_model_targets
-from omni_grpo.section_masks import TokenPlaces
+from omni_grpo.credit import section_credit
+from omni_grpo.credit.advantages import skill_weights
+from omni_grpo.credit.section_masks import TokenPlaces
+from omni_grpo.model.loading import language_model_targets
 from omni_rewards import parse_sections
 from section_rollouts import (
     ALL,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from omni_grpo import section_credit
-from omni_grpo.credit import resolve_credit_map
+from omni_grpo.credit import section_credit
+from omni_grpo.credit.advantages import resolve_credit_map
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER
 from section_rollouts import NAMES, WEIGHTS, build, reward, score
 

@@ -13,7 +13,10 @@ from datasets import Dataset, IterableDataset
 
 from conftest import TEXTS
 from media_files import cut_file, grey_frames, tone, write_image, write_sound, write_video
-from omni_grpo.data import (
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import MODALITIES, encode_prompt
+from omni_grpo.model.loading import load_processor
+from omni_grpo.rows.data import (
     SFT_TARGETS,
     load_sources,
     media_paths,
@@ -22,11 +25,8 @@ from omni_grpo.data import (
     to_dataset,
     with_sft_targets,
 )
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import MODALITIES, encode_prompt
-from omni_grpo.model import load_processor
-from omni_grpo.prompts import build_messages
-from omni_grpo.schema import DataError, Example, MediaItem, load_examples
+from omni_grpo.rows.prompts import build_messages
+from omni_grpo.rows.schema import DataError, Example, MediaItem, load_examples
 from omni_grpo.sft import OmniCollator
 
 

@@ -188,7 +188,7 @@ def test_frozen_towers_with_zero3_encode_while_sampling_and_never_later(together
 
 def test_sft_with_zero3_saves_whole_weights_that_load(together, alone, tiny):
     """Catches shards saved as they lie, and names that no loader knows; the weights are those of one process."""
-    from omni_grpo.model import load_model
+    from omni_grpo.model.loading import load_model
 
     out = together("zero3")
     assert [facts(out / "sft", rank)["evaluated"] for rank in (0, 1)] == [facts(alone / "sft")["evaluated"]] * 2

@@ -13,15 +13,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.data import to_dataset
-from omni_grpo.encoded_media import FeatureStore, join_items, split_items
-from omni_grpo.encoding import MODALITIES, collate_media, encode_prompt
-from omni_grpo.feature_cache import FeatureCache, encoder_fingerprint
-from omni_grpo.media import MediaError
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.schema import Example, MediaItem, load_examples
-from omni_grpo.tower_calls import find_thinker, is_frozen
-from omni_grpo.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.encoding.inputs import MODALITIES, collate_media, encode_prompt
+from omni_grpo.media.settings import MediaError
+from omni_grpo.model.encoded_media import FeatureStore, join_items, split_items
+from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
+from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.model.tower_calls import find_thinker, is_frozen
+from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.rows.data import to_dataset
+from omni_grpo.rows.schema import Example, MediaItem, load_examples
 
 CPU = torch.device("cpu")
 
@@ -216,7 +216,7 @@ def test_an_evaluation_between_two_iterations_drops_nothing(make, mixed):
 
 
 def test_a_reference_with_other_towers_encodes_for_itself(make, tiny):
-    from omni_grpo.model import copy_weights
+    from omni_grpo.model.loading import copy_weights
 
     def moved(policy):
         twin = copy_weights(policy)
@@ -362,7 +362,7 @@ def test_a_changed_file_is_another_entry(processor, settings, tiny, clips, tmp_p
 
 def test_a_writer_that_is_killed_leaves_no_entry(stored, tmp_path):
     with (
-        mock.patch("omni_grpo.entry_store.os.replace", side_effect=KeyboardInterrupt),
+        mock.patch("omni_grpo.media.entry_store.os.replace", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         stored()

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media_files import grey_frames, tone, write_image, write_sound, write_video
-from omni_grpo.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding import (
+from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
+from omni_grpo.encoding.inputs import (
     MODALITIES,
     collate_media,
     encode_prompt,
@@ -25,10 +25,10 @@ from omni_grpo.encoding import (
     media_control_ids,
     placeholder_ids,
 )
-from omni_grpo.media import MediaError
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.prompts import build_messages
-from omni_grpo.schema import Example, MediaItem
+from omni_grpo.media.settings import MediaError
+from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.rows.prompts import build_messages
+from omni_grpo.rows.schema import Example, MediaItem
 
 
 @pytest.fixture(scope="module")

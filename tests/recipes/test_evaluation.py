@@ -8,15 +8,15 @@ import json
 import pytest
 import torch
 
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import encode_prompt
-from omni_grpo.evaluation import VARIANTS, evaluate, predict, vary
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import encode_prompt
+from omni_grpo.evaluation.evaluate import VARIANTS, evaluate, predict, vary
+from omni_grpo.evaluation.prediction_rows import prediction_row
+from omni_grpo.evaluation.scoring import compare, summarise, table
 from omni_grpo.generation import Completion, generate
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.prediction_rows import prediction_row
-from omni_grpo.schema import load_examples
-from omni_grpo.scoring import compare, summarise, table
-from omni_grpo.towers import attach_media_embedder
+from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.model.towers import attach_media_embedder
+from omni_grpo.rows.schema import load_examples
 from omni_rewards import ANSWER_REASONS, CONTEXT_THINK_ANSWER, AnswerReward
 
 

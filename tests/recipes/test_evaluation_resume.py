@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omni_grpo import evaluation, prediction_files
-from omni_grpo.evaluation import Share, predict
+from omni_grpo.evaluation import evaluate as evaluation
+from omni_grpo.evaluation import prediction_files
+from omni_grpo.evaluation.evaluate import Share, predict
+from omni_grpo.evaluation.prediction_files import finished, merge, part_file
 from omni_grpo.generation import Completion
-from omni_grpo.prediction_files import finished, merge, part_file
-from omni_grpo.schema import Example
+from omni_grpo.rows.schema import Example
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = [

@@ -14,7 +14,7 @@ from transformers import (
     set_seed,
 )
 
-from omni_grpo.model import copy_weights, language_model_targets, load_model
+from omni_grpo.model.loading import copy_weights, language_model_targets, load_model
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer, says
-from omni_grpo import perception
-from omni_grpo.perception import context_quality, perception_of, reference_steps, step_score, summarise_perception
-from omni_grpo.perception_judge import judged
+from omni_grpo.evaluation import perception
+from omni_grpo.evaluation.perception import (
+    context_quality,
+    perception_of,
+    reference_steps,
+    step_score,
+    summarise_perception,
+)
+from omni_grpo.evaluation.perception_judge import judged
 from omni_rewards import CONTEXT_THINK_ANSWER, Judge, context_coverage, context_score, parse_sections
 
 REFERENCE = "The face looks happy. The voice sounds angry."

@@ -14,15 +14,15 @@ from peft import LoraConfig, get_peft_model
 from trl import GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint
-from omni_grpo import shared_prefill as module
-from omni_grpo.constrained import constrained_generation
-from omni_grpo.encoding import MODALITIES, EncodedPrompt, collate_media
+from omni_grpo.constrained.decoding import constrained_generation
+from omni_grpo.constrained.token_bytes import token_bytes
+from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
 from omni_grpo.generation import generate
-from omni_grpo.model import language_model_targets, load_model, load_processor
-from omni_grpo.shared_prefill import distinct_prompts, shared_prefill
-from omni_grpo.token_bytes import token_bytes
-from omni_grpo.tower_calls import find_thinker
-from omni_grpo.towers import attach_media_embedder
+from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from omni_grpo.model.tower_calls import find_thinker
+from omni_grpo.model.towers import attach_media_embedder
+from omni_grpo.sharing import prefill as module
+from omni_grpo.sharing.prefill import distinct_prompts, shared_prefill
 from omni_rewards import CONTEXT_THINK_ANSWER
 
 RAGGED = [0, 0, 1, 2, 2, 2, 3, 4, 0, 5, 6, 7, 1, 1]  # groups of one to four, some of them apart

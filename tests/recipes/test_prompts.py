@@ -9,14 +9,14 @@ import pytest
 
 from media_files import cut_file, grey_frames, tone, write_sound, write_video
 from omni_grpo.config import OmniGRPOConfig
-from omni_grpo.data import to_dataset
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import encode_prompt, placeholder_ids
-from omni_grpo.evaluation import vary
-from omni_grpo.media import MediaError
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
-from omni_grpo.schema import Example, MediaItem, load_examples
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import encode_prompt, placeholder_ids
+from omni_grpo.evaluation.evaluate import vary
+from omni_grpo.media.settings import MediaError
+from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.rows.data import to_dataset
+from omni_grpo.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
+from omni_grpo.rows.schema import Example, MediaItem, load_examples
 from omni_grpo.sft import IGNORED, OmniCollator
 from omni_grpo.trainer import OmniGRPOTrainer
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_reward, answer_score

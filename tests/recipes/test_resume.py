@@ -23,7 +23,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from omni_grpo.checkpoints import COMPLETE
-from omni_grpo.stages import Stage
+from omni_grpo.launch.stages import Stage
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -208,8 +208,8 @@ def test_killed_sft_goes_on_to_the_same_weights(tiny, mixed_file, tmp_path):
 def test_the_best_checkpoint_is_what_is_kept(tiny, mixed, settings, tmp_path):
     """Best is the highest loss here, hence the first of three; a loader that finds no name would keep the last."""
     from omni_grpo.config import OmniSFTConfig
-    from omni_grpo.encoder import PromptEncoder
-    from omni_grpo.model import load_model, load_processor
+    from omni_grpo.encoding.encoder import PromptEncoder
+    from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.sft import OmniSFTTrainer
 
     fields = ("use_cpu", "bf16", "gradient_checkpointing", "learning_rate", "report_to")
@@ -242,7 +242,7 @@ def test_the_best_checkpoint_is_what_is_kept(tiny, mixed, settings, tmp_path):
 
 def test_a_checkpoint_that_lacks_weights_is_refused(tiny, tmp_path):
     """Transformers would draw the missing ones at random and say so in a table."""
-    from omni_grpo.model import load_model
+    from omni_grpo.model.loading import load_model
 
     folder = tmp_path / "partial"
     shutil.copytree(tiny, folder)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from trl import ModelConfig
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.command_line import parse
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.schedules import BetaSchedule
+from omni_grpo.credit.schedules import BetaSchedule
+from omni_grpo.launch.command_line import parse
+from omni_grpo.model.loading import load_model, load_processor
 
 
 def length_reward(completions, **kwargs):

@@ -11,8 +11,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from omni_grpo import section_masks, section_token_masks
-from omni_grpo.section_masks import hidden_tags, places_of
+from omni_grpo import section_token_masks
+from omni_grpo.credit import section_masks
+from omni_grpo.credit.section_masks import hidden_tags, places_of
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
 from section_tokenizers import BYTES, END, START, byte_level, cut_at_random, token_bytes, tokenizer
 

@@ -11,10 +11,11 @@ import torch
 from peft import LoraConfig
 from torch.nn.attention.flex_attention import flex_attention
 
-from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, packed_attention, packing
-from omni_grpo.model import language_model_targets, load_model, load_processor
-from omni_grpo.packed_attention import PackedGroup, PackedLayout
-from omni_grpo.towers import find_thinker
+from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from omni_grpo.model.towers import find_thinker
+from omni_grpo.sharing import packed_attention, packing
+from omni_grpo.sharing.packed_attention import PackedGroup, PackedLayout
 from small_runs import SMALL_RUN, length_reward
 
 RELATIVE = 1e-5  # the bar, in float32

@@ -14,8 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_grpo.launch import begin, claim
-from omni_grpo.stages import RECORD, Stage, fingerprint, read_fields
+from omni_grpo.launch.scripts import begin, claim
+from omni_grpo.launch.stages import RECORD, Stage, fingerprint, read_fields
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -121,7 +121,7 @@ def test_a_finished_stage_answers_before_torch_is_imported(argv):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "done already, inputs unchanged" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "omni_grpo.stages" in imported and imported.isdisjoint({"torch", "trl", "transformers"})
+    assert "omni_grpo.launch.stages" in imported and imported.isdisjoint({"torch", "trl", "transformers"})
 
 
 def test_only_the_first_process_writes(argv, tmp_path, monkeypatch):

@@ -8,11 +8,11 @@ import copy
 import pytest
 import torch
 
-from omni_grpo.encoder import PromptEncoder
-from omni_grpo.encoding import collate_media, encode_prompt
-from omni_grpo.media import MediaError
-from omni_grpo.model import load_model, load_processor
-from omni_grpo.towers import attach_media_embedder, find_thinker
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import collate_media, encode_prompt
+from omni_grpo.media.settings import MediaError
+from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.model.towers import attach_media_embedder, find_thinker
 
 
 @pytest.fixture

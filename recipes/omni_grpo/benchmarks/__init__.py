@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Published benchmarks, read from their original files into rows of `omni_grpo.schema`.
+Published benchmarks, read from their original files into rows of `omni_grpo.rows.schema`.
 
 - `intentbench`, `daily_omni`, `worldsense`: questions with options; one JSON file each
 - `emotion_clips`: MAFW and DFEW (a fold's list), RAVDESS (the names of its files)
@@ -20,7 +20,7 @@ from omni_grpo.benchmarks.daily_omni import read_daily_omni
 from omni_grpo.benchmarks.emotion_clips import read_dfew, read_mafw, read_ravdess
 from omni_grpo.benchmarks.intentbench import read_intentbench
 from omni_grpo.benchmarks.worldsense import read_worldsense
-from omni_grpo.schema import DataError, Example, check_rows
+from omni_grpo.rows.schema import DataError, Example, check_rows
 
 Reader = Callable[[Path, Path], Iterator[dict[str, Any]]]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.adapters import from_humanomniv2
 from omni_grpo.benchmarks.records import read_json, text
+from omni_grpo.rows.adapters import from_humanomniv2
 
 
 def read_intentbench(annotations: Path, media_root: Path) -> Iterator[dict[str, Any]]:
@@ -25,7 +25,7 @@ def read_intentbench(annotations: Path, media_root: Path) -> Iterator[dict[str, 
     `meta` has `question_type` and `source`. A reference context, which the emotion questions have, is kept; the worked
     solution is not, because nothing is trained on it.
 
-    Raises `ValueError` as [`~omni_grpo.adapters.from_humanomniv2`] does, and for a record without `Type`.
+    Raises `ValueError` as [`~omni_grpo.rows.adapters.from_humanomniv2`] does, and for a record without `Type`.
     """
     for index, record in enumerate(read_json(annotations, list)):
         if not isinstance(record, dict):

@@ -67,7 +67,9 @@ class DemoDataConfig:
         default_factory=lambda: {"video+audio": 0.34} | dict.fromkeys(LACKING, 0.165)
     )
     rl_task_mixes: Mapping[str, float] = field(
-        default_factory=lambda: {"video+audio": 0.66, "image+audio": 0.08, "text": 0.08} | dict.fromkeys(LACKING, 0.045)
+        default_factory=lambda: (
+            {"video+audio": 0.66, "image+audio": 0.08, "text": 0.08} | dict.fromkeys(LACKING, 0.045)
+        )
     )
     face_mixes: Mapping[str, float] = field(
         default_factory=lambda: {"video+audio": 0.50, "video": 0.25, "video+silence": 0.25}

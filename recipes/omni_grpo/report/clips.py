@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.playable import MAX_MEDIA_BYTES, media_type
+from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type
 from omni_grpo.report.markup import note, number, text
 from omni_grpo.report.run_folder import Row, RunFolder
 from omni_grpo.report.tables import tone

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from omni_grpo.playable import MAX_MEDIA_BYTES, media_type
+from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type
 
 MAX_EMBEDDED_BYTES = 12_000_000  # of all files together, before base64
 

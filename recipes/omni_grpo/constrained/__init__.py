@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections enforced while sampling, and scored as they were sampled."""

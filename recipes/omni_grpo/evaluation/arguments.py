@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fields of an evaluation: what is answered by whom, and by which protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omni_grpo.benchmarks import READERS
+from omni_grpo.evaluation.evaluate import VARIANTS
+from omni_grpo.evaluation.protocol import PARSERS, Protocol
+from omni_grpo.launch.settings import as_mapping, construct
+from omni_rewards import AnswerReward, Judge
+
+
+@dataclass
+class EvalArguments:
+    """
+    What to evaluate, and where the results go.
+
+    Args:
+        models (`list[str]`): `name=directory` of each model, in the order of the tables.
+        test_file (`str`): JSONL file or Hugging Face data set; of a benchmark, its annotation file as released.
+        benchmark (`str`, *optional*): A key of `omni_grpo.benchmarks.READERS`, whose reader reads `test_file`.
+        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next five.
+        metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
+        group_by (`list[str]`): Keys of `meta` that results are reported by.
+        answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward`.
+        judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning.
+        parser (`str`, defaults to `"answer_section"`):
+            What is read: the answer section, and a completion without one is a miss; or the whole `completion` where
+            it has none.
+        output_dir (`str`): One folder a model is made in it.
+        variants (`list[str]`): Media variants, see `omni_grpo.evaluation.evaluate.VARIANTS`; the first is the headline.
+        ablated (`list[str]`): Models that get every variant; the others get the first alone.
+        ablated_rows (`int`, *optional*): Variants after the first answer this many rows of the file, from its start.
+        bare (`list[str]`): Models never taught sections: their whole completion is the answer.
+        combined (`list[str]`): Further groups, e.g. `intent+agreement`.
+        compare (`list[str]`): Pairs `a:b` of models, compared row by row.
+        batch_size (`int`, defaults to `32`): Rows generated together.
+        max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
+        dtype (`str`, defaults to `"float32"`): Type of the weights.
+        prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory for the next model or variant.
+        run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
+    """
+
+    models: list[str] = field(default_factory=list, metadata={"help": "name=directory of each model."})
+    test_file: str | None = field(default=None, metadata={"help": "JSONL file or Hugging Face data set."})
+    output_dir: str | None = field(default=None, metadata={"help": "One folder a model is made in it."})
+    benchmark: str | None = field(default=None, metadata={"help": "Whose released annotations test_file is."})
+    protocol_version: str = field(default="1", metadata={"help": "Raised with anything that changes figures."})
+    metric: str = field(default="accuracy", metadata={"help": "accuracy, or war_uar for one label a question."})
+    parser: str = field(
+        default="answer_section",
+        metadata={"help": "answer_section (none is a miss), or completion (the whole of it where there is none)."},
+    )
+    group_by: list[str] = field(default_factory=list, metadata={"help": "Keys of meta that results are reported by."})
+    answer_settings: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Settings of omni_rewards.AnswerReward (on the command line as JSON)."}
+    )
+    judge: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Settings of a judge of contexts and reasoning (JSON on the command line)."}
+    )
+    variants: list[str] = field(
+        default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."}
+    )
+    ablated: list[str] = field(default_factory=list, metadata={"help": "Models that get every variant."})
+    ablated_rows: int | None = field(
+        default=None, metadata={"help": "Variants after the first answer this many rows, from the file's start."}
+    )
+    bare: list[str] = field(default_factory=list, metadata={"help": "Models whose whole completion is the answer."})
+    combined: list[str] = field(default_factory=list, metadata={"help": "Further groups, e.g. intent+agreement."})
+    compare: list[str] = field(default_factory=list, metadata={"help": "Pairs a:b of models, compared row by row."})
+    batch_size: int = field(default=32, metadata={"help": "Rows generated together."})
+    max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
+    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
+    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+    run_dir: str | None = field(default=None, metadata={"help": "Where the combined metrics.json goes."})
+
+    def __post_init__(self) -> None:
+        for name, value in (("models", self.models), ("test_file", self.test_file), ("output_dir", self.output_dir)):
+            if not value:
+                raise ValueError(f"{name}: required")
+        for entry in self.models:
+            if not all(entry.partition("=")[::2]):
+                raise ValueError(f"models: {entry!r} is not `name=directory`")
+        names = [entry.partition("=")[0] for entry in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models: names must differ, got {', '.join(names)}")
+        if unknown := [variant for variant in self.variants if variant not in VARIANTS] or not self.variants:
+            raise ValueError(f"variants: {unknown} unknown; one or more of {', '.join(VARIANTS)}")
+        for name, some in (("ablated", self.ablated), ("bare", self.bare)):
+            if unknown := sorted(set(some) - set(names)):
+                raise ValueError(f"{name}: {unknown} are not in `models`")
+        if self.benchmark is not None and self.benchmark not in READERS:
+            raise ValueError(f"benchmark: {self.benchmark!r} is unknown; one of {', '.join(READERS)}")
+        if self.parser not in PARSERS:
+            raise ValueError(f"parser: {self.parser!r} is unknown; one of {', '.join(PARSERS)}")
+        self.protocol()
+        for pair in self.compare:
+            if pair.count(":") != 1 or (set(pair.split(":")) - set(names)):
+                raise ValueError(f"compare: {pair!r} is not `a:b` of two names in `models` ({', '.join(names)})")
+
+    def protocol(self) -> Protocol:
+        """
+        How answers are scored and reported.
+
+        Raises:
+            `ValueError`: A setting is unknown or of another type, or the metric is unknown.
+        """
+        answers = construct(AnswerReward, {}, _settings(self.answer_settings, "answer_settings"), "answer_settings")
+        if answers.judge is not None or answers.require_agreement:
+            raise ValueError("answer_settings: `judge` and `require_agreement` are for training; leave them out")
+        judge = _settings(self.judge, "judge")
+        return Protocol(
+            version=self.protocol_version,
+            metric=self.metric,
+            group_by=tuple(self.group_by),
+            answers=answers,
+            judge=construct(Judge, {}, judge, "judge") if judge else None,
+        )
+
+
+def _settings(written: Mapping[str, Any] | str | None, where: str) -> dict[str, Any]:
+    if isinstance(written, str):
+        try:
+            written = json.loads(written)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from error
+    return as_mapping(written or {}, where)

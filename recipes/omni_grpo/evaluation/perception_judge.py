@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The perception figures as a judge behind an endpoint grades them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omni_grpo.evaluation.perception import mean_figure, reference_steps, step_score
+from omni_rewards import ContextReward, Judge, Question, ReasoningReward, SectionSchema
+
+STEP_RUBRIC = (
+    "You are given STEP, one step of sound reasoning, and REASONING, which another system wrote about the same "
+    "question. Grade whether the reasoning takes this step. 5: it states it, in whatever words. 3: in part. 0: it does "
+    "not, or contradicts it. Everything else in the reasoning earns and costs nothing."
+)
+
+Row = Mapping[str, Any]
+
+
+def judged(rows: Sequence[Row], judge: Judge, schema: SectionSchema) -> dict[str, dict[str, Any]]:
+    """
+    Context, reasoning and steps of `rows` as a judge grades them; as [`summarise_perception`], with `unavailable`, the
+    number of rows that it gave no score.
+
+    Raises nothing for a judge that cannot be reached: all rows are unavailable then.
+    """
+    texts = [row["completion"] for row in rows]
+    kinds, options = [row["problem_type"] for row in rows], [row["options"] for row in rows]
+    contexts, references = ([row.get(name) for row in rows] for name in ("context", "reference_reasoning"))
+    graded: dict[str, list[tuple[bool, float | None]]] = {}
+    if "context" in schema.names:
+        scores = ContextReward(judge, schema=schema)(texts, contexts)
+        graded["context_judged"] = [(bool(c), s) for c, s in zip(contexts, scores, strict=True)]
+    if {"think", "answer"} <= set(schema.names):
+        problems = [row["problem"] for row in rows]
+        scores = ReasoningReward(judge, schema=schema)(texts, kinds, options, references, problem=problems)
+        graded["reasoning_judged"] = [(True, s) for s in scores]
+    graded["steps_judged"] = _judged_steps(rows, judge)
+    return {
+        name: {
+            **mean_figure([s for _, s in cells if s is not None]),
+            "unavailable": sum(a and s is None for a, s in cells),
+        }
+        for name, cells in graded.items()
+        if any(applies for applies, _ in cells)
+    }
+
+
+def _judged_steps(rows: Sequence[Row], judge: Judge) -> list[tuple[bool, float | None]]:
+    steps = [reference_steps(row.get("reference_reasoning") or "") for row in rows]
+    thoughts = [row["sections"].get("think") for row in rows]
+    asked = [
+        Question(STEP_RUBRIC, (("STEP", step), ("REASONING", think)))
+        for own, think in zip(steps, thoughts, strict=True)
+        for step in own
+        if think
+    ]
+    answers = iter(judge.ask(asked).scores)
+    cells: list[tuple[bool, float | None]] = []
+    for row, own, think in zip(rows, steps, thoughts, strict=True):
+        given = [next(answers) if think else 0.0 for _ in own]
+        known = [score for score in given if score is not None]
+        whole = bool(own) and len(known) == len(own)
+        cells.append((bool(own), step_score(known, row["answer_score"]) if whole else None))
+    return cells

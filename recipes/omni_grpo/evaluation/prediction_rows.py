@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One completion as the row that is written: what was asked, what was said, how it was read, what it earned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from omni_grpo.evaluation.perception import perception_of
+from omni_grpo.generation import Completion
+from omni_grpo.rows.schema import Example
+from omni_rewards import AnswerReward, SectionSchema, parse_sections
+
+
+def prediction_row(
+    example: Example,
+    completion: Completion,
+    schema: SectionSchema,
+    variant: str,
+    bare: bool,
+    answers: AnswerReward,
+) -> dict[str, Any]:
+    """
+    The row of one completion.
+
+    `answer_score` is 0 where the completion has no single well-formed section of the answer; `bare` takes the whole
+    completion for the answer then. `answer_reason` is a key of `omni_rewards.ANSWER_REASONS`, `answer_parsed` and
+    `gold_parsed` are the two answers as they were read, `perception` is [`~omni_grpo.evaluation.perception.perception_of`].
+    """
+    sections = parse_sections(completion.text, schema)
+    answer = sections.texts.get(schema.names[-1], completion.text if bare else None)
+    options = list(example.options) if example.options else None
+    read = answers.read(answer or "", example.solution, example.problem_type, options)
+    score = 0.0 if answer is None else read.score
+    row = {
+        "id": example.id,
+        "problem": example.problem,
+        "problem_type": example.problem_type,
+        "options": example.options,
+        "solution": example.solution,
+        "context": example.context,
+        "reference_reasoning": example.reference_reasoning,
+        "media": [asdict(m) for m in example.media],
+        "variant": variant,
+        "completion": completion.text,
+        "sections": {name: sections.texts.get(name) for name in schema.names},
+        "format_ok": sections.ok,
+        "format_reason": sections.reason,
+        "answer_score": score,
+        "answer_reason": _reason(answer, read.parsed, score),
+        "answer_parsed": None if answer is None else read.parsed,
+        "gold_parsed": answers.read(example.solution, example.solution, example.problem_type, options).parsed,
+        "num_tokens": completion.num_tokens,
+        "truncated": completion.truncated,
+        "seconds": completion.seconds,
+        "meta": dict(example.meta),
+    }
+    return {**row, "perception": perception_of(row)}
+
+
+def _reason(answer: str | None, parsed: str | None, score: float) -> str:
+    if answer is None:
+        return "no_answer"
+    if parsed is None:
+        return "unreadable"
+    return "right" if score == 1.0 else "partial" if score else "wrong"

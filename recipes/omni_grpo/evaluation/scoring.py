@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions to figures: scores by group with intervals and what guessing earns; differences of two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from omni_grpo.evaluation.baselines import chance_level, majority_score
+from omni_grpo.evaluation.perception import summarise_perception
+from omni_grpo.evaluation.protocol import Protocol
+from omni_grpo.evaluation.results_table import table
+from omni_grpo.metrics import confusion_matrix, out_of_vocabulary, unweighted_average_recall
+from omni_grpo.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
+from omni_rewards import EMOTION_LABEL_SETS, AnswerReward
+
+__all__ = ["compare", "group_of", "groups_of", "members", "summarise", "table"]
+
+_N_RESAMPLES = 2_000
+
+
+def group_of(prediction: Mapping[str, Any]) -> str:
+    """A prediction's kind: `meta.kind`, else its problem type."""
+    return str(prediction["meta"].get("kind", prediction["problem_type"]))
+
+
+def groups_of(prediction: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[str]:
+    """
+    The groups that a prediction is reported in: its kind, or `"key: value"` for each key of `meta` in `group_by`.
+
+    A list in `meta` puts it into the group of each of its values; a value that is missing, into none.
+
+    >>> groups_of({"meta": {"task": "Reasoning", "audio": ["Speech", "Music"]}}, ["task", "audio"])
+    ['task: Reasoning', 'audio: Speech', 'audio: Music']
+    """
+    if not group_by:
+        return [group_of(prediction)]
+    names = []
+    for key in group_by:
+        value = prediction["meta"].get(key)
+        values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        names += [f"{key}: {v}" for v in values]
+    return list(dict.fromkeys(names))
+
+
+def members(
+    predictions: Sequence[Mapping[str, Any]], group: str, group_by: Sequence[str] = ()
+) -> list[Mapping[str, Any]]:
+    """Predictions of `group`, which is one, several joined by `+`, or `all`; in their order."""
+    if group == "all":
+        return list(predictions)
+    parts = {group, *group.split("+")}
+    return [p for p in predictions if not parts.isdisjoint(groups_of(p, group_by))]
+
+
+def _groups(
+    predictions: Sequence[Mapping[str, Any]], group_by: Sequence[str], combined: Sequence[str]
+) -> Iterator[tuple[str, list[Any]]]:
+    names = list(dict.fromkeys(name for p in predictions for name in groups_of(p, group_by)))
+    if group_by:  # by key, then alphabetically: the order of the rows says nothing
+        names.sort(key=lambda name: (list(group_by).index(name.split(": ", 1)[0]), name))
+    names += [name for name in combined if set(name.split("+")) <= set(names)]
+    for name in (*names, "all"):
+        yield name, members(predictions, name, group_by)
+
+
+def summarise(
+    predictions: Sequence[Mapping[str, Any]], combined: Sequence[str] = (), protocol: Protocol | None = None
+) -> dict[str, Any]:
+    """
+    Mean score with 95 % interval by group, beside it what guessing and the commonest answer earn; the share of
+    well-formed completions; perception.
+
+    Args:
+        predictions (sequence of `dict`): From [`~omni_grpo.evaluation.evaluate.predict`].
+        combined (sequence of `str`): Further groups, beside those of `protocol`.
+        protocol ([`~omni_grpo.evaluation.protocol.Protocol`], *optional*): Groups, metric, how answers are scored.
+    """
+    protocol = protocol or Protocol()
+    groups = {
+        name: _figures(rows, protocol)
+        for name, rows in _groups(predictions, protocol.group_by, (*combined, *protocol.combined))
+    }
+    valid = [float(p["format_ok"]) for p in predictions]
+    reasons = [p.get("answer_reason") for p in predictions]
+    summary = {
+        "n": len(predictions),
+        "groups": groups,
+        "format_rate": float(np.mean(valid)),
+        "format_ci95": list(accuracy_interval(valid)),
+        "mean_tokens": float(np.mean([p["num_tokens"] for p in predictions])),
+        "answers": {reason: reasons.count(reason) for reason in dict.fromkeys(filter(None, reasons))},
+        "perception": summarise_perception(predictions),
+    }
+    return summary | (_labels(predictions) if protocol.metric == "war_uar" else {})
+
+
+def _figures(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> dict[str, Any]:
+    scores = [r["answer_score"] for r in rows]
+    figures = {
+        "n": len(rows),
+        "accuracy": float(np.mean(scores)),
+        "ci95": list(accuracy_interval(scores)),
+        "chance": chance_level(rows, group_of, protocol.answers),
+        "majority": majority_score(rows, group_of, protocol.answers),
+    }
+    if protocol.metric != "war_uar":
+        return figures
+    gold, predicted = [r["gold_parsed"] for r in rows], [r["answer_parsed"] for r in rows]
+    return {
+        **figures,
+        "war": figures["accuracy"],
+        "uar": unweighted_average_recall(gold, predicted),
+        "uar_ci95": list(_uar_interval(gold, predicted)),
+    }
+
+
+def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple[float, float]:
+    """Bootstrap over items; a class that a resample lacks is left out of that resample's mean."""
+    classes = {label: i for i, label in enumerate(dict.fromkeys(gold))}
+    codes = [2 * classes[g] + (g == p) for g, p in zip(gold, predicted, strict=True)]
+
+    def uar(resamples: np.ndarray, axis: int) -> np.ndarray:  # (r, n) -> (r,)
+        hits = np.stack([(resamples == 2 * c + 1).sum(axis=axis) for c in classes.values()])
+        sizes = hits + np.stack([(resamples == 2 * c).sum(axis=axis) for c in classes.values()])
+        present = sizes > 0
+        return (hits / np.maximum(sizes, 1)).sum(axis=0) / present.sum(axis=0)
+
+    return bootstrap_interval(codes, uar, n_resamples=_N_RESAMPLES)
+
+
+def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Confusion matrix, answers that are none of the labels, rows without an answer."""
+    kinds = {r["problem_type"] for r in rows}
+    spelled = [label for kind in sorted(kinds) for label in EMOTION_LABEL_SETS.get(kind, ())]
+    names: dict[str, str] = {}  # as read -> as the data set spells it
+    read = AnswerReward().read
+    for label in spelled or sorted({r["solution"] for r in rows}):
+        names.setdefault(str(read(label, label, "emotion" if spelled else "label").parsed), label)
+    gold = [str(names.get(r["gold_parsed"], r["gold_parsed"])) for r in rows]
+    predicted = [names.get(r["answer_parsed"], r["answer_parsed"]) for r in rows]
+    confusion = confusion_matrix(gold, predicted, list(dict.fromkeys([*names.values(), *gold])))
+    return {
+        "confusion": {"labels": list(confusion.labels), "counts": confusion.counts},
+        "out_of_vocabulary": out_of_vocabulary(predicted, set(confusion.labels)),
+        "unanswered": predicted.count(None),
+    }
+
+
+def compare(
+    a: Sequence[Mapping[str, Any]],
+    b: Sequence[Mapping[str, Any]],
+    names: tuple[str, str],
+    group: str,
+    group_by: Sequence[str] = (),
+) -> dict[str, Any]:
+    """
+    Accuracy of `a` minus accuracy of `b` on the same rows of `group`, with a paired 95 % interval and McNemar's p.
+
+    Raises:
+        `ValueError`: The two do not hold the same rows in the same order.
+    """
+    rows_a, rows_b = (members(side, group, group_by) for side in (a, b))
+    if [p["id"] for p in rows_a] != [p["id"] for p in rows_b]:
+        raise ValueError(f"{names[0]} and {names[1]} answered different rows; evaluate both on one file")
+    scores_a, scores_b = ([p["answer_score"] for p in rows] for rows in (rows_a, rows_b))
+    paired = paired_bootstrap(scores_a, scores_b)
+    return {
+        "a": names[0],
+        "b": names[1],
+        "group": group,
+        "n": paired.n,
+        "difference": paired.difference,
+        "ci95": list(paired.ci95),
+        "p_mcnemar": mcnemar([s >= 1 for s in scores_a], [s >= 1 for s in scores_b]),
+    }

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Rewards by dotted path, set from a run's YAML; every mistake is met at start, by name, before torch is imported.
+
+    reward_funcs: [omni_rewards.answer_reward, omni_rewards.reasoning_reward, trl.rewards.get_soft_overlong_punishment]
+    reward_settings:
+      omni_rewards.reasoning_reward: {judge: {endpoint: http://localhost:8000/v1, model: Qwen/Qwen2.5-72B-Instruct}}
+      trl.rewards.get_soft_overlong_punishment: {max_completion_len: 1024, soft_punish_cache: 128}
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any
+
+from omni_grpo.launch.scripts import load_object
+from omni_grpo.launch.settings import as_mapping, call, construct, nearest, refuse_unknown
+from omni_grpo.launch.stages import read_fields
+
+# OmniGRPOConfig's own default; a test holds the two together.
+DEFAULT_REWARDS = ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"]
+# What TRL passes to every reward: a parameter of these names is no setting.
+_GIVEN_BY_TRL = {
+    "prompts",
+    "completions",
+    "completion_ids",
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+    "environments",
+}
+
+
+def check_rewards(argv: Sequence[str]) -> None:
+    """Build the rewards that a command line describes, for the mistakes in it; raises as [`configured_rewards`]."""
+    written = read_fields(argv)
+    paths = written.get("reward_funcs") or DEFAULT_REWARDS
+    configured_rewards([paths] if isinstance(paths, str) else paths, read_settings(written.get("reward_settings")))
+
+
+def read_settings(written: Mapping[str, Any] | str | None) -> dict[str, dict[str, Any]]:
+    """
+    `reward_settings` as a YAML file has it, or as JSON from the command line.
+
+    Raises:
+        `ValueError`: It does not map each reward to its settings.
+
+    >>> read_settings('{"omni_rewards.answer_reward": {}}')
+    {'omni_rewards.answer_reward': {}}
+    """
+    if isinstance(written, str):
+        try:
+            written = json.loads(written)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"reward_settings: not JSON ({error})") from error
+    settings: dict[str, dict[str, Any]] = {}
+    for path, values in as_mapping(written or {}, "reward_settings").items():
+        settings[path] = as_mapping(values or {}, f"reward_settings: {path}")
+    return settings
+
+
+def configured_rewards(
+    paths: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Callable[..., Any]]:
+    """
+    The reward at each dotted path, with its settings.
+
+    A path leads to a reward function, to a dataclass of rewards, or to a function that makes rewards (TRL's
+    `trl.rewards.get_…`). The settings of `omni_rewards.answer_reward` are the fields of `AnswerReward`, the dataclass
+    of that name beside it; those of a function without one are its own keyword parameters.
+
+    Args:
+        paths (`Sequence[str]`): Dotted paths, `reward_funcs`.
+        settings (`Mapping[str, Mapping[str, Any]]`, *optional*): Keyword settings by path, `reward_settings`.
+
+    Returns:
+        `list[Callable]`: One reward a path, in TRL's calling form.
+
+    Raises:
+        `ValueError`: An unknown reward or setting, a setting of the wrong type or value, one that is missing (a judge
+            without endpoint), settings of a reward that does not run, or two rewards of one name. The message has the
+            path and what to write instead.
+
+    >>> [reward] = configured_rewards(
+    ...     ["omni_rewards.section_format_reward"], {"omni_rewards.section_format_reward": {"min_characters": 20}}
+    ... )
+    >>> reward.min_characters
+    20
+    """
+    settings = settings or {}
+    for path in settings:
+        if path not in paths:
+            raise ValueError(f"reward_settings: {path!r} is not in reward_funcs{nearest(path, paths)}")
+    rewards = [_build(path, settings.get(path) or {}) for path in paths]
+    bare = [reward.func if isinstance(reward, functools.partial) else reward for reward in rewards]
+    names = [getattr(reward, "__name__", type(reward).__name__) for reward in bare]
+    for path, name in zip(paths, names, strict=True):
+        if names.count(name) > 1:
+            raise ValueError(f"reward_funcs: {path} and another reward are both named {name!r}; TRL would merge them")
+    return rewards
+
+
+def _build(path: str, values: Mapping[str, Any]) -> Callable[..., Any]:
+    found, where = _load(path), f"reward_settings: {path}"
+    if is_dataclass(found) and not isinstance(found, type):  # an instance, such as a reward of the user's own
+        return construct(type(found), {f.name: getattr(found, f.name) for f in fields(found) if f.init}, values, where)
+    if isinstance(found, type):
+        return construct(found, {}, values, where)
+    if settable := _settable(path, found):
+        made = construct(settable, {}, values, where)  # also without settings: it may need some
+        return made if values else found
+    parameters = inspect.signature(found).parameters
+    makes_rewards = not {"completions", "completion_ids"} & parameters.keys() and not any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+    known = [
+        name
+        for name, parameter in parameters.items()
+        if name not in _GIVEN_BY_TRL and (makes_rewards or parameter.default is not parameter.empty)
+    ]
+    refuse_unknown(values, known, where)
+    if not makes_rewards:
+        return functools.partial(found, **values) if values else found
+    required = [name for name in known if parameters[name].default is inspect.Parameter.empty]
+    return call(found, values, required, where)
+
+
+def _load(path: str) -> Any:
+    try:
+        found = load_object(path)
+    except ValueError as error:
+        module = sys.modules.get(path.rpartition(".")[0])
+        names = [name for name in getattr(module, "__all__", dir(module)) if "reward" in name.lower()]
+        raise ValueError(f"{error}{nearest(path.rpartition('.')[2], names)}") from error
+    if not callable(found):
+        raise ValueError(f"reward_funcs: {path} is a {type(found).__name__}, not a reward")
+    return found
+
+
+def _settable(path: str, function: Callable[..., Any]) -> type | None:
+    """`AnswerReward` for `answer_reward`: the dataclass of that name in the function's module or beside the path."""
+    name = "".join(part.capitalize() for part in getattr(function, "__name__", "").split("_"))
+    for module in (function.__module__, path.rpartition(".")[0]):
+        found = getattr(import_module(module), name, None)
+        if isinstance(found, type) and is_dataclass(found):
+            return found
+    return None

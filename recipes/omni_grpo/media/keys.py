@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a media item is, so that it is recognised wherever it comes again: under another question, or in another row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from omni_grpo.media.settings import MediaSettings
+
+
+@dataclass(frozen=True)
+class MediaKey:
+    """
+    Equal for items that make equal inputs of an encoder, within a run that has one processor.
+
+    Args:
+        modality (`str`): Whose encoder takes it: `audio`, `image` or `video`.
+        path (`str`): The file.
+        is_blank (`bool`): Whether its content was replaced by silence or grey.
+        settings ([`MediaSettings`]): How it was read.
+    """
+
+    modality: str
+    path: str
+    is_blank: bool
+    settings: MediaSettings
+
+
+def media_keys(
+    messages: list[dict[str, Any]], settings: MediaSettings, blank: Collection[str] = ()
+) -> dict[str, tuple[MediaKey, ...]]:
+    """
+    Items of a prompt by modality, in the order in which the model meets them; modalities without items are left out.
+
+    Args:
+        messages (`list[dict]`): From [`build_messages`].
+        settings ([`MediaSettings`]): How the items are read.
+        blank (collection of `str`): Modalities whose content is replaced.
+    """
+    keys: dict[str, tuple[MediaKey, ...]] = {}
+    for part in (part for message in messages for part in message["content"]):
+        modalities = [part["type"]] if part["type"] != "text" else []
+        if part["type"] == "video" and part["audio_in_video"]:
+            modalities.append("audio")
+        for modality in modalities:
+            key = MediaKey(modality, str(part["path"]), modality in blank, settings)
+            keys[modality] = (*keys.get(modality, ()), key)
+    return keys

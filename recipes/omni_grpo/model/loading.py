@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load a thinker and its processor, freeze towers, and keep LoRA out of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+)
+
+from omni_grpo.model.towers import find_thinker
+
+logger = logging.getLogger(__name__)
+
+SUPPORTED = ("qwen2_5_omni", "qwen2_5_omni_thinker")
+LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# In one nn.Linear name order: PEFT matches a string target as a full regular expression on module names.
+LANGUAGE_ONLY = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
+
+
+def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
+    """
+    The thinker of a Qwen2.5-Omni checkpoint: a thinker's own directory, a full Omni checkpoint whose talker and
+    vocoder are left out, or a LoRA adapter's directory, merged into the model that it was trained on.
+
+    Args:
+        name_or_path (`str`): Directory or hub name.
+        **model_init_kwargs: Passed to `from_pretrained` (`dtype`, `attn_implementation`, …).
+
+    Raises:
+        `ValueError`: The checkpoint is of another architecture, or lacks weights (transformers would draw new ones).
+    """
+    adapter = Path(name_or_path) / "adapter_config.json"
+    if adapter.is_file():
+        from peft import PeftModel
+
+        base = load_model(json.loads(adapter.read_text())["base_model_name_or_path"], **model_init_kwargs)
+        merged: Any = PeftModel.from_pretrained(base, name_or_path).merge_and_unload()
+        merged.config._name_or_path = name_or_path
+        return merged
+    config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
+    if config.model_type not in SUPPORTED:
+        raise ValueError(f"{name_or_path} is a {config.model_type!r} checkpoint; supported are {', '.join(SUPPORTED)}")
+    loaded: Any = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
+        name_or_path, output_loading_info=True, **model_init_kwargs
+    )
+    model, loading = loaded
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(f"{name_or_path} lacks {len(missing)} of the thinker's weights: {', '.join(missing[:5])}, …")
+    # Loading under ZeRO-3 notes renamings that no weight needed, and saving would undo them all: names that no loader
+    # knows ("thinker.model.thinker.…").
+    model._weight_conversions = [c for c in getattr(model, "_weight_conversions", None) or [] if c.was_used()]
+    return model
+
+
+def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
+    """The checkpoint's processor, its tokenizer padding on the left as generation needs."""
+    processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
+    processor.tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
+    return processor
+
+
+def freeze_towers(model: nn.Module, vision: bool, audio: bool) -> None:
+    """Take the vision tower, the audio tower, or both (projectors included) out of training."""
+    thinker = find_thinker(model)
+    for tower, frozen in ((thinker.visual, vision), (thinker.audio_tower, audio)):
+        if frozen:
+            tower.requires_grad_(False)
+
+
+def language_model_targets(names: str | list[str] | None) -> str | list[str]:
+    """
+    LoRA targets that stay inside the language model.
+
+    `"all-linear"`, and plain names such as `q_proj`, also match the audio tower's layers. A list of plain names (or
+    nothing, or `"all-linear"`) becomes a regular expression for the language model alone; a regular expression or
+    dotted names are taken as written.
+
+    >>> language_model_targets(["q_proj", "v_proj"])
+    '.*\\\\blanguage_model\\\\.layers\\\\.\\\\d+\\\\.(self_attn|mlp)\\\\.(q_proj|v_proj)'
+    >>> language_model_targets(["audio_tower.layers.0.self_attn.q_proj"])
+    ['audio_tower.layers.0.self_attn.q_proj']
+    """
+    if names is None or names in ("all-linear", ["all-linear"]):
+        names = list(LANGUAGE_LINEARS)
+    if isinstance(names, str):
+        names = [names]
+    if all(re.fullmatch(r"\w+", name) for name in names):
+        return LANGUAGE_ONLY.format(names="|".join(names))
+    return names if len(names) > 1 or re.fullmatch(r"[\w.]+", names[0]) else names[0]
+
+
+def copy_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """
+    An independent copy of a model as it stands, also where ZeRO-3 has scattered its parameters.
+
+    The reference policy is made by this, not from the checkpoint's name: a thinker taken out of a full Omni
+    checkpoint cannot be rebuilt from the name, and a model in memory may have none.
+    """
+    if not any(hasattr(p, "ds_id") for p in model.parameters()):
+        return copy.deepcopy(model)
+    import deepspeed
+
+    twin = type(model)._from_config(copy.deepcopy(model.config), dtype=model.dtype)  # scattered likewise
+    pairs = list(zip(twin.parameters(), model.parameters(), strict=True))
+    for target, source in pairs:
+        with deepspeed.zero.GatheredParameters([target, source], modifier_rank=0), torch.no_grad():
+            if torch.distributed.get_rank() == 0:
+                target.data.copy_(source.data)
+    for target, source in zip(twin.buffers(), model.buffers(), strict=True):
+        target.data.copy_(source.data)
+    return twin

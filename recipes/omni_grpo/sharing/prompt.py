@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Scoring that computes a prompt once for all its completions, exactly.
+
+In all passes (policy, old, reference) the completions of one prompt that sit in one micro-batch become segments of one
+packed row. TRL's scoring runs unchanged: the model that it is handed packs what it is given and unpacks what comes
+back. Nothing is taken on trust: the first batch of a run, and each that is longer than all before, is scored both ways.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import torch
+from transformers import PreTrainedModel
+
+from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.model.towers import MediaEmbedder, find_thinker
+from omni_grpo.sharing.packed_attention import packed_mask, prepare_attention
+from omni_grpo.sharing.packing import PackedRows, pack_rows
+
+logger = logging.getLogger(__name__)
+
+MODES = ("auto", "off", "verify")
+# Mean difference of a row's log-probabilities, in nats, that rounding alone can make.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+class SharedPrompt:
+    """
+    Mix-in for TRL's `GRPOTrainer`: scores each chunk with the media of its own rows, and shares prompts
+    (`share_prompt: auto | off | verify`).
+
+    With `auto`, a model that cannot take packed rows, or one whose packed scores differ from its plain ones, is scored
+    row by row, as with `off`; the log says which and why. With `verify` every batch is scored both ways.
+
+    Raises:
+        `RuntimeError`: In `verify`, when packed and plain scores differ.
+    """
+
+    if TYPE_CHECKING:
+        args: Any
+        model: Any
+        ref_model: Any
+        accelerator: Any
+        _metrics: Any
+
+    _rows: Sequence[EncodedPrompt]
+    media_embedder: MediaEmbedder
+    _ref_embedder: MediaEmbedder | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._shares_prompts = self.args.share_prompt != "off"
+        self._verified_length = 0
+        models = [m for m in (self.model, self.ref_model) if m is not None] if self._shares_prompts else []
+        for reason in filter(None, (prepare_attention(find_thinker(model)) for model in models)):
+            self._stop_sharing(reason)
+
+    def _stop_sharing(self, reason: str) -> None:
+        if self.args.share_prompt == "verify":
+            raise RuntimeError(f"share_prompt: {reason}")
+        if self._shares_prompts:
+            logger.warning("share_prompt: off, every completion is scored with a prompt of its own: %s", reason)
+        self._shares_prompts = False
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """Shuffle groups where TRL shuffles rows, so that the completions of a prompt stay together."""
+        if not self._shares_prompts:
+            return super()._prepare_inputs(generation_batch)  # type: ignore[misc]
+        with mock.patch("trl.trainer.grpo_trainer.shuffle_sequence_dict", shuffle_groups):
+            return super()._prepare_inputs(generation_batch)  # type: ignore[misc]
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        """Score chunk by chunk, each with the media of its own rows."""
+        batch_size = batch_size or input_ids.size(0)
+        chunks = []
+        for start in range(0, input_ids.size(0), batch_size):
+            span = slice(start, start + batch_size)
+            batch = self._rows[span], input_ids[span], attention_mask[span], logits_to_keep
+            self._verify(model, *batch)
+            chunks.append(self._score(model, *batch, share=self._shares_prompts, **kwargs))
+        logps, entropies, aux_losses = zip(*chunks, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if entropies[0] is not None else None,
+            torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
+        )
+
+    def _score(self, model, rows, input_ids, attention_mask, kept, *, share: bool, **kwargs):
+        """One chunk, packed or plain."""
+        embedder = self._ref_embedder if model is self.ref_model and self._ref_embedder else self.media_embedder
+        scored = model
+        if share:
+            thinker = find_thinker(model)
+            packed = pack_rows(thinker, rows, input_ids, attention_mask, kept)
+            scored, rows = functools.partial(_score_packed, model, packed, thinker), packed.prompts
+        media = embedder.inputs(model, rows, input_ids.device)
+        with embedder.expecting(rows, packed=share):
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
+                functools.partial(scored, **media), input_ids, attention_mask, kept, **kwargs
+            )
+
+    def _verify(self, model, rows, input_ids, attention_mask, kept) -> None:
+        """Score a batch both ways, where it is longer than what was verified on any process, and compare."""
+        if not self._shares_prompts:
+            return
+        length = torch.tensor(input_ids.size(1), device=input_ids.device)
+        longest = int(self.accelerator.gather(length[None]).max())
+        if longest <= self._verified_length and self.args.share_prompt != "verify":
+            return
+        with torch.no_grad(), _in_evaluation(model):
+            plain, packed = (
+                self._score(model, rows, input_ids, attention_mask, kept, share=share)[0] for share in (False, True)
+            )
+        scored = attention_mask[:, -kept:].bool()
+        apart = ((plain - packed).abs() * scored).sum(dim=1) / scored.sum(dim=1).clamp(min=1)  # (B,), in nats
+        worst = self.accelerator.gather(apart.max().float()[None]).max().item()
+        allowed = TOLERANCE[_dtype(self.accelerator, model)]
+        if not worst <= allowed:  # not a number is no agreement
+            self._stop_sharing(
+                f"packed and plain log-probabilities differ by {worst:.2g} a token ({allowed:g} allowed)"
+            )
+        elif not self._verified_length:
+            logger.info("share_prompt: on; packed and plain log-probabilities agree within %.2g a token", worst)
+        self._verified_length = longest
+
+
+def _score_packed(model: Any, packed: PackedRows, thinker: Any, *, input_ids, attention_mask, labels, **kwargs: Any):
+    """The model as TRL's scoring calls it, on the packed row: rows in, rows out."""
+    del attention_mask  # the layout holds what it said
+    if (index := kwargs.get("set_index")) is not None:  # of a constraint, (B, completion)
+        index = torch.nn.functional.pad(index, (labels.size(1) - index.size(1), 0), value=-1)
+        kwargs["set_index"] = packed.pack(index, -1)
+    implementation = thinker.language_model.config._attn_implementation
+    output = model(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        attention_mask={"full_attention": packed_mask(packed.layout, implementation, input_ids.device)},
+        shift_labels=packed.pack(labels, -100),
+        **kwargs,
+    )
+    for name in ("log_probs", "entropy"):
+        if (values := getattr(output, name)) is not None:
+            setattr(output, name, packed.unpack(values, input_ids.shape)[:, 1:])
+    return output
+
+
+@contextmanager
+def _in_evaluation(model: Any):
+    """Without dropout; each module goes back to its own mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _dtype(accelerator: Any, model: Any) -> torch.dtype:
+    """In which the model computes."""
+    if (low := {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)) is not None:
+        return low
+    policy: PreTrainedModel = accelerator.unwrap_model(model)
+    dtype = next(p.dtype for p in policy.parameters() if p.is_floating_point())
+    tf32 = (
+        dtype == torch.float32
+        and accelerator.device.type == "cuda"
+        and torch.get_float32_matmul_precision() != "highest"
+    )
+    return torch.float16 if tf32 else dtype  # as many digits
+
+
+def shuffle_groups(batch: dict[str, Any]) -> dict[str, Any]:
+    """
+    A generation batch in a random order of its groups; the rows of a prompt stay together.
+
+    Groups come in the order in which TRL's permutation of the rows meets them, so that a run draws the same random
+    numbers as it would without sharing.
+
+    Args:
+        batch (`dict`): Tensors and lists with one entry a row, and `media`, the row's [`EncodedPrompt`].
+    """
+    identities = [row.identity for row in batch["media"]]
+    places: dict[Any, int] = {}
+    for i in torch.randperm(len(identities)).tolist():
+        places.setdefault(identities[i], len(places))
+    order = sorted(range(len(identities)), key=lambda i: places[identities[i]])
+
+    def permute(values: Any) -> Any:
+        if values is None or (isinstance(values, torch.Tensor) and values.ndim == 0):
+            return values
+        return values[order] if isinstance(values, torch.Tensor) else [values[i] for i in order]
+
+    return {name: permute(values) for name, values in batch.items()}
