@@ -85,7 +85,7 @@ def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
             reward_funcs=list(REWARDS),
             reward_weights=list(REWARDS.values()),
             **CELLS[name],
-            **dict(field.split("=", 1) for field in args.override),
+            max_steps=args.steps,
         )
         cells[name] = evaluate(folder / "rl", folder / "eval")
     return cells
@@ -100,9 +100,7 @@ def main(argv: list[str]) -> None:
         "--sft_runs", type=Path, default=Path("runs/demo_seeds"), help="cold starts, as demo-seeds has them"
     )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/ablate_credit.md"))
-    parser.add_argument(
-        "--override", nargs="*", default=[], help="RL fields as name=value, e.g. max_steps=2 for a trial"
-    )
+    parser.add_argument("--steps", type=int, default=120, help="RL steps of every cell; the demo's own run has 200")
     args = parser.parse_args(argv)
 
     write_rows_with_contexts(Path("data/demo/rl.jsonl"), args.output / "rl.jsonl")
@@ -110,7 +108,7 @@ def main(argv: list[str]) -> None:
     done: dict[int, dict[str, Path]] = {}
     for seed in args.seeds:
         done[seed] = run_seed(seed, args)
-        write(summarise(done, contexts, REWARDS), args.results)
+        write(summarise(done, contexts, REWARDS) | {"steps": args.steps}, args.results)
     print(args.results.read_text())
 
 

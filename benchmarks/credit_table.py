@@ -93,7 +93,7 @@ def write(summary: dict[str, Any], results: Path) -> None:
         f"{summary['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, TRL "
         f"{machine['trl']}, transformers {machine['transformers']}; seeds {', '.join(map(str, summary['seeds']))}; "
         "`make ablate-credit`.",
-        f"Rewards and weights, the same in every cell: {', '.join(f'`{k}` {v}' for k, v in summary['rewards'].items())}. "
+        f"{summary['steps']} RL steps of 64 completions from the same cold start. Rewards and weights, the same in every cell: {', '.join(f'`{k}` {v}' for k, v in summary['rewards'].items())}. "
         "Held-out accuracy in % [95 % bootstrap interval over items] (each seed); format, context (`context_reward`, "
         "% of its maximum), completion length in tokens and minutes of RL, seed by seed.",
         "",

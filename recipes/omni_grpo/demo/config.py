@@ -45,7 +45,7 @@ class DemoDataConfig:
     base_text_face: int = 360
     base_text_voice: int = 360
     sft_agreement: int = 32
-    sft_intent: int = 24
+    sft_intent: int = 40
     sft_face: int = 126
     sft_voice: int = 126
     rl_agreement: int = 1080
@@ -64,7 +64,7 @@ class DemoDataConfig:
     # is there, to keep to the form, and to answer within what the other channel leaves open.
     sft_agreement_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 1.0})
     sft_intent_mixes: Mapping[str, float] = field(
-        default_factory=lambda: {"video+audio": 0.34} | dict.fromkeys(LACKING, 0.165)
+        default_factory=lambda: {"video+audio": 0.2} | dict.fromkeys(LACKING, 0.2)
     )
     rl_task_mixes: Mapping[str, float] = field(
         default_factory=lambda: (
