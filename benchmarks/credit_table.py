@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from omni_grpo.launch.machine import describe_machine
-from omni_grpo.statistics import bootstrap_interval, pooled_paired_bootstrap
+from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
 from omni_rewards import context_reward
 
 GROUPS = ("agreement", "intent", "intent+agreement")
@@ -53,15 +53,15 @@ def summarise(done: dict[int, dict[str, Path]], contexts: dict[str, str], reward
         "differences": {},
     }
     for name, by_seed in table.items():
-        means = {g: np.mean([f["scores"][g] for f in by_seed], axis=0) for g in GROUPS}  # per item, over seeds
+        pooled = {g: pooled_bootstrap([f["scores"][g] for f in by_seed]) for g in GROUPS}
         summary["cells"][name] = {
             "accuracy": {
                 g: {
-                    "mean": float(np.mean(m)),
-                    "ci95": list(bootstrap_interval(m)),
+                    "mean": mean,
+                    "ci95": list(ci95),
                     "by_seed": [float(np.mean(f["scores"][g])) for f in by_seed],
                 }
-                for g, m in means.items()
+                for g, (mean, ci95, _) in pooled.items()
             },
             **{key: [f[key] for f in by_seed] for key in ("format", "context", "length", "seconds")},
         }
@@ -94,7 +94,7 @@ def write(summary: dict[str, Any], results: Path) -> None:
         f"{machine['trl']}, transformers {machine['transformers']}; seeds {', '.join(map(str, summary['seeds']))}; "
         "`make ablate-credit`.",
         f"{summary['steps']} RL steps of 64 completions from the same cold start. Rewards and weights, the same in every cell: {', '.join(f'`{k}` {v}' for k, v in summary['rewards'].items())}. "
-        "Held-out accuracy in % [95 % bootstrap interval over items] (each seed); format, context (`context_reward`, "
+        "Held-out accuracy in % [95 % bootstrap interval, items and seeds resampled] (each seed); format, context (`context_reward`, "
         "% of its maximum), completion length in tokens and minutes of RL, seed by seed.",
         "",
         f"| credit | {' | '.join(GROUPS)} | format | context | tokens | minutes |",

@@ -88,7 +88,7 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
     import numpy as np
 
     from omni_grpo.launch.machine import describe_machine
-    from omni_grpo.statistics import bootstrap_interval, pooled_paired_bootstrap
+    from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
 
     rows = {(s, m): predictions(output / str(s) / "eval" / m) for s in seeds for m in ("base", "sft", "rl", "control")}
     ablated = {
@@ -99,10 +99,10 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
 
     def pooled(key: str, group: str, table: dict) -> dict:
         per_seed = [scores(table[s, key], group) for s in seeds]
-        means = np.mean(per_seed, axis=0)  # per item, over seeds: items are what is resampled
+        accuracy, ci95, _ = pooled_bootstrap(per_seed)
         return {
-            "accuracy": float(np.mean(means)),
-            "ci95": list(bootstrap_interval(means)),
+            "accuracy": accuracy,
+            "ci95": list(ci95),
             "by_seed": [float(np.mean(s)) for s in per_seed],
         }
 
@@ -119,6 +119,10 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
         "format": {
             m: [float(np.mean([r["format_ok"] for r in rows[s, m]])) for s in seeds]
             for m in ("base", "sft", "control", "rl")
+        },
+        "ablated_format": {
+            v: [float(np.mean([r["format_ok"] for r in ablated[s, v]])) for s in seeds]
+            for v in ("no_audio", "no_video", "silent", "blank")
         },
         "comparisons": {},
     }
@@ -143,7 +147,7 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
         "",
         f"{summary['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, TRL {machine['trl']}, "
         f"transformers {machine['transformers']}; seeds {', '.join(map(str, seeds))}; `make demo-seeds`.",
-        "Held-out accuracy in % [95 % bootstrap interval over items] (each seed).",
+        "Held-out accuracy in % [95 % bootstrap interval, items and seeds resampled] (each seed).",
         "",
         "| model | " + " | ".join(GROUPS) + " | valid format | minutes |",
         "|---" * (len(GROUPS) + 3) + "|",
@@ -157,11 +161,12 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
         "",
         "RL with a channel taken out or blanked:",
         "",
-        "| variant | " + " | ".join(GROUPS[:3]) + " |",
-        "|---" * 4 + "|",
+        "| variant | " + " | ".join(GROUPS[:3]) + " | valid format |",
+        "|---" * 5 + "|",
     ]
     for variant, groups in summary["ablations"].items():
-        lines.append(f"| {variant} | " + " | ".join(percent(groups[g]) for g in GROUPS[:3]) + " |")
+        valid = " / ".join(f"{100 * f:.1f}" for f in summary["ablated_format"][variant])
+        lines.append(f"| {variant} | " + " | ".join(percent(groups[g]) for g in GROUPS[:3]) + f" | {valid} |")
     lines += ["", "Paired differences in points [95 %, items and seeds resampled]:", ""]
     for name, d in summary["comparisons"].items():
         lines.append(

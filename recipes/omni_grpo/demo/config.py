@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
+WITH_TASKS = ("sft", "rl", "validation", "test")  # splits that ask about agreement and intent
 # Media of a row. `video+silence` and `grey+audio` are clips with sound on which one channel shows nothing.
 MIXES = ("video+audio", "image+audio", "video", "image", "audio", "video+silence", "grey+audio", "text")
 LACKING = ("video", "audio", "video+silence", "grey+audio")  # what an agreement or an intent needs is not all there
@@ -28,6 +29,8 @@ class DemoDataConfig:
 
     output_dir: str = "data/demo"
     splits: tuple[str, ...] = ("sft", "rl", "validation", "test")
+    # Here agreement and intent come in pairs where both sides are shown: one face clip, two voices, two answers.
+    contrast_splits: tuple[str, ...] = ()
     seed: int = 7
     num_workers: int | None = None  # None: one per core; the result does not depend on it
 
@@ -44,8 +47,8 @@ class DemoDataConfig:
     base_text_told: int = 480
     base_text_face: int = 360
     base_text_voice: int = 360
-    sft_agreement: int = 32
-    sft_intent: int = 40
+    sft_agreement: int = 40
+    sft_intent: int = 28
     sft_face: int = 126
     sft_voice: int = 126
     rl_agreement: int = 1080
@@ -64,7 +67,13 @@ class DemoDataConfig:
     # is there, to keep to the form, and to answer within what the other channel leaves open.
     sft_agreement_mixes: Mapping[str, float] = field(default_factory=lambda: {"video+audio": 1.0})
     sft_intent_mixes: Mapping[str, float] = field(
-        default_factory=lambda: {"video+audio": 0.2} | dict.fromkeys(LACKING, 0.2)
+        default_factory=lambda: {
+            "video+audio": 0.142,
+            "video": 0.143,
+            "audio": 0.286,
+            "video+silence": 0.143,
+            "grey+audio": 0.286,
+        }
     )
     rl_task_mixes: Mapping[str, float] = field(
         default_factory=lambda: (
@@ -101,6 +110,9 @@ class DemoDataConfig:
         for split in self.splits:
             if split not in SPLITS:
                 raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        for split in self.contrast_splits:
+            if split not in WITH_TASKS:
+                raise ValueError(f"contrast_splits: {split!r} has no pairs; choose from {', '.join(WITH_TASKS)}")
         for name in (
             "sft_agreement_mixes",
             "sft_intent_mixes",
@@ -142,11 +154,12 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> DemoDataConf
     for key in values:
         if key not in known:
             raise ValueError(f"unknown option {key!r}; the options are {', '.join(known)}")
-    splits = values.get("splits")
-    if isinstance(splits, str):
-        values["splits"] = tuple(part.strip() for part in splits.split(",") if part.strip())
-    elif splits is not None:
-        values["splits"] = tuple(splits)
+    for name in ("splits", "contrast_splits"):
+        splits = values.get(name)
+        if isinstance(splits, str):
+            values[name] = tuple(part.strip() for part in splits.split(",") if part.strip())
+        elif splits is not None:
+            values[name] = tuple(splits)
     return DemoDataConfig(**values)
 
 
