@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval compare report control demo-seeds ablate-credit bench readme clean
+.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval compare report control demo-seeds ablate-credit bench bench-demo bench-gpu readme clean
 
 setup: $(READY)
 
@@ -96,6 +96,14 @@ ablate-credit: data base
 # A prompt computed once, against stock TRL and against our own plain path; QUICK=1 runs one shape and prints JSON.
 bench: setup
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+# The demo's RL on the plain path and on the fast one, 20 steps in turns; writes benchmarks/results/demo_step.md.
+bench-demo: setup
+	$(BIN)/python benchmarks/demo_step.py
+
+# One update of Qwen2.5-Omni-7B's architecture, random weights; exits with 2 where there is no CUDA device.
+bench-gpu: setup
+	$(BIN)/python benchmarks/bench_gpu.py
 
 # Tables of README.md, from the code that they describe.
 readme: setup

@@ -73,6 +73,8 @@ def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
     stage("sft_omni", "sft", seed=seed, output_dir=start)
     cells = {"cold start": evaluate(start, output / "cold_start" / "eval")}
     for name in args.cells:
+        if "constrained" in name and seed not in args.constrained_seeds:
+            continue
         folder = output / name.replace(", ", "_")
         stage(
             "grpo_omni",
@@ -95,12 +97,13 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--constrained_seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("runs/ablate_credit"))
     parser.add_argument(
         "--sft_runs", type=Path, default=Path("runs/demo_seeds"), help="cold starts, as demo-seeds has them"
     )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/ablate_credit.md"))
-    parser.add_argument("--steps", type=int, default=120, help="RL steps of every cell; the demo's own run has 200")
+    parser.add_argument("--steps", type=int, default=100, help="RL steps of every cell; the demo's own run has 200")
     args = parser.parse_args(argv)
 
     write_rows_with_contexts(Path("data/demo/rl.jsonl"), args.output / "rl.jsonl")

@@ -20,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
+from bench_plot import plot
 from grpo_media import TEXT, Shape, clip_examples, image_examples, write_clips, write_pictures
-from grpo_work import Work, omni_trainer, timed, token_bound, trl_trainer
+from grpo_trainers import omni_trainer, trl_trainer
+from grpo_work import Work, timed, token_bound
+from paired_ratios import cell, ratio
 
 from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
 from omni_grpo.launch.machine import describe_machine
@@ -36,21 +37,6 @@ RATIOS, GROUPS = (16, 4, 1), (4, 8, 16)
 COMPLETION = {16: 32, 4: 64, 1: 128}  # tokens, by ratio
 MODEL = TinyOmniConfig(width=256, text_layers=6, vision_layers=2, audio_layers=2, image_size_px=504, vocab_size=1024)
 TEXT_TOKENS = 45  # of a prompt, about: turns, instruction, question
-
-
-def ratio(pairs: list[tuple[float, float]]) -> dict[str, Any]:
-    """Geometric mean of paired ratios first : second, its 95 % bootstrap interval, and both medians in seconds."""
-    logs = np.log([a / b for a, b in pairs])
-    rng = np.random.default_rng(0)
-    means = rng.choice(logs, (2000, len(logs))).mean(axis=1)
-    low, high = np.exp(np.quantile(means, [0.025, 0.975]))
-    return {
-        "ratio": float(np.exp(logs.mean())),
-        "ci95": [float(low), float(high)],
-        "baseline_s": median(a for a, _ in pairs),
-        "ours_s": median(b for _, b in pairs),
-        "n": len(pairs),
-    }
 
 
 def compare(baseline: Work, ours: Work, rounds: int) -> dict[str, Any]:
@@ -99,7 +85,9 @@ def image_pair(model_dir: str, shape: Shape, folder: Path) -> tuple[Work, Work]:
 def clip_pair(model_dir: str, shape: Shape, folder: Path) -> tuple[Work, Work]:
     """Our plain path and our fast one on a clip with sound."""
     clips, settings = write_clips(folder, shape, TEXT_TOKENS)
-    plain = Work(omni_trainer(model_dir, clip_examples(clips), shape, folder, settings, share_prompt="off"))
+    plain = Work(
+        omni_trainer(model_dir, clip_examples(clips), shape, folder, settings, share_prompt="off", share_media="off")
+    )
     ours = omni_trainer(model_dir, clip_examples(clips), shape, folder, settings)
     return plain, Work(ours, plain.inputs["completion_ids"])
 
@@ -116,11 +104,6 @@ def shapes(quick: bool) -> Iterator[tuple[str, int, Shape]]:
         for times in RATIOS[: 1 if quick else None]:
             for group in (8,) if quick else GROUPS:
                 yield name, times, Shape(times * COMPLETION[times], COMPLETION[times], group)
-
-
-def cell(figure: dict[str, Any]) -> str:
-    low, high = figure["ci95"]
-    return f"{figure['ratio']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -154,33 +137,6 @@ def table(results: dict[str, Any]) -> str:
                 f"1/{row['flops']:.1f} | {theirs} → {ours} |"
             )
     return "\n".join(lines) + "\n"
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    """Speed-up of the update over G, a line for each ratio, with its token bound."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    names = [name for name in PAIRS if any(row["work"] == name for row in results["rows"])]
-    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, sharey=True)
-    for axis, name in zip(axes[0], names, strict=True):
-        for colour, times in zip(("#0b5394", "#b45f06", "#38761d"), RATIOS, strict=True):
-            rows = [row for row in results["rows"] if row["work"] == name and row["ratio"] == times]
-            groups = [row["group"] for row in rows]
-            values = [row["update"]["ratio"] for row in rows]
-            spread = np.array([row["update"]["ci95"] for row in rows]).T
-            axis.errorbar(groups, values, np.abs(spread - values), color=colour, marker="o", capsize=3)
-            axis.plot(groups, [row["token_bound"] for row in rows], color=colour, linestyle=":")
-            axis.annotate(
-                f"P : C = {times} : 1", (groups[-1], values[-1]), (6, 0), textcoords="offset points", color=colour
-            )
-        axis.set(title=name, xlabel="completions of a prompt, G", xticks=GROUPS, xlim=(3, 23))
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("update, times faster (dotted: token bound)")
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
 
 
 def main(argv: list[str]) -> None:
@@ -223,7 +179,7 @@ def main(argv: list[str]) -> None:
     path = args.results / f"{results['date']}-{machine}.md"
     path.write_text(table(results))
     path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    plot(results, path.with_suffix(".png"))
+    plot(results, list(PAIRS), path.with_suffix(".png"))
     print(table(results))
 
 

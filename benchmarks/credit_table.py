@@ -35,7 +35,7 @@ def figures(folder: Path, contexts: dict[str, str]) -> dict[str, Any]:
 
 def summarise(done: dict[int, dict[str, Path]], contexts: dict[str, str], rewards: dict[str, float]) -> dict[str, Any]:
     """
-    Cells pooled over seeds, beside the cold start that they began from.
+    Cells pooled over the seeds that have them, beside the cold start that they began from.
 
     Args:
         done (`dict`): Folder of the predictions, by seed and cell.
@@ -43,7 +43,9 @@ def summarise(done: dict[int, dict[str, Path]], contexts: dict[str, str], reward
         rewards (`dict`): Rewards of the runs and their weights.
     """
     names = list(next(iter(done.values())))
-    table = {name: [figures(cells[name], contexts) for cells in done.values()] for name in names}
+    table = {
+        name: {seed: figures(cells[name], contexts) for seed, cells in done.items() if name in cells} for name in names
+    }
     summary: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": describe_machine(),
@@ -52,7 +54,8 @@ def summarise(done: dict[int, dict[str, Path]], contexts: dict[str, str], reward
         "cells": {},
         "differences": {},
     }
-    for name, by_seed in table.items():
+    for name, found in table.items():
+        by_seed = list(found.values())
         pooled = {g: pooled_bootstrap([f["scores"][g] for f in by_seed]) for g in GROUPS}
         summary["cells"][name] = {
             "accuracy": {
@@ -68,8 +71,8 @@ def summarise(done: dict[int, dict[str, Path]], contexts: dict[str, str], reward
     for name in names:
         if name not in ("uniform", "cold start") and "uniform" in table:
             pairs = [
-                (a["scores"][GROUPS[2]], b["scores"][GROUPS[2]])
-                for a, b in zip(table[name], table["uniform"], strict=True)
+                (own["scores"][GROUPS[2]], table["uniform"][seed]["scores"][GROUPS[2]])
+                for seed, own in table[name].items()
             ]
             paired = pooled_paired_bootstrap(pairs)
             summary["differences"][name] = {"difference": paired.difference, "ci95": list(paired.ci95), "n": paired.n}

@@ -46,9 +46,19 @@ def write_pictures(folder: Path, shape: Shape, text_tokens: int) -> list[Path]:
     return pictures
 
 
-def write_clips(folder: Path, shape: Shape, text_tokens: int) -> tuple[list[Path], MediaSettings]:
-    """Clips of noise with a tone, one a prompt, and the settings under which they fill a prompt up."""
-    frames, seconds, sound_tokens = 4, 2.9, 36
+def write_clips(
+    folder: Path, shape: Shape, text_tokens: int, frames: int = 4, seconds: float = 2.9, sound_tokens: int = 36
+) -> tuple[list[Path], MediaSettings]:
+    """
+    Clips of noise with a tone, one a prompt, and the settings under which they fill a prompt up.
+
+    Args:
+        folder (`Path`): Where they are written.
+        shape ([`Shape`]): Of the work.
+        text_tokens, sound_tokens (`int`): Tokens of a prompt that are not picture.
+        frames (`int`): Frames that the model sees, an even number.
+        seconds (`float`): Length of a clip.
+    """
     side = PATCH * max(2, round((max(8, shape.prompt - text_tokens - sound_tokens) / (frames // 2)) ** 0.5))
     clips = []
     for i in range(shape.prompts):
@@ -73,7 +83,9 @@ def write_clips(folder: Path, shape: Shape, text_tokens: int) -> tuple[list[Path
             container.mux(audio.encode(sound))
             container.mux(audio.encode(None))
     pixels = side * side
-    return clips, MediaSettings(num_frames=frames, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=3.0)
+    return clips, MediaSettings(
+        num_frames=frames, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=seconds + 0.1
+    )
 
 
 def clip_examples(clips: list[Path]) -> list[Example]:

@@ -33,13 +33,13 @@ def main(argv: list[str]) -> None:
 
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniGRPOConfig
+    from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoding.encoder import PromptEncoder
     from omni_grpo.launch.scripts import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
-    from omni_grpo.rows.data import load_sources, preflight, to_dataset
     from omni_grpo.rows.prompts import PROMPT_STYLES
     from omni_grpo.trainer import OmniGRPOTrainer
 

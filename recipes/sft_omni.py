@@ -31,13 +31,14 @@ def main(argv: list[str]) -> None:
 
     from omni_grpo.checkpoints import last_complete_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
+    from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.encoding.encoder import PromptEncoder
     from omni_grpo.launch.scripts import begin, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile, StopAfter
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
-    from omni_grpo.rows.data import load_sources, preflight, to_dataset, with_sft_targets
+    from omni_grpo.rows.prompts import PROMPT_STYLES
     from omni_grpo.sft import OmniCollator, OmniSFTTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniSFTConfig, ModelConfig), argv)
@@ -45,9 +46,8 @@ def main(argv: list[str]) -> None:
 
     # 1. Data: everything that can be wrong is met here, before the model is loaded.
     def dataset(source: str, target: str):
-        return with_sft_targets(
-            to_dataset(load_sources(source, data.media_root), data.prompt_style, media.load_audio_from_video), target
-        )
+        rows = to_dataset(load_sources(source, data.media_root), data.prompt_style, media.load_audio_from_video)
+        return with_sft_targets(rows, target, PROMPT_STYLES[data.prompt_style].schema)
 
     train = dataset(data.train_file, data.sft_target)
     validation = dataset(data.validation_file, "target_or_solution") if data.validation_file else None

@@ -100,7 +100,7 @@ def mixed_file(clips) -> Path:
 @pytest.fixture(scope="session")
 def mixed(mixed_file):
     """The mixed rows as a data set with prompts."""
-    from omni_grpo.rows.data import to_dataset
+    from omni_grpo.data import to_dataset
     from omni_grpo.rows.schema import load_examples
 
     return to_dataset(load_examples(mixed_file), "short")

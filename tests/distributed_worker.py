@@ -4,7 +4,7 @@ What `test_distributed.py` starts, as one process and with `accelerate launch` a
 
     python tests/distributed_worker.py MODEL DATA OUT JOB [JOB …] [--without-dummies]
 
-Each JOB (`grpo`, `frozen`, `strict`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
+Each JOB (`grpo`, `frozen`, `plain`, `strict`, `gain`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
 weights go to OUT/JOB, and what each process met to OUT/JOB/facts-RANK.json. Sampling runs for real, but a fixed table
 then takes the place of its completions, so that one process and two learn from the same text.
 """
@@ -23,10 +23,10 @@ import torch
 
 import omni_grpo.trainer
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
+from omni_grpo.data import load_sources, to_dataset
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
-from omni_grpo.rows.data import load_sources, to_dataset
 from omni_grpo.sft import OmniSFTTrainer
 from omni_grpo.trainer import OmniGRPOTrainer
 from omni_rewards import answer_reward, section_format_reward
@@ -120,17 +120,21 @@ def _difference(a: torch.nn.Parameter, b: torch.nn.Parameter) -> float:
 
 def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     """Groups of two; every process holds one prompt a micro-step, two micro-steps make a step."""
+    frozen = job in ("frozen", "plain")
+    sharing = {"share_prompt": "off", "share_media": "off"} if job == "plain" else {}
     args = OmniGRPOConfig(
         **common(out),
+        **sharing,
         gradient_accumulation_steps=2,
         steps_per_generation=1,
         num_generations=2,
         max_completion_length=4,
         shuffle_dataset=False,
         beta=0.1,
-        freeze_vision=job == "frozen",
-        freeze_audio=job == "frozen",
-        num_iterations=2 if job == "frozen" else 1,
+        context_gain_weight=0.5 if job == "gain" else None,
+        freeze_vision=frozen,
+        freeze_audio=frozen,
+        num_iterations=2 if frozen else 1,
         ds3_gather_for_generation=False,  # so that sampling, too, runs on shards
         reward_funcs=[],
         credit_map="strict" if job == "strict" else "paper",
@@ -160,6 +164,7 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     kl = [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
     known = {"kl": kl, "met": trainer.met, "credited": trainer.credited, "steps": trainer.state.global_step}
     known["encoded"] = {m: n for m, n in trainer.media_embedder.items.items() if n}
+    known["shares"] = trainer._shares_prompts
     return facts | known
 
 
@@ -196,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "out"):
         parser.add_argument(name)
-    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "strict", "lora", "sft"))
+    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "plain", "strict", "lora", "sft", "gain"))
     parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
     options = parser.parse_args()
     if options.without_dummies:

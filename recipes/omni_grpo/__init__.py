@@ -3,13 +3,15 @@
 
 Read from a row to a batch, then from a batch to a model and its figures:
 
-- `rows`: the fields of a row, their checks, its prompt; rows as TRL data sets, and the preflight
+- `rows`: the fields of a row, their checks, its prompt
 - `media`: files as arrays, decoded once
 - `encoding`: messages as token ids and features; the next batch is made while the model works
+- `data`: rows as TRL data sets, and the preflight that meets every file
 - `model`: loading, freezing, and media through the towers, counted
 - `sft`, `trainer`, `config`: TRL's `SFTTrainer` and `GRPOTrainer` with media, and the fields that they add
 - `sharing`: media encoded once, prompts prefilled once while sampling and computed once while scoring
 - `credit`: which reward moves which token
+- `grounding`: context gain, and pairs of rows whose media are swapped
 - `constrained`: sections enforced while sampling
 - `checkpoints`, `logs`, `rollout_table`: saving, logging, and what people need to look into a run
 - `generation`, `evaluation`, `benchmarks`, `metrics`, `statistics`: answers, and figures with intervals
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from omni_grpo.constrained.language import section_pattern
     from omni_grpo.constrained.section_constraint import SectionConstraint
     from omni_grpo.credit.section_masks import section_token_masks
+    from omni_grpo.data import load_sources, to_dataset
     from omni_grpo.encoding.encoder import PromptEncoder
     from omni_grpo.media.settings import MediaError, MediaSettings
+    from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.sft import OmniSFTTrainer
     from omni_grpo.trainer import OmniGRPOTrainer
 
@@ -45,8 +49,12 @@ __all__ = [
     "PromptEncoder",
     "SectionConstraint",
     "SectionLogitsProcessor",
+    "load_model",
+    "load_processor",
+    "load_sources",
     "section_pattern",
     "section_token_masks",
+    "to_dataset",
 ]
 
 _MODULES = {
@@ -59,8 +67,12 @@ _MODULES = {
     "PromptEncoder": "encoding.encoder",
     "SectionConstraint": "constrained.section_constraint",
     "SectionLogitsProcessor": "constrained.decoding",
+    "load_model": "model.loading",
+    "load_processor": "model.loading",
+    "load_sources": "data",
     "section_pattern": "constrained.language",
     "section_token_masks": "credit.section_masks",
+    "to_dataset": "data",
 }
 
 

@@ -10,11 +10,12 @@ from trl import GRPOConfig, SFTConfig
 
 from omni_grpo.constrained.section_constraint import MODES
 from omni_grpo.credit.settings import CreditArguments
+from omni_grpo.data import SFT_TARGETS
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
+from omni_grpo.grounding.settings import GroundingArguments
 from omni_grpo.launch.reward_settings import read_settings
-from omni_grpo.rows.data import SFT_TARGETS
 from omni_grpo.rows.prompts import PROMPT_STYLES
-from omni_grpo.sharing.prompt import MODES as SHARING
+from omni_grpo.sharing.settings import SharingArguments
 
 
 @dataclass
@@ -27,7 +28,9 @@ class DataArguments:
         validation_file (`str`, *optional*): The same for validation.
         media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
         prompt_style (`str`): System prompt and sections; a key of `omni_grpo.rows.prompts.PROMPT_STYLES`.
-        sft_target (`str`): What SFT imitates: the row's `target`, its `solution` alone, or the target where there is one.
+        sft_target (`str`):
+            What SFT imitates: the row's `target`, its `solution` alone, the target where there is one, or the `sections`
+            of the target that `prompt_style` asks for.
         max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; longer rows are refused.
         decode_cache (`str`, *optional*):
             Folder of decoded frames and waveforms, which runs may share; defaults to `decode_cache` beside `output_dir`.
@@ -45,8 +48,11 @@ class DataArguments:
         default="context_think_answer",
         metadata={"help": "System prompt and sections asked for; a key of omni_grpo.rows.prompts.PROMPT_STYLES."},
     )
-    sft_target: Literal["target", "solution", "target_or_solution"] = field(
-        default="target", metadata={"help": "What SFT imitates: full target, bare answer, or target where present."}
+    sft_target: Literal["target", "solution", "target_or_solution", "sections"] = field(
+        default="target",
+        metadata={
+            "help": "What SFT imitates: target, bare answer, target where present, or the style's sections of it."
+        },
     )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Longest prompt in tokens, media included; longer rows are refused."}
@@ -77,7 +83,7 @@ class TowerArguments:
 
 
 @dataclass
-class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
+class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, TowerArguments, GRPOConfig):
     """
     [`~trl.GRPOConfig`] with what an omni-modal run adds.
 
@@ -95,14 +101,6 @@ class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
         wandb_media_files (`int`, defaults to `4`):
             Clips, sounds and images (8 MB at most each) that play in the table of each log event, where `report_to`
             is wandb and completions are logged; `0` for no such table.
-        share_prompt (`str`, defaults to `"auto"`):
-            Whether the completions of a prompt are scored in one row with it, see
-            [`~omni_grpo.sharing.prompt.SharedPrompt`]: `auto` verifies itself and falls back, `verify` scores every
-            batch both ways and stops at a difference, `off` scores a prompt as often as it has completions.
-        media_feature_cache (`str`, *optional*):
-            Folder that keeps what frozen towers made of each media file, across epochs and runs; see
-            [`~omni_grpo.model.feature_cache.FeatureCache`]. Refused where a tower trains.
-        media_feature_cache_gb (`float`, defaults to `20.0`): Limit of that folder, least recently used go first.
     """
 
     reward_funcs: list[str] = field(
@@ -127,18 +125,11 @@ class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
     wandb_media_files: int = field(
         default=4, metadata={"help": "Media files that play in wandb's table of each log event; 0 for no such table."}
     )
-    share_prompt: Literal["auto", "off", "verify"] = field(
-        default="auto", metadata={"help": "Score a prompt once for all its completions: auto, off, verify."}
-    )
-    media_feature_cache: str | None = field(
-        default=None, metadata={"help": "Folder that keeps the features of frozen towers across epochs and runs."}
-    )
-    media_feature_cache_gb: float = field(default=20.0, metadata={"help": "Limit of media_feature_cache, in GB."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.share_prompt not in SHARING:
-            raise ValueError(f"share_prompt: {self.share_prompt!r} is unknown; one of {', '.join(SHARING)}")
+        self.check_sharing()
+        self.check_grounding()
         if self.constrained_decoding not in MODES:  # the parser checks choices on the command line, not in YAML
             raise ValueError(
                 f"constrained_decoding: {self.constrained_decoding!r} is unknown; one of {', '.join(MODES)}"
@@ -147,8 +138,6 @@ class OmniGRPOConfig(CreditArguments, TowerArguments, GRPOConfig):
             raise ValueError("section_budgets: only `constrained_decoding: strict` holds sections to a length")
         if self.wandb_media_files < 0:
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
-        if self.media_feature_cache_gb <= 0:
-            raise ValueError(f"media_feature_cache_gb: must be more than 0, got {self.media_feature_cache_gb}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from datasets import Dataset
 from trl import SFTTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
+from omni_grpo.data import modalities_of
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
@@ -19,7 +21,6 @@ from omni_grpo.generation import generate
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
-from omni_grpo.rows.data import modalities_of
 from omni_rewards import answer_reward, section_format_reward
 
 IGNORED = -100
@@ -65,15 +66,29 @@ class OmniCollator:
         }
 
 
+def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
+    """
+    A data set with the tokens of each row's prompt and target, by which `train_sampling_strategy` brings rows of like
+    length together; a stream, and a data set that has the column, stay as they are. Every prompt is encoded for it.
+    """
+    if not isinstance(dataset, Dataset) or column in dataset.column_names:
+        return dataset
+    tokenizer = encoder.processor.tokenizer
+    targets = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in dataset["target"])
+    prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in dataset)
+    return dataset.add_column(column, [len(p) + len(t) + 1 for p, t in zip(prompts, targets, strict=True)])
+
+
 class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
     """
     [`~trl.SFTTrainer`] for rows with images, videos and sounds. `compute_loss` is wrapped to hold every pass to the
-    media of its rows, and `evaluate` can go by generated answers; the rest is TRL's.
+    media of its rows, and `evaluate` can go by generated answers; the rest is TRL's, its `train_sampling_strategy`
+    among it: `group_by_length` deals rows of like length to one batch, `batch_rebalance` within an optimiser step.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         args ([`OmniSFTConfig`]): Configuration.
-        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.rows.data.to_dataset`].
+        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.data.to_dataset`].
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
@@ -104,6 +119,9 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
         encoder = encoder or PromptEncoder(processing_class, MediaSettings())
+        if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+            train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
+            eval_dataset = with_lengths(eval_dataset, encoder, args.length_column_name)
         super().__init__(
             model=model,
             args=args,

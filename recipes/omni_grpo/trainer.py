@@ -18,14 +18,15 @@ from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.constrained.decoding import ConstrainedDecoding
 from omni_grpo.credit.schedules import schedules
 from omni_grpo.credit.section_credit import SectionCredit
+from omni_grpo.data import media_paths, modalities_of
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
 from omni_grpo.encoding.lookahead import EncodesAhead
+from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.model.loading import copy_weights, freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.rollout_table import RolloutTable
-from omni_grpo.rows.data import media_paths, modalities_of
 from omni_grpo.rows.prompts import as_parts
 from omni_grpo.sharing.media import SharedMedia
 from omni_grpo.sharing.prompt import SharedPrompt
@@ -47,24 +48,25 @@ class OmniGRPOTrainer(
     ConstrainedDecoding,
     SharedMedia,
     EncodesAhead,
+    GroundingRewards,
     GRPOTrainer,
 ):
     """
     [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
 
-    TRL's methods are wrapped (stash → `super()` → patch), none is copied. Here `_tokenize_prompts` encodes each distinct
-    prompt once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` carries them with
-    their rows, `_compute_loss` brings them to the loss, `_calculate_rewards` adds sections and media to the completions
-    table, `log` makes its prompts readable. The mix-ins hold the rest, each by itself: [`SharedPrompt`] gives every
-    scoring pass its rows' media and computes a prompt once, [`SharedMedia`] does so in sampling, [`SectionCredit`] makes
-    the advantages of credit maps other than `uniform`, [`ConstrainedDecoding`] enforces sections, [`EncodesAhead`]
-    prepares the next batch, [`RolloutTable`] logs what the viewer shows, [`CompleteCheckpoints`] makes resuming exact.
+    TRL's methods are wrapped (stash → `super()` → patch), none is copied. Here `_tokenize_prompts` encodes each prompt
+    once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` and `_compute_loss` bring them
+    to the loss, `_calculate_rewards` adds sections and media to the completions table, `log` makes prompts readable. The
+    mix-ins hold the rest: [`SharedPrompt`] computes a prompt once and gives each scoring pass its media, [`SharedMedia`]
+    does so in sampling, [`SectionCredit`] makes the advantages of credit maps, [`ConstrainedDecoding`] enforces sections,
+    [`GroundingRewards`] adds context gain and pairs, [`EncodesAhead`] prepares the next batch, [`RolloutTable`] logs what
+    the viewer shows, [`CompleteCheckpoints`] makes resuming exact.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         reward_funcs (`Callable` or `list`): As in TRL.
         args ([`OmniGRPOConfig`]): Configuration.
-        train_dataset (`Dataset`): From [`~omni_grpo.rows.data.to_dataset`]; `prompt` parts hold media paths.
+        train_dataset (`Dataset`): From [`~omni_grpo.data.to_dataset`]; `prompt` parts hold media paths.
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.

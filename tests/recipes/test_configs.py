@@ -21,6 +21,7 @@ from omni_grpo.launch.command_line import parse
 from omni_grpo.launch.scripts import load_object
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.rows.adapters import LAYOUTS
+from omni_grpo.rows.prompts import PROMPT_STYLES
 from omni_grpo.rows.selection import taken_indices
 from readme_tables import header
 
@@ -128,6 +129,45 @@ def test_data_that_the_header_says_to_convert_is_what_is_trained_on(path):
         if "--take" in words:
             assert 0 < len(taken_indices(100, words[words.index("--take") + 1], seed=0)) < 100
     assert not commands or len(commands) == len(files)
+
+
+@pytest.mark.parametrize("folder", ["demo", "qwen2_5_omni_7b"])
+def test_the_controls_differ_from_what_they_control_in_what_they_say(folder):
+    """Mutants: a control with its own rate, steps, rows or seed; a context section asked of one that has none."""
+    configs = {p.stem: written(p) for p in CONFIGS if p.parent.name == "controls" and p.parent.parent.name == folder}
+    rl = written(REPOSITORY / f"recipes/configs/{folder}" / ("rl.yaml" if folder == "demo" else "rl_context.yaml"))
+    sft = written(REPOSITORY / f"recipes/configs/{folder}/sft.yaml")
+    said = {"output_dir", "prompt_style", "sft_target", "reward_funcs", "reward_weights", "credit_map"}
+    for name, base, more in (
+        ("answer_only_sft", sft, {"train_file", "max_steps", "eval_steps", "save_steps", "validation_max_new_tokens"}),
+        ("no_context_sft", sft, set()),
+        ("format_only_rl", rl, set()),
+        ("uniform_grpo", rl, {"model_name_or_path"}),
+    ):
+        keys = configs[name].keys() | base.keys()
+        assert {k for k in keys if configs[name].get(k) != base.get(k)} <= said | more, name
+    answer, without, form, uniform = (
+        configs[n] for n in ("answer_only_sft", "no_context_sft", "format_only_rl", "uniform_grpo")
+    )
+    sections = {n: PROMPT_STYLES[c["prompt_style"]].schema.names for n, c in configs.items()}
+    assert sections["answer_only_sft"] == ("answer",) and answer["sft_target"] == "sections" == without["sft_target"]
+    assert sections["no_context_sft"] == sections["uniform_grpo"] == ("think", "answer")
+    assert uniform["model_name_or_path"] == without["output_dir"]
+    assert form["reward_funcs"] == ["omni_rewards.section_format_reward"]
+    assert form["model_name_or_path"] == sft["output_dir"] and form["prompt_style"] == rl["prompt_style"]
+    assert uniform["credit_map"] == "uniform" and set(uniform["reward_funcs"]) == {
+        "omni_rewards.answer_reward",
+        "omni_rewards.think_answer_format_reward",
+    }
+    assert set(rl["train_file"].split(",")) <= set(answer["train_file"].split(",")), "as many gold answers as RL sees"
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if "Evaluate" in header(p)], ids=named)
+def test_the_command_that_evaluates_a_control_is_one(path):
+    words = shlex.split(header(path)["Evaluate"])
+    fields = parse((DataArguments, MediaSettings, EvalArguments), words[2:])
+    assert fields[0].prompt_style == written(path)["prompt_style"]
+    assert [m.partition("=")[2] for m in fields[2].models] == [written(path)["output_dir"]]
 
 
 def test_every_model_comes_from_somewhere():

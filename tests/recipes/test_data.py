@@ -13,10 +13,7 @@ from datasets import Dataset, IterableDataset
 
 from conftest import TEXTS
 from media_files import cut_file, grey_frames, tone, write_image, write_sound, write_video
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import MODALITIES, encode_prompt
-from omni_grpo.model.loading import load_processor
-from omni_grpo.rows.data import (
+from omni_grpo.data import (
     SFT_TARGETS,
     load_sources,
     media_paths,
@@ -25,9 +22,13 @@ from omni_grpo.rows.data import (
     to_dataset,
     with_sft_targets,
 )
-from omni_grpo.rows.prompts import build_messages
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import MODALITIES, encode_prompt
+from omni_grpo.model.loading import load_processor
+from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages
 from omni_grpo.rows.schema import DataError, Example, MediaItem, load_examples
 from omni_grpo.sft import OmniCollator
+from omni_rewards import parse_sections
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_sft_targets_by_mode():
     assert with_sft_targets(dataset, "solution")["target"][:] == ["yes", "no"]
     assert with_sft_targets(dataset, "target_or_solution")["target"][:] == [TEXTS[0], "no"]
     assert with_sft_targets(dataset.select([0]), "target")["target"][:] == [TEXTS[0]]
-    for mode in SFT_TARGETS[1:]:
+    for mode in SFT_TARGETS[1:3]:
         assert with_sft_targets(dataset, mode)["prompt"][:] == dataset["prompt"][:]
     with pytest.raises(
         DataError, match=r"1 row\(s\) have no `target` to imitate: \['bare'\]; .*`sft_target: solution`"
@@ -177,6 +178,25 @@ def test_sft_targets_by_mode():
         ValueError, match=r"sft_target: 'targets' is unknown; one of target, solution, target_or_solution"
     ):
         with_sft_targets(dataset, "targets")
+
+
+@pytest.mark.parametrize("style", PROMPT_STYLES)
+def test_sft_targets_in_the_sections_of_the_style(style):
+    """Mutants: the whole target, the bare answer, the solution in place of what the target answers."""
+    schema = PROMPT_STYLES[style].schema
+    rows = [example("both", target=TEXTS[0], solution="yes"), example("bare", solution="no")]
+    dataset = to_dataset(rows, style)
+    (target,) = with_sft_targets(dataset.select([0]), "sections", schema)["target"][:]
+    sections = parse_sections(target, schema)
+    assert sections.ok and sections.texts == {n: parse_sections(TEXTS[0]).texts[n] for n in schema.names}
+    if schema.names == ("answer",):
+        targets = with_sft_targets(dataset, "sections", schema)["target"][:]
+        assert targets == ["<answer>no</answer>"] * 2  # the first target answers no, whatever its solution
+        return
+    with pytest.raises(
+        DataError, match=rf"1 row\(s\) have no `target` with the sections {', '.join(schema.names)} to"
+    ):
+        with_sft_targets(dataset, "sections", schema)
 
 
 def test_several_files_are_read_in_order_each_beside_its_media(tmp_path):

@@ -26,7 +26,11 @@ pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("processes")]
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "distributed_worker.py"
-JOBS = {"ddp": ["grpo"], "zero2": ["grpo", "strict", "lora"], "zero3": ["grpo", "sft", "frozen"]}
+JOBS = {
+    "ddp": ["grpo", "frozen"],
+    "zero2": ["grpo", "strict", "lora", "frozen"],
+    "zero3": ["grpo", "sft", "frozen", "gain"],
+}
 SECONDS = 400  # for a run that does not hang: 30 on two idle cores, and once 40 for DeepSpeed's op
 # Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 9e-5 to 4e-3.
 SAME, MOVED = 1e-6, 2e-5
@@ -99,9 +103,8 @@ def succeeded(run: subprocess.CompletedProcess[str]) -> None:
 def alone(tiny, data, tmp_path_factory) -> Path:
     """All jobs in one process."""
     out = tmp_path_factory.mktemp("alone")
-    succeeded(
-        finish([sys.executable, str(WORKER), tiny, str(data), str(out), "grpo", "strict", "lora", "sft", "frozen"])
-    )
+    jobs = ["grpo", "strict", "lora", "sft", "frozen", "plain", "gain"]
+    succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), *jobs]))
     return out
 
 
@@ -165,6 +168,17 @@ def test_credit_by_section_is_that_of_one_process(together, alone):
     assert any(len(set(advantages)) > 2 for advantages in single.values()), "differs within a completion"
 
 
+def test_context_gain_with_zero3_is_that_of_one_process(together, alone):
+    """Its passes, too, are made by all ranks, also by one whose rows are text: a rank that stays away hangs the run."""
+    out, single = together("zero3") / "gain", alone / "gain"
+    assert largest_difference(*(load_file(f / "model.safetensors") for f in (out, single))) < SAME
+    both = facts(out, 0)["credited"] | facts(out, 1)["credited"]
+    assert both.keys() == facts(single)["credited"].keys()
+    for row, advantages in facts(single)["credited"].items():
+        assert both[row] == pytest.approx(advantages, abs=1e-3), row  # a gain of rounding is divided by its deviation
+    assert facts(single)["credited"] != facts(alone / "grpo")["credited"]
+
+
 def test_lora_with_zero2_ends_where_one_process_ends(together, alone):
     out, weights = together("zero2"), "adapter_model.safetensors"
     trained, start = load_file(out / "lora" / weights), load_file(out / "lora" / "start" / weights)
@@ -173,17 +187,25 @@ def test_lora_with_zero2_ends_where_one_process_ends(together, alone):
     assert largest_difference(trained, start) > MOVED
 
 
-def test_frozen_towers_with_zero3_encode_while_sampling_and_never_later(together, alone):
+@pytest.mark.parametrize("config", JOBS)
+def test_frozen_towers_are_encoded_while_sampling_and_never_later(config, together, alone, tiny):
     """
-    Two iterations a batch, which the ranks fill with different modalities. Mutant: a rank calls a tower for what it
-    misses when it misses it, alone, and the run hangs.
+    Two iterations a batch, which the ranks fill with different modalities, prompts scored once: the weights are those
+    of one process on the plain path. Mutant: a rank calls a tower for what it misses when it misses it, alone, and
+    the run hangs (ZeRO-3) or its gradients do not meet the other's.
     """
-    out = together("zero3") / "frozen"
-    assert largest_difference(*(load_file(f / "model.safetensors") for f in (out, alone / "frozen"))) < SAME
-    encoded = [facts(out, rank)["encoded"] for rank in (0, 1)]
-    assert encoded[0] != encoded[1]
-    both = {m: sum(rank.get(m, 0) for rank in encoded) for m in ("audio", "image", "video")}
+    out = together(config) / "frozen"
+    trained, start, plain = (load_file(f / "model.safetensors") for f in (out, Path(tiny), alone / "plain"))
+    assert largest_difference(trained, plain) < SAME
+    assert largest_difference(trained, start, "layers") > MOVED
+    for tower in ("audio_tower", "visual"):
+        assert largest_difference(trained, start, tower) == 0.0
+    known = [facts(out, rank) for rank in (0, 1)]
+    assert all(rank["shares"] for rank in known)
+    assert known[0]["encoded"] != known[1]["encoded"]
+    both = {m: sum(rank["encoded"].get(m, 0) for rank in known) for m in ("audio", "image", "video")}
     assert both == facts(alone / "frozen")["encoded"]
+    assert all(n < facts(alone / "plain")["encoded"][m] for m, n in both.items())
 
 
 def test_sft_with_zero3_saves_whole_weights_that_load(together, alone, tiny):

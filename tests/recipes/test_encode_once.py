@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.data import to_dataset
 from omni_grpo.encoding.inputs import MODALITIES, collate_media, encode_prompt
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.encoded_media import FeatureStore, join_items, split_items
@@ -20,7 +21,6 @@ from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.tower_calls import find_thinker, is_frozen
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
-from omni_grpo.rows.data import to_dataset
 from omni_grpo.rows.schema import Example, MediaItem, load_examples
 
 CPU = torch.device("cpu")
@@ -173,6 +173,20 @@ def test_encoder_calls_are_the_distinct_items_of_a_generation_batch(make, share_
     assert trainer._ref_embedder.shared == set(MODALITIES)
     assert not +trainer._ref_embedder.items
     assert all(trainer._ref_embedder.placed[m] > 0 for m in MODALITIES), "the reference saw them all the same"
+
+
+def test_media_are_shared_unless_that_is_off(make):
+    """What `share_media: off` leaves is stock TRL's: every row's items in every pass. Mutant: once per pass."""
+    trainer = make(share_media="off", share_prompt="off")
+    trainer.train()
+    shown = {"video": 2, "audio": 4, "image": 2}  # by the four questions, each answered four times
+    passes = 1 + 1 + 2  # sampling, old log-probabilities, two iterations
+    assert trainer.media_embedder.items == {m: 4 * n * passes for m, n in shown.items()}
+    assert trainer._ref_embedder.items == {m: 4 * n for m, n in shown.items()}
+    with pytest.raises(ValueError, match="media_feature_cache: keeps what is shared"):
+        make(share_media="off", media_feature_cache="features")
+    with pytest.raises(ValueError, match="share_media: 'of' is unknown"):
+        make(share_media="of")
 
 
 def test_adapters_need_no_freezing(make):

@@ -10,9 +10,10 @@ import torch
 
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import encode_prompt
-from omni_grpo.evaluation.evaluate import VARIANTS, evaluate, predict, vary
+from omni_grpo.evaluation.evaluate import evaluate, predict
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import compare, summarise, table
+from omni_grpo.evaluation.variants import VARIANTS, vary
 from omni_grpo.generation import Completion, generate
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
@@ -81,7 +82,8 @@ def test_variants_take_out_or_blank_what_they_say(tiny, settings, mixed):
     processor = load_processor(tiny)
     prompt = next(row["prompt"] for row in mixed if len(row["prompt"][-1]["content"]) == 3)
     full = encode_prompt(processor, prompt, settings)
-    for variant, (removed, blanked) in VARIANTS.items():
+    for variant in ("full", "no_audio", "no_video", "neither", "silent", "blank"):
+        removed, blanked = VARIANTS[variant].removed, VARIANTS[variant].blanked
         row = encode_prompt(processor, vary(prompt, variant), settings, blank=blanked)
         for modality in ("audio", "video"):
             assert row.counts[modality] == (0 if modality in removed else full.counts[modality])

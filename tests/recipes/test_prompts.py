@@ -9,12 +9,12 @@ import pytest
 
 from media_files import cut_file, grey_frames, tone, write_sound, write_video
 from omni_grpo.config import OmniGRPOConfig
+from omni_grpo.data import to_dataset
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import encode_prompt, placeholder_ids
 from omni_grpo.evaluation.evaluate import vary
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.data import to_dataset
 from omni_grpo.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
 from omni_grpo.rows.schema import Example, MediaItem, load_examples
 from omni_grpo.sft import IGNORED, OmniCollator
@@ -166,15 +166,24 @@ def test_options_are_shown_by_the_letter_that_the_reward_reads(options, shown):
         assert answer_score(line, "B", "multiple choice", options) == score
 
 
-@pytest.mark.parametrize("style", [s for s in PROMPT_STYLES if s != "short"])
+@pytest.mark.parametrize("style", [s for s in PROMPT_STYLES if not s.startswith("short")])
 def test_a_system_prompt_asks_for_the_sections_of_its_schema(style):
     system, schema = PROMPT_STYLES[style].system, PROMPT_STYLES[style].schema
     assert [name for name in ("context", "think", "answer") if f"<{name}> </{name}>" in system] == list(schema.names)
 
 
+def test_short_styles_ask_alike_and_differ_in_their_sections():
+    """A control that was trained on other sections is asked the same question."""
+    short = [s for s in PROMPT_STYLES if s.startswith("short")]
+    asked = [build_messages(example(), s) for s in short]
+    assert len({PROMPT_STYLES[s].schema for s in short}) == len(short) == 3
+    assert all(messages == asked[0] for messages in asked)
+
+
 def test_an_unknown_style_is_refused_with_those_there_are():
     with pytest.raises(
-        ValueError, match=r"prompt_style 'cot' is unknown; one of context_think_answer, think_answer, short"
+        ValueError,
+        match=r"prompt_style 'cot' is unknown; one of context_think_answer, think_answer, answer, short, short_think_answer",
     ):
         build_messages(example(), "cot")
 

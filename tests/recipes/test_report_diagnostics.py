@@ -181,6 +181,33 @@ class TestShortcuts:
         full, deaf, _ = map(float, re.findall(r'circle cx="([\d.]+)"', chart))
         assert deaf < full
 
+    def test_the_index_and_what_did_not_change_are_shown_where_they_were_measured(self, tmp_path):
+        """Mutant: a run of an earlier version, whose metrics.json has neither, has no report."""
+        run = build(tmp_path, "one", 40)
+        before = shortcuts.shortcut_charts(read_run(run))
+        assert "shortcut index" not in before and "left out" not in before
+        metrics = json.loads((run / "metrics.json").read_text())
+        stage = metrics["stages"]["rl"]
+        share = {"share": 0.333, "ci95": [0.3, 0.4], "n": 60}
+        changed = {"lost": {"difference": 0.1, "ci95": [0.0, 0.2], "n": 60}, "answers": share, "contexts": None}
+        index = {"audio": {"value": 0.125, "ci95": [0.1, 0.2], "n": 50, "n_known": 50}}
+        stage["shortcuts"] = {
+            "agreement": {"index": {}, "variants": {}},
+            "all": {"index": index, "variants": {"swapped_audio": changed}},
+        }
+        stage["variants"]["no_audio"]["left_out"] = {"has no <audio>": ["row-1", "row-2"]}
+        (run / "metrics.json").write_text(json.dumps(metrics))
+        source = shortcuts.shortcut_charts(read_run(run))
+        table = re.search(r"<caption>GRPO, shortcut index.*?</table>", source, re.DOTALL)[0]
+        assert re.findall(r'row">(\w+)<', table) == ["all"]
+        assert '>12.5</span> <span class="ci">10.0 – 20.0<' in table and table.endswith(
+            "<td>–</td></tr>\n</tbody></table>"
+        )
+        table = re.search(r"<caption>GRPO, percent that do not change.*?</table>", source, re.DOTALL)[0]
+        assert "Another row&#x27;s audio" in table and ">33.3<" in table
+        assert "Without audio: 2 rows are left out, for each has no &lt;audio&gt; (row-1, row-2)." in source
+        assert "shortcut index" in write_report(run).read_text()
+
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gold_answers
-from omni_grpo.rows.data import load_sources
+from omni_grpo.data import load_sources
 from omni_grpo.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, load_examples, schema_table
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
 

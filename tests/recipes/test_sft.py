@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from omni_grpo import OmniSFTConfig, OmniSFTTrainer, PromptEncoder
+from omni_grpo.data import with_sft_targets
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.data import with_sft_targets
 from omni_grpo.sft import IGNORED, OmniCollator
 from small_runs import SMALL_RUN
 
@@ -77,6 +77,34 @@ def test_padding_does_not_change_a_rows_loss(tiny, encoder, mixed):
         batch.pop("rows")
         batch.pop("labels")
     torch.testing.assert_close(model(**alone).logits[0], model(**padded).logits[0, :longest], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+def test_rows_of_like_length_come_together(make, mixed, strategy):
+    """TRL's own samplers, with our collator; mutant: lengths of the prompts without their media."""
+    padding = {}
+    rows = mixed.select([i % len(mixed) for i in range(24)])
+    for how in ("random", strategy):
+        seen, padded = [], []
+        trainer = make(
+            rows, train_sampling_strategy=how, max_steps=-1, num_train_epochs=1, gradient_accumulation_steps=3
+        )
+        collate = trainer.data_collator
+
+        def noted(batch, collate=collate, seen=seen, padded=padded):
+            seen.extend(row["id"] for row in batch)
+            whole = collate(batch)
+            assert [
+                row.get("length", n) for row, n in zip(batch, whole["attention_mask"].sum(1).tolist(), strict=True)
+            ] == (whole["attention_mask"].sum(1).tolist())
+            padded.append((whole["attention_mask"] == 0).sum().item())
+            return whole
+
+        trainer.data_collator = noted
+        trainer.train()
+        assert sorted(seen) == sorted(rows["id"]), "each row once"
+        padding[how] = sum(padded)
+    assert padding[strategy] < 0.7 * padding["random"]
 
 
 def test_every_modality_reaches_the_loss(make, mixed):

@@ -23,16 +23,25 @@ Places = frozenset[str]
 _STRICT: dict[str, tuple[str, ...]] = {
     "format_reward": (TAG, OUTSIDE),
     "context_reward": ("context",),
+    "context_gain": ("context",),
     "reasoning_reward": ("think",),
     "answer_reward": ("answer",),
+    "contrast_reward": ("answer",),
     "accuracy_reward": ("answer",),
 }
 CREDIT_PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
     "uniform": {},
-    "paper": {"context_reward": ("context",), "reasoning_reward": ("context", "think"), "": (EVERYWHERE,)},
+    "paper": {
+        "context_reward": ("context",),
+        "context_gain": ("context",),
+        "reasoning_reward": ("context", "think"),
+        "": (EVERYWHERE,),
+    },
     "strict": _STRICT,
     "skill": _STRICT,
 }
+# Where a reward that the trainer adds acts if a map of one's own does not place it.
+_UNPLACED = {name: _STRICT[name] for name in ("context_gain", "contrast_reward")}
 SKILL_WEIGHTS = {
     "format_reward": 0.15,
     "context_reward": 0.25,
@@ -51,7 +60,7 @@ def resolve_credit_map(
     `uniform` is stock GRPO. `paper`: context reward on the context, reasoning reward on context and think, every other
     everywhere. `strict`: each reward on its own section, format on tags and what is outside. `skill`: strict, with
     the weights [`SKILL_WEIGHTS`]. A map of one's own names every reward, by name or dotted path, and for each the
-    sections, `tag`, `outside` or `everywhere`.
+    sections, `tag`, `outside` or `everywhere`; rewards of `omni_grpo.grounding` that it leaves out act as in `strict`.
 
     Args:
         credit_map (`str` or `Mapping`): A key of [`CREDIT_PRESETS`], or reward to places.
@@ -81,7 +90,7 @@ def resolve_credit_map(
             raise ValueError(f"credit_map: {unknown[0]!r} is none of this run's rewards; did you mean {near[0]!r}?")
         if wrong := sorted({p for where in own.values() for p in where} - {EVERYWHERE, *places}):
             raise ValueError(f"credit_map: {wrong[0]!r} is no place; one of {', '.join((*places, EVERYWHERE))}")
-        chosen = [frozenset(own.get(name, ())) for name in reward_names]
+        chosen = [frozenset(own.get(name, _UNPLACED.get(name, ()))) for name in reward_names]
     for name, where in zip(reward_names, chosen, strict=True):
         if not where:
             raise ValueError(
@@ -92,8 +101,8 @@ def resolve_credit_map(
     return chosen
 
 
-def skill_weights(reward_names: Sequence[str]) -> list[float]:
-    """The weights of the preset `skill`, reward by reward."""
+def skill_weights(reward_names: Sequence[str]) -> list[float | None]:
+    """The weights of the preset `skill`, reward by reward; `None` for those of `omni_grpo.grounding`."""
     return [_by_kind(SKILL_WEIGHTS, name) for name in reward_names]
 
 

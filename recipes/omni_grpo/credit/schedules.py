@@ -45,12 +45,13 @@ class RewardWeightSchedule(TrainerCallback):
     Args:
         trainer (`GRPOTrainer`): Its `reward_weights` are set before every step.
         weights (`Mapping[int, Sequence[float]]`): Weights, one a reward, by the step from which they hold, counted
-            from 0. Before the first of these steps the run's own `reward_weights` hold.
+            from 0. Before the first of these steps the run's own `reward_weights` hold; rewards behind those that a
+            step names keep theirs (those of `omni_grpo.grounding`).
     """
 
     def __init__(self, trainer: Any, weights: Mapping[int, Sequence[float]]) -> None:
         self.trainer, self.before = trainer, trainer.reward_weights.tolist()
-        self.weights = dict(sorted(weights.items()))
+        self.weights = {step: [*w, *self.before[len(w) :]] for step, w in sorted(weights.items())}
 
     def at(self, step: int) -> list[float]:
         """The weights at a step, counted from 0."""

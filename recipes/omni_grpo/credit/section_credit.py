@@ -84,8 +84,10 @@ class SectionCredit:
                     "by itself already, see `scale_rewards`), or set `credit_map: uniform`"
                 )
         if self.args.credit_map == "skill":
-            self.args.reward_weights = skill_weights(names)
-            self.reward_weights = torch.tensor(self.args.reward_weights, dtype=torch.float32)
+            preset, own = skill_weights(names), self.reward_weights.tolist()
+            weights = [o if p is None else p for p, o in zip(preset, own, strict=True)]
+            self.args.reward_weights = [p for p in preset if p is not None]
+            self.reward_weights = torch.tensor(weights, dtype=torch.float32)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """Keep every reward of every process, and find each token's place."""

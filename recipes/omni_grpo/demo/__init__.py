@@ -7,6 +7,7 @@
 - `voices.py`: eSpeak NG
 - `faces.py`: Open Peeps, and the expressions of the six ways to look
 - `targets.py`: the sentences of questions, contexts and thoughts
+- `counterfactual.py`: what would be true with another face, or another voice
 - `design.py`: which face meets which voice, in balanced blocks
 - `questions.py`: who is seen and heard in which split, and the rows of it
 - `clips.py`: picture and sound to mp4, png and wav

@@ -16,6 +16,8 @@ from omni_grpo.demo.targets import FACES, INTENTS, SHARED, VOICES
 
 _FACELESS = ("audio", "grey+audio")
 _VOICELESS = ("image", "video+silence")
+_TWO_SIDED = ("video+audio", "image+audio")
+_CONTRASTED = ("agreement", "intent")  # a block of these has each face twice, with two answers
 _BLOCK = {"agreement": 8, "intent": 4, "told": 4, "face": 6, "voice": 6}
 
 
@@ -23,7 +25,8 @@ _BLOCK = {"agreement": 8, "intent": 4, "told": 4, "face": 6, "voice": 6}
 class Cell:
     """
     One place of the design: a face with a voice, shown in a mix of media. A side that is not there is `None`; the
-    answer follows from `pair`, of which it was a part all the same.
+    answer follows from `pair`, of which it was a part all the same. Two cells of one `contrast` show one face clip with
+    two voices, and their answers differ.
     """
 
     kind: str
@@ -31,6 +34,7 @@ class Cell:
     voice: str | None
     mix: str
     pair: tuple[str, str]
+    contrast: str | None = None
 
 
 def block(kind: str, index: int) -> list[tuple[str, str]]:
@@ -91,8 +95,10 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
         if count % _BLOCK[kind]:
             raise ValueError(f"{name} must be a multiple of {_BLOCK[kind]} to be balanced, got {count}")
         for index, mix in enumerate(allocate(count // _BLOCK[kind], shares)):
+            contrasts = split in config.contrast_splits and kind in _CONTRASTED and mix in _TWO_SIDED
             for face, voice in block(kind, index):
                 face_shown = None if mix in _FACELESS else face
-                found.append(Cell(kind, face_shown, None if mix in _VOICELESS else voice, mix, (face, voice)))
+                pair_id = f"{split}-{kind}-{index:04d}-{face}" if contrasts else None
+                found.append(Cell(kind, face_shown, None if mix in _VOICELESS else voice, mix, (face, voice), pair_id))
     random.Random(f"{config.seed}/{split}/cells").shuffle(found)
     return found

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 GENERATOR_VERSION = 2  # raise it when the same configuration gives other data
 _LIBRARIES = ("dicebear-core", "dicebear-styles", "resvg_py", "espeakng-loader", "av")
-_ELSEWHERE = {"output_dir", "splits", "num_workers"}  # these fields do not change a clip
+_ELSEWHERE = {"output_dir", "splits", "num_workers", "contrast_splits"}  # these do not change a clip of every split
 
 _LICENSES = """# Licences of the demo data
 
@@ -95,6 +95,7 @@ def fingerprint(config: DemoDataConfig, split: str) -> str:
     """A hash of all that decides a split: the fields that touch it, the generator, and the libraries it calls."""
     fields = {k: v for k, v in asdict(config).items() if k not in _ELSEWHERE and _owner(k) in (split, None)}
     parts = [split, GENERATOR_VERSION, fields, {name: version(name) for name in _LIBRARIES}]
+    parts += ["contrast"] if split in config.contrast_splits else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

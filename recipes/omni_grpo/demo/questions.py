@@ -61,12 +61,17 @@ class Cast:
         self._config = config
         self._split = split
 
-    def clip(self, index: int, cell: Cell) -> ClipSpec:
-        """The clip with number `index` of the split; depends on nothing but the configuration and its arguments."""
-        seed = f"{self._config.seed}/{self._split}/{index}"
+    def clip(self, index: int, cell: Cell, like: int | None = None) -> ClipSpec:
+        """
+        The clip with number `index` of the split; depends on nothing but the configuration and its arguments.
+
+        One `like` another shows the same person in the same way, who speaks with the same voice; the cell differs.
+        """
+        drawn = index if like is None else like
+        seed = f"{self._config.seed}/{self._split}/{drawn}"
         rng = random.Random(seed)
         phrases = self._phrases[_TONE_OF_VOICE.get(cell.voice or "", "neutral")]
-        person = self._people[index // self._config.clips_per_identity % len(self._people)]
+        person = self._people[drawn // self._config.clips_per_identity % len(self._people)]
         expression, background = rng.choice(EXPRESSIONS[cell.face or "happy"]), rng.choice(BACKGROUNDS)
         voice_name, phrase = f"{rng.choice(ACCENTS)}+{rng.choice(self._variants)}", rng.choice(phrases)
         return ClipSpec(
@@ -116,6 +121,8 @@ def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, 
         "solution": solution,
         "media": [] if clip is None else media_of(clip),
     }
+    if cell.contrast is not None and kind == cell.kind:
+        row["pair"] = cell.contrast
     if split not in ("base", "rl"):
         row["context"] = context
     if split in ("sft", "base_text"):
@@ -155,10 +162,12 @@ def plan(config: DemoDataConfig, split: str) -> tuple[list[dict[str, Any]], list
     found = cells(config, split)
     cast = None if split == "base_text" else Cast(config, split)
     clips: dict[int, ClipSpec] = {}
+    firsts: dict[str, int] = {}  # number of the clip of a pair that came first
     rows = []
     for index, cell in enumerate(found):
         if cast is not None and cell.mix != "text":
-            clips[index] = cast.clip(len(clips), cell)
+            like = firsts.setdefault(cell.contrast, len(clips)) if cell.contrast else None
+            clips[index] = cast.clip(len(clips), cell, like)
         kinds = [cell.kind]
         if split == "base":  # a question on each side that is there
             silent = cell.mix == "video"

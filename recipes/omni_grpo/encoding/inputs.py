@@ -7,6 +7,7 @@ placeholder tokens as the encoders will return rows, for each modality.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin
 
-from omni_grpo.media.keys import MediaKey, media_keys
+from omni_grpo.media.keys import MediaKey, media_keys, sound_path
 from omni_grpo.media.reader import MediaReader, read_media
 from omni_grpo.media.settings import MediaError, MediaSettings
-from omni_grpo.rows.prompts import Messages
+from omni_grpo.rows.prompts import Messages, Part
 
 MODALITIES = ("audio", "image", "video")  # in the order in which the model runs its towers
 
@@ -92,10 +93,10 @@ def _load(
         for part in message["content"]:
             if part["type"] == "video":
                 video = read("video", part["path"], settings)
-                loaded["video"].append(video.frames)
+                loaded["video"].append(_ordered(video.frames, part))
                 rates.append(video.fps)
                 if part["audio_in_video"]:
-                    loaded["audio"].append(read("audio", part["path"], settings))
+                    loaded["audio"].append(read("audio", sound_path(part), settings))
                     video_of_sound.append(len(loaded["video"]) - 1)
             elif part["type"] == "audio":
                 loaded["audio"].append(read("audio", part["path"], settings))
@@ -105,6 +106,18 @@ def _load(
     for modality in blank:  # silence, or mid-grey
         loaded[modality] = [np.full_like(item, 0 if modality == "audio" else 128) for item in loaded[modality]]
     return loaded, rates, video_of_sound
+
+
+def _ordered(frames: np.ndarray, part: Part) -> np.ndarray:
+    """Frames `(T, H, W, 3)` as they come; or, for diagnostics, in the order that the text in `frame_order` decides."""
+    if not (seed := part.get("frame_order")):
+        return frames
+    if len(frames) < 2:
+        raise MediaError(f"{part['path']}: a single frame has no other order; raise `num_frames`")
+    rng, order = random.Random(seed), list(range(len(frames)))
+    while order == sorted(order):
+        rng.shuffle(order)
+    return frames[order]
 
 
 def _check_text(processor: ProcessorMixin, messages: Messages, name: str) -> None:

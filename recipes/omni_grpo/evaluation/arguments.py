@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omni_grpo.benchmarks import READERS
-from omni_grpo.evaluation.evaluate import VARIANTS
 from omni_grpo.evaluation.protocol import PARSERS, Protocol
+from omni_grpo.evaluation.variants import VARIANTS
 from omni_grpo.launch.settings import as_mapping, construct
 from omni_rewards import AnswerReward, Judge
 
@@ -33,7 +33,10 @@ class EvalArguments:
             What is read: the answer section, and a completion without one is a miss; or the whole `completion` where
             it has none.
         output_dir (`str`): One folder a model is made in it.
-        variants (`list[str]`): Media variants, see `omni_grpo.evaluation.evaluate.VARIANTS`; the first is the headline.
+        variants (`list[str]`):
+            Media variants, keys of `omni_grpo.evaluation.variants.VARIANTS`; the first is the headline. Where it is
+            `full`, the others say how much of the score is reached without what is seen and heard, see
+            `omni_grpo.evaluation.shortcut`.
         ablated (`list[str]`): Models that get every variant; the others get the first alone.
         ablated_rows (`int`, *optional*): Variants after the first answer this many rows of the file, from its start.
         bare (`list[str]`): Models never taught sections: their whole completion is the answer.

@@ -32,11 +32,19 @@ def chance_level(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: An
         kind_of (`Callable`): A row's kind.
         answers ([`~omni_rewards.AnswerReward`]): Scores the guesses.
     """
+    levels = [level for level in chance_levels(rows, kind_of, answers) if level is not None]
+    return float(np.mean(levels)) if levels else None
+
+
+def chance_levels(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> list[float | None]:
+    """What guessing earns on each row, see [`chance_level`]; `None` for rows of open types."""
     kinds: dict[str, set[str]] = {}
     for row in rows:
         kinds.setdefault(kind_of(row), set()).add(row["solution"])
-    levels = [_chance(row, len(kinds[kind_of(row)]), answers) for row in rows if row["problem_type"] in CLOSED_TYPES]
-    return float(np.mean(levels)) if levels else None
+    return [
+        _chance(row, len(kinds[kind_of(row)]), answers) if row["problem_type"] in CLOSED_TYPES else None
+        for row in rows
+    ]
 
 
 def _chance(row: Row, num_gold: int, answers: AnswerReward) -> float:

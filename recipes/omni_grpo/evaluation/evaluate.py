@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,24 +15,20 @@ from tqdm.auto import tqdm
 
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.lookahead import LookAhead
+from omni_grpo.evaluation.donors import Plan, plan_variant
 from omni_grpo.evaluation.perception_judge import judged
 from omni_grpo.evaluation.prediction_files import append, finished, merge, part_file
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.scoring import summarise
+from omni_grpo.evaluation.shortcut import summarise_shortcuts
+from omni_grpo.evaluation.variants import VARIANTS, alters, vary
 from omni_grpo.generation import generate
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rows.prompts import PROMPT_STYLES, Messages, build_messages
 from omni_grpo.rows.schema import Example
 
-# variant -> (types of media items taken out of the prompt, modalities whose content is blanked)
-VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "full": ((), ()),
-    "no_audio": (("audio",), ()),
-    "no_video": (("video", "image"), ()),
-    "silent": ((), ("audio",)),
-    "blank": ((), ("video", "image")),
-}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,22 +47,6 @@ class Share:
     wait: Callable[[], None] = lambda: None
 
 
-def vary(messages: Messages, variant: str) -> Messages:
-    """The prompt without the media types that `variant` removes; the text stays as it is."""
-    removed = VARIANTS[variant][0]
-    return [
-        {
-            **m,
-            "content": [
-                {**p, "audio_in_video": p["audio_in_video"] and "audio" not in removed}
-                for p in m["content"]
-                if p["type"] not in removed
-            ],
-        }
-        for m in messages
-    ]
-
-
 def predict(
     model: Any,
     embedder: MediaEmbedder,
@@ -79,6 +60,7 @@ def predict(
     bare: bool = False,
     protocol: Protocol | None = None,
     share: Share | None = None,
+    plan: Plan | None = None,
 ) -> list[dict[str, Any]]:
     """
     Complete every example greedily and write one prediction a line.
@@ -88,13 +70,20 @@ def predict(
     taught sections: where there is no `<answer>`, the whole completion is the answer. For any other model a missing
     `<answer>` is a miss.
 
+    `plan` says which of the rows are asked, and with whose media; it is made of all `examples` if it is not given, see
+    [`~omni_grpo.evaluation.donors.plan_variant`]. Rows of a variant have `altered`, whether it changed anything in
+    their prompt, and `donor`, the id of the row whose media were shown.
+
     Returns:
         `list[dict]`: The predictions of this variant, in the order of `examples`; on processes but the first, none.
 
     Raises:
-        `ValueError`: `output_file` holds rows of another test file.
+        `ValueError`: `output_file` holds rows of another test file, or the variant can ask no row.
     """
     protocol, share = protocol or Protocol(), share or Share()
+    interleaved = encoder.settings.load_audio_from_video
+    plan = plan or plan_variant(examples, prompt_style, interleaved, variant)
+    examples, donors = plan.examples, plan.donors
     ids, own = [e.id for e in examples], part_file(output_file, share.index, share.count)
     done = finished(output_file, own, ids)
     schema = PROMPT_STYLES[prompt_style].schema
@@ -102,11 +91,24 @@ def predict(
     left = [batch for batch in batches if any(e.id not in done for e in batch)]
     title = f"{output_file.parent.name} · {variant}"
 
-    def prompts(batch: Sequence[Example]) -> list[tuple[Messages, str]]:
-        built = [build_messages(e, prompt_style, encoder.settings.load_audio_from_video) for e in batch]
-        return [(vary(messages, variant), e.id) for messages, e in zip(built, batch, strict=True)]
+    own_prompts: dict[str, Messages] = {}
 
-    blank = VARIANTS[variant][1]
+    def built(example: Example) -> Messages:
+        if example.id not in own_prompts:
+            own_prompts[example.id] = build_messages(example, prompt_style, interleaved)
+        return own_prompts[example.id]
+
+    def prompts(batch: Sequence[Example]) -> list[tuple[Messages, str]]:
+        lent = [built(donors[e.id]) if e.id in donors else None for e in batch]
+        return [(vary(built(e), variant, e.id, donor), e.id) for e, donor in zip(batch, lent, strict=True)]
+
+    def noted(example: Example, row: dict[str, Any]) -> dict[str, Any]:
+        if variant == "full":
+            return row
+        donor = donors.get(example.id)
+        return {**row, "altered": alters(built(example), variant), "donor": donor.id if donor else None}
+
+    blank = VARIANTS[variant].blanked
     coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
     for batch, asked in zip(tqdm(left, desc=title, unit="batch", disable=share.index > 0), coming, strict=True):
         rows = [encoder(messages, name, blank) for messages, name in asked]
@@ -115,7 +117,7 @@ def predict(
         append(
             own,
             [
-                prediction_row(e, completion, schema, variant, bare, protocol.answers)
+                noted(e, prediction_row(e, completion, schema, variant, bare, protocol.answers))
                 for e, completion in pairs
                 if e.id not in done
             ],
@@ -151,15 +153,19 @@ def evaluate(
     start = time.time()
     protocol, share = protocol or Protocol(), share or Share()
     output_dir.mkdir(parents=True, exist_ok=True)
-    results = {}
+    results, plans = {}, {}
+    for variant in variants:  # what cannot be asked is known before anything is
+        rows = examples if variant == variants[0] else examples[:ablated_rows]
+        plans[variant] = plan_variant(rows, prompt_style, encoder.settings.load_audio_from_video, variant)
+        for reason, ids in plans[variant].left_out.items() if share.index == 0 else ():
+            logger.warning("%s: %d rows are left out, for each %s: %s", variant, len(ids), reason, ", ".join(ids[:20]))
     for variant in variants:
         file = output_dir / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
-        rows = examples if variant == variants[0] else examples[:ablated_rows]
         results[variant] = predict(
             model,
             embedder,
             encoder,
-            rows,
+            plans[variant].examples,
             prompt_style,
             variant,
             file,
@@ -168,12 +174,15 @@ def evaluate(
             bare,
             protocol,
             share,
+            plans[variant],
         )
     if share.index:
         return {}, []
+    others = {v: summarise(results[v], combined, protocol) | {"left_out": plans[v].left_out} for v in variants[1:]}
     metrics = {
         **summarise(results[variants[0]], combined, protocol),
-        "variants": {v: summarise(results[v], combined, protocol) for v in variants[1:]},
+        "variants": others,
+        "shortcuts": summarise_shortcuts(results, combined, protocol),
         "metric": protocol.metric,
         "protocol_version": protocol.version,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

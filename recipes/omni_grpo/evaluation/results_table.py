@@ -10,21 +10,24 @@ _SHOWN_WORDS = 5  # answers that are none of the labels
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """One line a model, variant and group; then labels and perception; then the comparisons. In percent."""
+    """One line a model, variant and group; then labels, perception and shortcuts; then the comparisons. In percent."""
     stages = {
         (name, variant): part
         for name, metrics in summary["stages"].items()
         for variant, part in {"full": metrics, **metrics.get("variants", {})}.items()
     }
     widest = max([18, *(len(group) for part in stages.values() for group in part["groups"])])
+    wide = max([9, *(len(variant) for _, variant in stages)])
     lines = [
-        f"{'model':10} {'variant':9} {'group':{widest}} {'accuracy % [95 %]':24} {'chance':>6} {'commonest':>9} {'n':>5}"
+        f"{'model':10} {'variant':{wide}} {'group':{widest}} {'accuracy % [95 %]':24} {'chance':>6} {'commonest':>9} {'n':>5}"
     ]
     for (name, variant), part in stages.items():
         for group, cells in _rows(part):
-            lines.append(f"{name:10} {variant:9} {group:{widest}} {cells}")
+            lines.append(f"{name:10} {variant:{wide}} {group:{widest}} {cells}")
     for (name, variant), part in stages.items():
         lines += [f"{name} {variant}: {note}" for note in _notes(part)]
+    for name, metrics in summary["stages"].items():
+        lines += [f"{name}: {note}" for note in _shortcuts(metrics.get("shortcuts", {}))]
     return "\n".join([*lines, *map(comparison_line, summary.get("comparisons", []))])
 
 
@@ -67,6 +70,19 @@ def _notes(part: Mapping[str, Any]) -> Iterator[str]:
         lost = f", {figure['unavailable']} without a score" if figure.get("unavailable") else ""
         value = _interval(figure["mean"], figure["ci95"]).strip()
         yield f"{name.replace('_', ' ')} {value}, n = {figure['n']}{lost}"
+
+
+def _shortcuts(groups: Mapping[str, Any]) -> Iterator[str]:
+    for group, found in groups.items():
+        for sense, index in found["index"].items():
+            yield f"shortcut index of {sense} on {group} {_interval(index['value'], index['ci95'])}, n = {index['n']}"
+    for variant, changed in groups.get("all", {}).get("variants", {}).items():
+        shares = [
+            f"{_interval(share['share'], share['ci95']).strip()} of {name}, n = {share['n']}"
+            for name in ("answers", "contexts")
+            if (share := changed[name]) is not None
+        ]
+        yield f"unchanged under {variant}: {'; '.join(shares)}"
 
 
 def _interval(value: float, ci95: Sequence[float]) -> str:

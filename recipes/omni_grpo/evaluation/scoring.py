@@ -16,7 +16,7 @@ from omni_grpo.metrics import confusion_matrix, out_of_vocabulary, unweighted_av
 from omni_grpo.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
 from omni_rewards import EMOTION_LABEL_SETS, AnswerReward
 
-__all__ = ["compare", "group_of", "groups_of", "members", "summarise", "table"]
+__all__ = ["compare", "group_of", "grouped", "groups_of", "members", "summarise", "table"]
 
 _N_RESAMPLES = 2_000
 
@@ -55,9 +55,11 @@ def members(
     return [p for p in predictions if not parts.isdisjoint(groups_of(p, group_by))]
 
 
-def _groups(
-    predictions: Sequence[Mapping[str, Any]], group_by: Sequence[str], combined: Sequence[str]
+def grouped(
+    predictions: Sequence[Mapping[str, Any]], protocol: Protocol, combined: Sequence[str] = ()
 ) -> Iterator[tuple[str, list[Any]]]:
+    """Each group that is reported, with its predictions: those of the protocol, the combined ones, `all`."""
+    group_by, combined = protocol.group_by, (*combined, *protocol.combined)
     names = list(dict.fromkeys(name for p in predictions for name in groups_of(p, group_by)))
     if group_by:  # by key, then alphabetically: the order of the rows says nothing
         names.sort(key=lambda name: (list(group_by).index(name.split(": ", 1)[0]), name))
@@ -79,10 +81,7 @@ def summarise(
         protocol ([`~omni_grpo.evaluation.protocol.Protocol`], *optional*): Groups, metric, how answers are scored.
     """
     protocol = protocol or Protocol()
-    groups = {
-        name: _figures(rows, protocol)
-        for name, rows in _groups(predictions, protocol.group_by, (*combined, *protocol.combined))
-    }
+    groups = {name: _figures(rows, protocol) for name, rows in grouped(predictions, protocol, combined)}
     valid = [float(p["format_ok"]) for p in predictions]
     reasons = [p.get("answer_reason") for p in predictions]
     summary = {

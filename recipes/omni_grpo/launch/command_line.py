@@ -22,12 +22,16 @@ _MODEL = [("trl", "trainer/model_config.py", "ModelConfig")]
 _BASE = [("trl", "trainer/base_config.py", "_BaseConfig"), ("transformers", "training_args.py", "TrainingArguments")]
 _TOWERS = ("omni_grpo", "config.py", "TowerArguments")
 _CREDIT = ("omni_grpo", "credit/settings.py", "CreditArguments")
+_GROUNDING = ("omni_grpo", "grounding/settings.py", "GroundingArguments")
+_SHARING = ("omni_grpo", "sharing/settings.py", "SharingArguments")
 # Command -> where its fields are written down: package, file, class.
 SOURCES: dict[str, list[tuple[str, str, str]]] = {
     "grpo": [
         *_OURS,
         ("omni_grpo", "config.py", "OmniGRPOConfig"),
+        _SHARING,
         _CREDIT,
+        _GROUNDING,
         _TOWERS,
         *_MODEL,
         ("trl", "trainer/grpo_config.py", "GRPOConfig"),

@@ -20,12 +20,14 @@ class MediaKey:
         path (`str`): The file.
         is_blank (`bool`): Whether its content was replaced by silence or grey.
         settings ([`MediaSettings`]): How it was read.
+        frame_order (`str`): What decided the order of its frames, where it is another than the file's.
     """
 
     modality: str
     path: str
     is_blank: bool
     settings: MediaSettings
+    frame_order: str = ""
 
 
 def media_keys(
@@ -41,10 +43,15 @@ def media_keys(
     """
     keys: dict[str, tuple[MediaKey, ...]] = {}
     for part in (part for message in messages for part in message["content"]):
-        modalities = [part["type"]] if part["type"] != "text" else []
+        items = [(part["type"], part["path"], part.get("frame_order", ""))] if part["type"] != "text" else []
         if part["type"] == "video" and part["audio_in_video"]:
-            modalities.append("audio")
-        for modality in modalities:
-            key = MediaKey(modality, str(part["path"]), modality in blank, settings)
+            items.append(("audio", sound_path(part), ""))
+        for modality, path, frame_order in items:
+            key = MediaKey(modality, str(path), modality in blank, settings, frame_order)
             keys[modality] = (*keys.get(modality, ()), key)
     return keys
+
+
+def sound_path(part: dict[str, Any]) -> str:
+    """The file that a video's interleaved sound comes from: its own, or for diagnostics another (`audio_path`)."""
+    return part.get("audio_path") or part["path"]

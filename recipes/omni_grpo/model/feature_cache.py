@@ -55,6 +55,7 @@ class FeatureCache:
         """The entry's name, 64 hexadecimal digits."""
         if key not in self._names:
             parts = [media_fingerprint(key.path, key.settings), key.modality, key.is_blank]
+            parts += [key.frame_order] if key.frame_order else []
             whole = json.dumps([*parts, self.encoders[key.modality]])
             self._names[key] = hashlib.sha256(whole.encode()).hexdigest()
         return self._names[key]

@@ -55,6 +55,7 @@ class MediaEmbedder:
         placed (`Counter`): Rows that stand in the passes' prompts since the start, per modality, new or kept.
         store ([`FeatureStore`], *optional*): Features of frozen towers; with it they run in the first pass alone.
         shared (`frozenset[str]`, *optional*): Modalities taken from the store whatever the tower; else by [`is_frozen`].
+        encodes_once (`bool`): Whether an item that several rows of a pass show is encoded once in it.
     """
 
     def __init__(self, everywhere: Iterable[str] = ()) -> None:
@@ -65,6 +66,7 @@ class MediaEmbedder:
         self.placed: Counter[str] = Counter()
         self.store: FeatureStore | None = None
         self.shared: frozenset[str] | None = None
+        self.encodes_once = True
         self._expected: Sequence[EncodedPrompt] | None = None
         self._packed = False
 
@@ -161,7 +163,8 @@ class MediaEmbedder:
         """Features of what the pass was given; items that come more than once are encoded once."""
         if kwargs.get(FEATURE_KEYS[modality]) is None:
             return None
-        keys = [key for row in self._expected or () for key in row.items.get(modality, ())]
+        rows = self._expected if self._expected and self.encodes_once else ()
+        keys = [key for row in rows for key in row.items.get(modality, ())]
         items = split_items(kwargs, modality)
         first = {key: items[i] for i, key in reversed(list(enumerate(keys)))} if len(keys) == len(items) else {}
         distinct = list(dict.fromkeys(keys))

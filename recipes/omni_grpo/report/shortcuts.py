@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shortcut chart: how much accuracy is left when a channel is taken away, blanked, swapped or shuffled."""
+"""Shortcuts: what accuracy is left when a channel is taken away, blanked, swapped or shuffled; the shortcut index."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from omni_grpo.report.markup import NOTHING, interval, number, percent, points, table, text
+from omni_grpo.report.drawing import interval_glyph
+from omni_grpo.report.markup import NOTHING, interval, note, number, percent, points, table, text
 from omni_grpo.report.run_folder import FULL, Row, RunFolder, read_rows
 from omni_grpo.report.tables import VARIANTS, groups_of, headline_group, tone
 from omni_grpo.statistics import paired_bootstrap
 
 MAX_CHARTS = 8  # a stage; the table has every group
+_SENSES = {"audio": "Audio", "video": "Picture"}
+_WRITTEN = ("answers", "contexts")
 _LEFT, _WIDTH, _ROW = 128, 440, 24  # user units
 
 
 def shortcut_charts(run: RunFolder) -> str:
-    """A chart and a table of points lost for each stage that was tested so; empty if none was."""
+    """
+    For each stage that was tested so: charts, the points lost, the shortcut index and what did not change, where
+    `metrics.json` has them; empty if none was.
+    """
     charts, tables = [], []
     lead = headline_group(run)
     for stage in run.evaluated:
@@ -24,7 +30,8 @@ def shortcut_charts(run: RunFolder) -> str:
             continue
         groups = sorted(by_variant[FULL], key=lambda name: name != lead)
         charts += [_chart(run.label(stage), group, by_variant, tone(stage)) for group in groups[:MAX_CHARTS]]
-        tables.append(_lost_table(run, stage, groups, by_variant))
+        tables += [_lost_table(run, stage, groups, by_variant), _index_table(run, stage), _unchanged_table(run, stage)]
+        tables.append(_left_out(run, stage))
     return f'<div class="charts">{"".join(charts)}</div>{"".join(tables)}' if charts else ""
 
 
@@ -87,6 +94,61 @@ def _lost_table(run: RunFolder, stage: str, groups: list[str], by_variant: dict[
         rows.append([text(variant_label(name)), *cells])
     caption = f"{run.label(stage)}, points of accuracy lost against all media"
     return table(caption, ["Media", *map(text, groups)], rows)
+
+
+def _index_table(run: RunFolder, stage: str) -> str:
+    """Group x sense: the part of the score that is left when that sense is another row's; empty if not measured."""
+    groups = _shortcuts(run, stage)
+    rows = []
+    for group, found in groups.items():
+        index = _record(found, "index")
+        cells = [_share_cell(_record(index, sense), "value", tone(stage)) for sense in _SENSES]
+        if set(cells) != {NOTHING}:
+            rows.append([text(group), *cells])
+    caption = (
+        f"{run.label(stage)}, shortcut index, in percent: the part of the score that is left under another row's …"
+    )
+    return table(caption, ["Group", *map(text, _SENSES.values())], rows) if rows else ""
+
+
+def _unchanged_table(run: RunFolder, stage: str) -> str:
+    """Variant x answers and contexts: the share that is the same as with all media; empty if not measured."""
+    variants = _record(_shortcuts(run, stage).get("all"), "variants")
+    rows = [
+        [text(variant_label(name)), *(_share_cell(_record(changed, what), "share", tone(stage)) for what in _WRITTEN)]
+        for name, changed in variants.items()
+    ]
+    caption = f"{run.label(stage)}, percent that do not change when the evidence does, all groups"
+    return table(caption, ["Media", *(what.capitalize() for what in _WRITTEN)], rows) if rows else ""
+
+
+def _share_cell(found: Row, key: str, tone_: str) -> str:
+    if (value := number(found.get(key))) is None:
+        return NOTHING
+    ci95 = found.get("ci95")
+    glyph = interval_glyph(value, ci95, None, tone_)
+    return f'<span class="value">{percent(value)}</span> <span class="ci">{interval(ci95)}</span>{glyph}'
+
+
+def _left_out(run: RunFolder, stage: str) -> str:
+    """A note for each reason for which a variant did not ask some rows."""
+    notes = []
+    for name, measured in _record(run.evaluated.get(stage), "variants").items():
+        for reason, ids in _record(measured, "left_out").items():
+            if isinstance(ids, list) and ids:
+                some = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+                notes.append(note(f"{variant_label(name)}: {len(ids)} rows are left out, for each {reason} ({some})."))
+    return "".join(notes)
+
+
+def _shortcuts(run: RunFolder, stage: str) -> Row:
+    return _record(run.evaluated.get(stage), "shortcuts")
+
+
+def _record(found: Any, key: str) -> Row:
+    """An object in an object of metrics.json, empty where there is none: runs of earlier versions lack some."""
+    inner = found.get(key) if isinstance(found, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
 def _lost(

@@ -15,12 +15,12 @@ VARIANTS = {
     FULL: "All media",
     "no_audio": "Without audio",
     "no_video": "Without video",
-    "no_media": "Without media",
+    "neither": "Without both",
     "silent": "Silence for the audio",
     "blank": "Blank picture",
-    "audio_swapped": "Another row's audio",
-    "video_swapped": "Another row's video",
-    "frames_shuffled": "Frames shuffled",
+    "swapped_audio": "Another row's audio",
+    "swapped_video": "Another row's video",
+    "shuffled_frames": "Frames shuffled",
 }
 
 

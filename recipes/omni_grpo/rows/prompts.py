@@ -12,7 +12,7 @@ from typing import Any
 from omni_grpo.media.reader import has_audio
 from omni_grpo.media.settings import MediaError
 from omni_grpo.rows.schema import Example, MediaItem
-from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
+from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
 
 Part = dict[str, Any]
 Messages = list[dict[str, Any]]
@@ -25,6 +25,8 @@ class PromptStyle:
     system: str
     schema: SectionSchema
 
+
+ANSWER = SectionSchema(("answer",))
 
 PROMPT_STYLES: dict[str, PromptStyle] = {
     "context_think_answer": PromptStyle(
@@ -42,8 +44,14 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         ),
         schema=THINK_ANSWER,
     ),
+    # Controls: what an answer is worth without context or thought.
+    "answer": PromptStyle(
+        system="You watch and listen with care. Give the answer alone in <answer> </answer>.", schema=ANSWER
+    ),
     # For tiny models, which cannot read instructions yet: no system turn, no tokens spent on one.
     "short": PromptStyle(system="", schema=CONTEXT_THINK_ANSWER),
+    "short_think_answer": PromptStyle(system="", schema=THINK_ANSWER),
+    "short_answer": PromptStyle(system="", schema=ANSWER),
 }
 
 # What `<answer>` must hold, by problem type. Types that are not named here get the last line.
@@ -115,6 +123,22 @@ def question_text(example: Example) -> str:
         lines += ["Options:", *options]
     lines.append(ANSWER_INSTRUCTIONS.get(example.problem_type, ANSWER_INSTRUCTIONS[""]))
     return "\n".join(lines)
+
+
+def target_in_sections(target: str | None, solution: str, schema: SectionSchema) -> str | None:
+    """
+    The sections of a worked example that `schema` names, without its others; `None` where one of them is not there.
+
+    A row without an example has its answer all the same.
+
+    >>> example = "<context>A red door.</context><think>So, red.</think><answer>red</answer>"
+    >>> target_in_sections(example, "red", THINK_ANSWER)
+    '<think>So, red.</think><answer>red</answer>'
+    >>> target_in_sections(None, "red", ANSWER)
+    '<answer>red</answer>'
+    """
+    found = parse_sections(target, schema).texts if target else {schema.names[-1]: solution}
+    return schema.render({name: found[name] for name in schema.names}) if found.keys() >= set(schema.names) else None
 
 
 def build_messages(example: Example, style: str, load_audio_from_video: bool = False) -> Messages:

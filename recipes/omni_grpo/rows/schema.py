@@ -34,6 +34,11 @@ FIELDS: dict[str, tuple[str, str, str]] = {
         "any number, any mix, also none; each with `type` (`image`, `video`, `audio`), `path` (relative to the file, or "
         'to `media_root`) and, for a video, `use_audio` (`true`, `false` or `"if_present"`; `false` if not given)',
     ),
+    "pair": (
+        "string",
+        "no",
+        "an id that two rows share, for `contrast_pairs`: one question, other media, another solution",
+    ),
     "meta": ("object", "no", "anything; carried along, never read"),
 }
 
@@ -80,6 +85,7 @@ class Example:
     reference_reasoning: str | None = None
     target: str | None = None
     media: tuple[MediaItem, ...] = ()
+    pair: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -148,6 +154,7 @@ def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
         *_check_text(row, "context", False),
         *_check_text(row, "reference_reasoning", False),
         *_check_text(row, "target", False),
+        *_check_text(row, "pair", False),
     ]
     kind = row.get("problem_type")
     if not isinstance(kind, str) or kind not in PROBLEM_TYPES:
@@ -183,6 +190,7 @@ def _to_example(row: Mapping[str, Any], root: Path) -> Example:
         reference_reasoning=row.get("reference_reasoning"),
         target=row.get("target"),
         media=media,
+        pair=row.get("pair"),
         meta=row.get("meta") or {},
     )
 

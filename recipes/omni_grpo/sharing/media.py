@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 class SharedMedia:
     """
-    Mix-in for TRL's `GRPOTrainer`: features of frozen towers are kept for a generation batch, and shared by all passes;
-    sampling computes each prompt once.
+    Mix-in for TRL's `GRPOTrainer`: features of frozen towers are kept for a generation batch, and shared by all passes
+    (`share_media: auto | off`); sampling computes each prompt once (`share_prompt`).
 
     The features are made while sampling, in a pass that holds the whole batch and that all processes make together, so
     that no process calls a tower alone later. The reference takes part where its towers equal the policy's.
@@ -48,6 +48,10 @@ class SharedMedia:
 
     def _share_features(self, modalities: frozenset[str]) -> None:
         """Give the embedders their store, once they are attached; `modalities` are those of the data."""
+        if self.args.share_media == "off":
+            for embedder in filter(None, (self.media_embedder, self._ref_embedder)):
+                embedder.store, embedder.shared, embedder.encodes_once = FeatureStore(), frozenset(), False
+            return
         thinker = find_thinker(self.model)
         frozen = {m for m in MODALITIES if is_frozen(tower_of(thinker, m))}
         store = FeatureStore(self._feature_cache(thinker, modalities, frozen))

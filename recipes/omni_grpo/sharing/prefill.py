@@ -75,7 +75,8 @@ def shared_prefill(
                     return generate(**inputs, **prefilled, **kwargs)
                 reason = "the model's cache cannot be repeated"
             notice(reason)
-        with embedder.expecting(rows) if any(row.media for row in rows) else nullcontext():  # beams add rows
+        expected = embedder.expecting(rows) if any(row.media for row in rows) else nullcontext()  # beams add rows
+        with expected, last_position_alone(model) if _is_token_by_token(kwargs) else nullcontext():
             return generate(**inputs, **embedder.inputs(model, rows, input_ids.device), **kwargs)
 
     with mock.patch.object(model, "generate", wrapped):
@@ -134,13 +135,9 @@ def _prefill(
     positions = model._prepare_position_ids_for_generation(inputs["input_ids"], {**inputs, **media})  # (…, D, P)
     width = inputs["input_ids"].size(1)
     end = width - 1 if width > 1 else width  # a prompt of one token is computed all the same: other processes wait
-    # Nobody asks for the prompts' logits, (D, P, V): the head gets one position.
-    cut = model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][:, -1:], *given[1:]))
-    try:
-        shortened = {name: values[:, :end] for name, values in inputs.items()}
+    shortened = {name: values[:, :end] for name, values in inputs.items()}
+    with last_position_alone(model):
         cache = model(**shortened, **media, position_ids=positions[..., :end], use_cache=True).past_key_values
-    finally:
-        cut.remove()
     if not isinstance(cache, DynamicCache) or not all(hasattr(la, "batch_select_indices") for la in cache.layers):
         return None
     thinker = find_thinker(model)
@@ -150,6 +147,23 @@ def _prefill(
         cache.batch_select_indices(rows)
         repeated["past_key_values"] = cache
     return repeated
+
+
+@contextmanager
+def last_position_alone(model: Any) -> Iterator[None]:
+    """Within: the head is given one position of each row; the thinker would make the prompts' logits, `(B, P, V)`, too."""
+    cut = model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0][:, -1:], *given[1:]))
+    try:
+        yield
+    finally:
+        cut.remove()
+
+
+def _is_token_by_token(kwargs: dict[str, Any]) -> bool:
+    """Whether `generate` reads the last position alone; a drafted continuation is checked at several."""
+    config = kwargs.get("generation_config")
+    names = ("assistant_model", "custom_generate", "prompt_lookup_num_tokens")
+    return all(kwargs.get(name) is None and getattr(config, name, None) is None for name in names)
 
 
 @functools.cache

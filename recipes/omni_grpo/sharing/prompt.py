@@ -2,9 +2,9 @@
 """
 Scoring that computes a prompt once for all its completions, exactly.
 
-In all passes (policy, old, reference) the completions of one prompt that sit in one micro-batch become segments of one
-packed row. TRL's scoring runs unchanged: the model that it is handed packs what it is given and unpacks what comes
-back. Nothing is taken on trust: the first batch of a run, and each that is longer than all before, is scored both ways.
+In all passes the completions of one prompt in one micro-batch become segments of one packed row. TRL's scoring runs
+unchanged: its model packs what it is given and unpacks what comes back. Nothing is taken on trust: the first batch of a
+run, and each that is longer than all before, is scored both ways.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ from omni_grpo.encoding.inputs import EncodedPrompt
 from omni_grpo.model.towers import MediaEmbedder, find_thinker
 from omni_grpo.sharing.packed_attention import packed_mask, prepare_attention
 from omni_grpo.sharing.packing import PackedRows, pack_rows
+from omni_grpo.sharing.row_order import (
+    interchangeable_micro_batches,
+    padding_shares,
+    shuffle_by_length,
+    shuffle_groups,
+    used_columns,
+)
 
 logger = logging.getLogger(__name__)
 
-MODES = ("auto", "off", "verify")
 # Mean difference of a row's log-probabilities, in nats, that rounding alone can make.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
@@ -37,7 +43,8 @@ class SharedPrompt:
     (`share_prompt: auto | off | verify`).
 
     With `auto`, a model that cannot take packed rows, or one whose packed scores differ from its plain ones, is scored
-    row by row, as with `off`; the log says which and why. With `verify` every batch is scored both ways.
+    row by row; the log says which and why. Its rows are then dealt by length, and no pass computes columns that are
+    padding alone. With `verify` every batch is scored both ways; with `off` passes and order are TRL's own.
 
     Raises:
         `RuntimeError`: In `verify`, when packed and plain scores differ.
@@ -48,7 +55,7 @@ class SharedPrompt:
         model: Any
         ref_model: Any
         accelerator: Any
-        _metrics: Any
+        _metrics: dict[str, Any]
 
     _rows: Sequence[EncodedPrompt]
     media_embedder: MediaEmbedder
@@ -56,8 +63,7 @@ class SharedPrompt:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._shares_prompts = self.args.share_prompt != "off"
-        self._verified_length = 0
+        self._shares_prompts, self._verified_length = self.args.share_prompt != "off", 0
         models = [m for m in (self.model, self.ref_model) if m is not None] if self._shares_prompts else []
         for reason in filter(None, (prepare_attention(find_thinker(model)) for model in models)):
             self._stop_sharing(reason)
@@ -70,23 +76,32 @@ class SharedPrompt:
         self._shares_prompts = False
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """Shuffle groups where TRL shuffles rows, so that the completions of a prompt stay together."""
-        if not self._shares_prompts:
+        """Shuffle groups where TRL shuffles rows, or deal the rows by length where no prompt is shared."""
+        if self.args.share_prompt == "off":
             return super()._prepare_inputs(generation_batch)  # type: ignore[misc]
-        with mock.patch("trl.trainer.grpo_trainer.shuffle_sequence_dict", shuffle_groups):
+        shuffle = shuffle_groups if self._shares_prompts else self._deal_rows
+        with mock.patch("trl.trainer.grpo_trainer.shuffle_sequence_dict", shuffle):
             return super()._prepare_inputs(generation_batch)  # type: ignore[misc]
+
+    def _deal_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Rows of like length into one micro-batch, as far as the optimiser's steps keep their samples."""
+        size = self.args.per_device_train_batch_size
+        batch = shuffle_by_length(batch, size, interchangeable_micro_batches(self))
+        for name, share in padding_shares(batch, size).items():
+            self._metrics["train"][f"padding/{name}"].append(share)
+        return batch
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
     ):
         """Score chunk by chunk, each with the media of its own rows."""
-        batch_size = batch_size or input_ids.size(0)
-        chunks = []
+        batch_size, chunks = batch_size or input_ids.size(0), []
         for start in range(0, input_ids.size(0), batch_size):
             span = slice(start, start + batch_size)
             batch = self._rows[span], input_ids[span], attention_mask[span], logits_to_keep
             self._verify(model, *batch)
-            chunks.append(self._score(model, *batch, share=self._shares_prompts, **kwargs))
+            share, trim = self._shares_prompts, not self._shares_prompts and self.args.share_prompt != "off"
+            chunks.append(self._score(model, *batch, share=share, trim=trim, **kwargs))
         logps, entropies, aux_losses = zip(*chunks, strict=True)
         return (
             torch.cat(logps),
@@ -94,8 +109,13 @@ class SharedPrompt:
             torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
         )
 
-    def _score(self, model, rows, input_ids, attention_mask, kept, *, share: bool, **kwargs):
-        """One chunk, packed or plain."""
+    def _score(self, model, rows, input_ids, attention_mask, kept, *, share: bool, trim: bool = False, **kwargs):
+        """One chunk, packed or plain; with `trim` plain without the columns that are padding alone."""
+        if trim:
+            left, right = used_columns(attention_mask, kept)
+            ids, mask = (x[:, left : x.size(1) - kept + right] for x in (input_ids, attention_mask))
+            *scores, aux_loss = self._score(model, rows, ids, mask, right, share=False, **kwargs)
+            return *(None if x is None else torch.nn.functional.pad(x, (0, kept - right)) for x in scores), aux_loss
         embedder = self._ref_embedder if model is self.ref_model and self._ref_embedder else self.media_embedder
         scored = model
         if share:
@@ -177,27 +197,3 @@ def _dtype(accelerator: Any, model: Any) -> torch.dtype:
         and torch.get_float32_matmul_precision() != "highest"
     )
     return torch.float16 if tf32 else dtype  # as many digits
-
-
-def shuffle_groups(batch: dict[str, Any]) -> dict[str, Any]:
-    """
-    A generation batch in a random order of its groups; the rows of a prompt stay together.
-
-    Groups come in the order in which TRL's permutation of the rows meets them, so that a run draws the same random
-    numbers as it would without sharing.
-
-    Args:
-        batch (`dict`): Tensors and lists with one entry a row, and `media`, the row's [`EncodedPrompt`].
-    """
-    identities = [row.identity for row in batch["media"]]
-    places: dict[Any, int] = {}
-    for i in torch.randperm(len(identities)).tolist():
-        places.setdefault(identities[i], len(places))
-    order = sorted(range(len(identities)), key=lambda i: places[identities[i]])
-
-    def permute(values: Any) -> Any:
-        if values is None or (isinstance(values, torch.Tensor) and values.ndim == 0):
-            return values
-        return values[order] if isinstance(values, torch.Tensor) else [values[i] for i in order]
-
-    return {name: permute(values) for name, values in batch.items()}

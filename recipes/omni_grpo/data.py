@@ -20,12 +20,14 @@ from tqdm.auto import tqdm
 from omni_grpo.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding.inputs import MODALITIES
 from omni_grpo.media.settings import MediaError
-from omni_grpo.rows.prompts import build_messages
+from omni_grpo.rows.pairs import check_pairs
+from omni_grpo.rows.prompts import build_messages, target_in_sections
 from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example, load_examples
+from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
 
-SFT_TARGETS = ("target", "solution", "target_or_solution")
+SFT_TARGETS = ("target", "solution", "target_or_solution", "sections")
 _PART = {"type": Value("string"), "path": Value("string"), "text": Value("string"), "audio_in_video": Value("bool")}
 _FEATURES = {
     "id": Value("string"),
@@ -37,6 +39,7 @@ _FEATURES = {
     "context": Value("string"),
     "reference_reasoning": Value("string"),
     "target": Value("string"),
+    "pair": Value("string"),
 }
 
 
@@ -45,13 +48,16 @@ def load_sources(sources: str | None, media_root: str | None = None) -> list[Exa
     Rows of one data file or data set, or of several separated by commas; ids are unique over all of them.
 
     Raises:
-        `DataError`: No source is named, or as in [`~omni_grpo.rows.schema.load_examples`].
+        `DataError`: No source is named, or as in [`~omni_grpo.rows.schema.load_examples`] and
+            [`~omni_grpo.rows.pairs.check_pairs`].
     """
     names = [name.strip() for name in (sources or "").split(",") if name.strip()]
     if not names:
         raise DataError("train_file: not given; name a JSONL file or a data set, several with commas between")
     first_seen: dict[str, str] = {}
-    return [example for name in names for example in load_examples(name, media_root, first_seen=first_seen)]
+    examples = [example for name in names for example in load_examples(name, media_root, first_seen=first_seen)]
+    check_pairs(examples)  # the rows of a pair may lie in two files
+    return examples
 
 
 def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_video: bool = False) -> Dataset:
@@ -82,30 +88,34 @@ def _refuse(errors: Sequence[str]) -> None:
         raise DataError(f"{len(errors)} row(s) cannot be used:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
 
 
-def with_sft_targets(dataset: Dataset, sft_target: str) -> Dataset:
+def with_sft_targets(dataset: Dataset, sft_target: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> Dataset:
     """
     Fill the `target` column with what SFT is to imitate.
 
     Args:
         dataset (`Dataset`): From [`to_dataset`].
-        sft_target (`str`): One of [`SFT_TARGETS`]: the row's target, its solution, or the target where it has one.
+        sft_target (`str`): One of [`SFT_TARGETS`]: the row's target, its solution, the target where it has one, or the
+            `sections` of it that `schema` names, see [`~omni_grpo.rows.prompts.target_in_sections`].
+        schema ([`~omni_rewards.SectionSchema`], *optional*): The prompt style's.
 
     Raises:
-        `DataError`: `sft_target` is `"target"` and rows have none.
+        `DataError`: `sft_target` is `"target"` or `"sections"` and rows lack what is to be imitated.
         `ValueError`: `sft_target` is unknown.
     """
     if sft_target not in SFT_TARGETS:
         raise ValueError(f"sft_target: {sft_target!r} is unknown; one of {', '.join(SFT_TARGETS)}")
-    if sft_target == "target":
-        if missing := [i for i, target in zip(dataset["id"], dataset["target"], strict=True) if not target]:
-            raise DataError(
-                f"{len(missing)} row(s) have no `target` to imitate: {missing[:MAX_REPORTED]}; "
-                "write targets, or set `sft_target: solution` for answers alone"
-            )
-        return dataset
-    keep = sft_target == "target_or_solution"
-    pairs = zip(dataset["target"], dataset["solution"], strict=True)
-    targets = [(target if keep and target else solution) for target, solution in pairs]
+    pairs = list(zip(dataset["target"], dataset["solution"], strict=True))
+    if sft_target == "sections":
+        targets = [target_in_sections(target, solution, schema) for target, solution in pairs]
+    else:
+        keep, else_solution = sft_target != "solution", sft_target != "target"
+        targets = [(keep and target) or (else_solution and solution) or None for target, solution in pairs]
+    if missing := [i for i, target in zip(dataset["id"], targets, strict=True) if not target]:
+        sections = "" if sft_target == "target" else f" with the sections {', '.join(schema.names)}"
+        raise DataError(
+            f"{len(missing)} row(s) have no `target`{sections} to imitate: {missing[:MAX_REPORTED]}; "
+            "write targets, or set `sft_target: solution` for answers alone"
+        )
     return dataset.remove_columns("target").add_column("target", targets)
 
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same questions with other evidence: media taken away, blanked, exchanged between rows, or put out of order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from omni_grpo.media.keys import sound_path
+from omni_grpo.rows.prompts import Messages, Part
+
+SENSES: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "image")}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """
+    What is done to a prompt's media, by modality (`audio`, `video`, `image`); its text stays as it is.
+
+    Args:
+        removed (`tuple[str, ...]`): Items taken out.
+        blanked (`tuple[str, ...]`): Items whose content becomes silence or grey.
+        swapped (`tuple[str, ...]`):
+            Items replaced by those of another row. The row's own gold answer is then no longer the truth: accuracy
+            against it measures how far the evidence is ignored.
+        shuffled (`tuple[str, ...]`): Items whose frames are put into another order.
+    """
+
+    removed: tuple[str, ...] = ()
+    blanked: tuple[str, ...] = ()
+    swapped: tuple[str, ...] = ()
+    shuffled: tuple[str, ...] = ()
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """Modalities that are changed in any way."""
+        return frozenset((*self.removed, *self.blanked, *self.swapped, *self.shuffled))
+
+
+VARIANTS: dict[str, Variant] = {
+    "full": Variant(),
+    "no_audio": Variant(removed=SENSES["audio"]),
+    "no_video": Variant(removed=SENSES["video"]),
+    "neither": Variant(removed=(*SENSES["audio"], *SENSES["video"])),
+    "silent": Variant(blanked=SENSES["audio"]),
+    "blank": Variant(blanked=SENSES["video"]),
+    "swapped_audio": Variant(swapped=SENSES["audio"]),
+    "swapped_video": Variant(swapped=SENSES["video"]),
+    "shuffled_frames": Variant(shuffled=("video",)),
+}
+
+
+def alters(messages: Messages, variant: str) -> bool:
+    """Whether a variant changes anything in a prompt."""
+    touched = VARIANTS[variant].touched
+    return any(modality in touched for modality, _ in items_of(messages))
+
+
+def items_of(messages: Messages) -> list[tuple[str, str]]:
+    """`(modality, path)` of each item of a prompt; a video's interleaved sound is an item of its own after it."""
+    items = []
+    for part in (part for message in messages for part in message["content"] if part["type"] != "text"):
+        items.append((part["type"], part["path"]))
+        if part["audio_in_video"]:
+            items.append(("audio", sound_path(part)))
+    return items
+
+
+def vary(messages: Messages, variant: str, name: str = "", donor: Messages | None = None) -> Messages:
+    """
+    The prompt under a variant. What is blanked is the encoder's to do, see
+    [`~omni_grpo.encoding.inputs.encode_prompt`].
+
+    Args:
+        messages (`list[dict]`): From [`build_messages`].
+        variant (`str`): Key of [`VARIANTS`].
+        name (`str`): The row's id, which decides the order of shuffled frames.
+        donor (`list[dict]`, *optional*): The lending row's prompt, where media are swapped.
+
+    Raises:
+        `ValueError`: Media are to be swapped and there is no donor, or its items are not as many.
+    """
+    done = VARIANTS[variant]
+    if done.swapped and donor is None:
+        raise ValueError(f"row {name!r}: {variant} needs another row's media")
+    lent = iter([path for modality, path in items_of(donor or []) if modality in done.swapped])
+    varied = [{**m, "content": [v for p in m["content"] for v in _varied(p, done, name, lent)]} for m in messages]
+    if next(lent, None) is not None:
+        raise ValueError(f"row {name!r}: {variant}: the other row has more items")
+    return varied
+
+
+def _varied(part: Part, done: Variant, name: str, lent: Iterator[str]) -> list[Part]:
+    if part["type"] == "text":
+        return [part]
+    varied = {**part, "audio_in_video": part["audio_in_video"] and "audio" not in done.removed}
+    if part["type"] in done.removed:  # what was heard inside a picture is still heard without it
+        return [{**varied, "type": "audio", "audio_in_video": False}] if varied["audio_in_video"] else []
+    try:
+        if part["type"] in done.swapped:
+            varied["path"] = next(lent)
+        if varied["audio_in_video"] and done.swapped:  # the sound of one file inside the picture of another
+            varied["audio_path"] = next(lent) if "audio" in done.swapped else part["path"]
+    except StopIteration as error:
+        raise ValueError(f"row {name!r}: the other row has fewer items") from error
+    if part["type"] in done.shuffled:
+        varied["frame_order"] = name
+    return [varied]
