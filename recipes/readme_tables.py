@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-README's tables, from what they describe: the data schema, the configs, the rewards, attacks on the rewards.
+README's tables, from what they describe: the data schema, the configs, the rewards, attacks on the rewards, results.
 
     python recipes/readme_tables.py            prints them
     python recipes/readme_tables.py --write    fills them in between README's markers
@@ -8,9 +8,11 @@ README's tables, from what they describe: the data schema, the configs, the rewa
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import omni_rewards
 from omni_grpo.rows.schema import schema_table
@@ -34,11 +36,11 @@ def header(config: Path) -> dict[str, str]:
 def configs_table() -> str:
     """Path, purpose and command of each YAML file below `recipes/configs`."""
     lines = ["| config | what it does | command |", "|---|---|---|"]
-    for config in sorted(REPOSITORY.glob("recipes/configs/*/*.yaml")):
+    for config in sorted(REPOSITORY.glob("recipes/configs/**/*.yaml")):
         parts, path = header(config), config.relative_to(REPOSITORY)
         title = re.sub(r"<\w+>", r"`\g<0>`", parts["title"])  # a tag would vanish
         command = re.split(r" {2,}|\n", parts["Command"])[0]
-        lines.append(f"| [`{config.parent.name}/{config.name}`]({path}) | {title} | `{command}` |")
+        lines.append(f"| [`{path.relative_to('recipes/configs')}`]({path}) | {title} | `{command}` |")
     return "\n".join(lines)
 
 
@@ -63,6 +65,34 @@ def attacks_table() -> str:
     return next(block for block in results.split("\n\n") if block.startswith("|"))
 
 
+def results(name: str) -> dict[str, Any]:
+    """What a benchmark wrote as JSON, beside its Markdown."""
+    return json.loads((REPOSITORY / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+
+
+def percent(figure: Mapping[str, Any], mean: str) -> str:
+    """A share and its interval in percent."""
+    low, high = figure["ci95"]
+    return f"{100 * figure[mean]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def demo_table() -> str:
+    """Each model of `make demo-seeds`: held-out accuracy and valid format."""
+    measured = results("demo_seeds")
+    meaning = {
+        "sft": "cold start (best of its checkpoints on validation)",
+        "control": "control: the cold start goes on for as long as RL takes",
+        "rl": "RL from the cold start",
+    }
+    lines = ["| % of held-out questions | agreement | intent | both | valid format |", "|---|---|---|---|---|"]
+    for model, words in meaning.items():
+        figures = measured["accuracy"][model]
+        shown = [percent(figures[group], "accuracy") for group in ("agreement", "intent", "intent+agreement")]
+        valid = " / ".join(f"{100 * share:.1f}" for share in measured["format"][model])
+        lines.append(f"| {words} | {' | '.join(shown)} | {valid} |")
+    return "\n".join(lines)
+
+
 def tables() -> dict[str, str]:
     """Marker -> table."""
     return {
@@ -70,6 +100,7 @@ def tables() -> dict[str, str]:
         "configs": configs_table(),
         "rewards": rewards_table(),
         "attacks": attacks_table(),
+        "demo": demo_table(),
     }
 
 

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["schema", "configs", "rewards", "attacks"])
+@pytest.mark.parametrize("name", ["schema", "configs", "rewards", "attacks", "demo"])
 def test_a_table_in_the_readme_is_the_one_generated(name):
     """`make readme` writes them."""
     match = re.search(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", README, re.DOTALL)
@@ -50,7 +50,7 @@ def test_the_tables_have_a_line_for_each_thing():
     assert rewards == sorted(n for n in omni_rewards.__all__ if n.endswith("_reward"))
     assert "| `solution`, `problem_type`, [`options`] |" in rewards_table()
     configs = re.findall(r"^\| \[`\S+`\]\((\S+)\) \| \S.* \| `\S.*` \|$", configs_table(), re.MULTILINE)
-    assert configs == [str(p.relative_to(REPOSITORY)) for p in sorted(REPOSITORY.glob("recipes/configs/*/*.yaml"))]
+    assert configs == [str(p.relative_to(REPOSITORY)) for p in sorted(REPOSITORY.glob("recipes/configs/**/*.yaml"))]
 
 
 def test_a_header_is_read_part_by_part(tmp_path):

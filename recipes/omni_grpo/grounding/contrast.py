@@ -8,7 +8,7 @@ generation batch are learned from together, so the sampler puts both members the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
@@ -82,7 +82,7 @@ class PairedSampler(RepeatSampler):
         if sampler.shuffle:
             self.drawn.generator = self.generator  # the one that Accelerate keeps equal on all processes
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Generator[int, None, None]:
         order = paired_order(list(self.drawn), self.partner, self.batch_size)
         repeated = RepeatSampler(order, self.mini_repeat_count, self.batch_size, self.repeat_count, shuffle=False)
         for place in repeated:

@@ -42,7 +42,7 @@ class GroundingRewards(ContextGain, ContrastPairs):
         if added:
             args.reward_weights = [*([1.0] * len(funcs) if weights is None else weights), *added.values()]
         try:
-            super().__init__(reward_funcs=[*funcs, *added], args=args, **kwargs)
+            super().__init__(reward_funcs=[*funcs, *added], args=args, **kwargs)  # type: ignore[call-arg]
         finally:
             args.reward_weights = weights  # as the run's configuration says
         if args.contrast_pairs:
