@@ -74,8 +74,9 @@ def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
     if not isinstance(dataset, Dataset) or column in dataset.column_names:
         return dataset
     tokenizer = encoder.processor.tokenizer
-    targets = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in dataset["target"])
-    prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in dataset)
+    rows: Any = dataset  # upstream's type of a row is a list's, too
+    targets = (tokenizer(row["target"], add_special_tokens=False)["input_ids"] for row in rows)
+    prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in rows)
     return dataset.add_column(column, [len(p) + len(t) + 1 for p, t in zip(prompts, targets, strict=True)])
 
 

@@ -35,6 +35,6 @@ def swap_changes_answer(row: Mapping[str, Any], donor: Mapping[str, Any], sense:
     if (face is None and kind != "voice") or (voice is None and kind != "face"):
         return None
     try:
-        return solution_of(kind, face, voice) != row["solution"]
+        return solution_of(kind, face or "", voice or "") != row["solution"]
     except ValueError:  # a pair that the question has no answer for
         return None

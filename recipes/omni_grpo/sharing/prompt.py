@@ -109,7 +109,9 @@ class SharedPrompt:
             torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
         )
 
-    def _score(self, model, rows, input_ids, attention_mask, kept, *, share: bool, trim: bool = False, **kwargs):
+    def _score(
+        self, model, rows, input_ids, attention_mask, kept, *, share: bool, trim: bool = False, **kwargs: Any
+    ) -> tuple[Any, ...]:
         """One chunk, packed or plain; with `trim` plain without the columns that are padding alone."""
         if trim:
             left, right = used_columns(attention_mask, kept)
