@@ -38,15 +38,15 @@ def groups_of(page: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory) -> list[Path]:
-    """Two clips with sound, a sound and a picture."""
+    """Four clips with sound, a sound and a picture."""
     folder = tmp_path_factory.mktemp("media with spaces")
     tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(32_000) / 16_000).astype(np.float32)
-    for k in range(2):
+    for k in range(4):
         frames = np.random.default_rng(k).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
         write_video(folder / f"clip {k}.mp4", frames, sound=tone, sound_rate=16_000)
     write_sound(folder / "sound.wav", tone, rate=16_000)
     write_image(folder / "image.png", frames[0])
-    return [folder / name for name in ("clip 0.mp4", "clip 1.mp4", "sound.wav", "image.png")]
+    return [*(folder / f"clip {k}.mp4" for k in range(4)), folder / "sound.wav", folder / "image.png"]
 
 
 @pytest.mark.parametrize("module", [segments, rollout_flags, playable], ids=lambda module: module.__name__)
@@ -182,9 +182,9 @@ class TestPage:
         for number in (0, 2, 100):
             page = write_viewer(tmp_path / "run", tmp_path / "pages" / f"{number}.html", num_embedded=number)
             source, data = page.read_text(), groups_of(page)
-            assert source.count('<script type="text/plain"') == min(number, 4)
+            assert source.count('<script type="text/plain"') == min(number, len(media))
             links = [link for _, _, link, reason in data["media"] if link and not reason]
-            assert len(links) == 4 - min(number, 4)
+            assert len(links) == len(media) - min(number, len(media))
             assert all((page.parent / link.replace("%20", " ")).is_file() for link in links)
 
     def test_a_file_that_is_gone_or_of_no_known_kind_is_named(self, tmp_path):
@@ -255,7 +255,7 @@ def large(tmp_path_factory, media) -> Path:
     hostile[0]["completion"][0]["content"] = HOSTILE
     hostile[0]["judge_verdict"] = hostile[0]["id"] = HOSTILE
     write_table(run / "rl/completions", 26, [r | {"step": 26, "group": "train 26"} for r in hostile])
-    return write_viewer(run, num_embedded=2)
+    return write_viewer(run, num_embedded=3)  # whichever the hash of their paths takes: a clip is in, and one is not
 
 
 @pytest.fixture(scope="module")

@@ -16,17 +16,16 @@ so no tower runs. The system turn, the question and its options are the same to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from trl.trainer.utils import pad
 
 from omni_grpo.credit.section_masks import places_of, token_places
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.model.loading import in_evaluation
 from omni_grpo.rows.prompts import Messages, as_parts
 from omni_rewards import SectionSchema
 
@@ -73,7 +72,7 @@ class ContextGain:
         kept = [ids[: max(at, default=-1) + 1] for ids, at in zip(completion_ids, places, strict=True)]
         kept[0] = kept[0] or completion_ids[0][:1]  # the passes are made all the same, other processes wait for them
         size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
-        with torch.no_grad(), _without_dropout(self.model):
+        with torch.no_grad(), in_evaluation(self.model):
             logps = [self._log_probs(rows, kept, size) for rows in (self._rows, blank)]
         seen, unseen = ([_mean(row, at) for row, at in zip(x.tolist(), places, strict=True)] for x in logps)
         for name, means in (("with_media", seen), ("without_media", unseen)):
@@ -133,15 +132,3 @@ def _padded(rows: Sequence[list[int]], filler: int, side: str) -> tuple[torch.Te
 
 def _mean(values: Sequence[float], at: Sequence[int]) -> float | None:
     return sum(values[t] for t in at) / len(at) if at else None
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode; each module goes back to its own."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -20,6 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.model.loading import in_evaluation
 from omni_grpo.model.towers import MediaEmbedder, find_thinker
 from omni_grpo.sharing.packed_attention import packed_mask, prepare_attention
 from omni_grpo.sharing.packing import PackedRows, pack_rows
@@ -138,7 +138,7 @@ class SharedPrompt:
         longest = int(self.accelerator.gather(length[None]).max())
         if longest <= self._verified_length and self.args.share_prompt != "verify":
             return
-        with torch.no_grad(), _in_evaluation(model):
+        with torch.no_grad(), in_evaluation(model):
             plain, packed = (
                 self._score(model, rows, input_ids, attention_mask, kept, share=share)[0] for share in (False, True)
             )
@@ -173,18 +173,6 @@ def _score_packed(model: Any, packed: PackedRows, thinker: Any, *, input_ids, at
         if (values := getattr(output, name)) is not None:
             setattr(output, name, packed.unpack(values, input_ids.shape)[:, 1:])
     return output
-
-
-@contextmanager
-def _in_evaluation(model: Any):
-    """Without dropout; each module goes back to its own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _dtype(accelerator: Any, model: Any) -> torch.dtype:
