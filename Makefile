@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval compare report control demo-seeds ablate-credit bench bench-demo bench-gpu readme clean
+.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme clean
 
 setup: $(READY)
 
@@ -92,6 +92,14 @@ demo-seeds: data base
 # The credit maps over three seeds; writes benchmarks/results/ablate_credit.md. Cut, it goes on where it was.
 ablate-credit: data base
 	$(BIN)/python benchmarks/ablate_credit.py
+
+# A shortcut planted in training, over three seeds; writes benchmarks/results/planted_shortcut.md as cells finish.
+ablate-shortcut: data base
+	$(BIN)/python benchmarks/planted_shortcut.py
+
+# The shortcut index on models trained to be honest, deaf and blind; writes benchmarks/results/blind_models.md.
+validate-index: data base
+	$(BIN)/python benchmarks/blind_models.py
 
 # A prompt computed once, against stock TRL and against our own plain path; QUICK=1 runs one shape and prints JSON.
 bench: setup

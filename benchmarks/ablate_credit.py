@@ -8,18 +8,12 @@ Writes benchmarks/results/ablate_credit.md and .json, again after every seed; re
 """
 
 import argparse
-import json
-import random
-import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-from credit_table import lines, summarise, write
+from credit_table import summarise, write
+from demo_cells import evaluate, lines, stage, with_context, write_lines
 
-from omni_grpo.demo.targets import context_of
-
-CONFIGS = "recipes/configs/demo"
 REWARDS = {
     "omni_rewards.answer_reward": 1.0,
     "omni_rewards.section_format_reward": 0.25,
@@ -31,40 +25,6 @@ CELLS = {
     "strict": {"credit_map": "strict"},
     "strict, constrained": {"credit_map": "strict", "constrained_decoding": "strict"},
 }
-
-
-def stage(script: str, config: str, **fields: object) -> None:
-    """Run an entry script; a stage that is done already returns at once."""
-    overrides = [
-        p for name, v in fields.items() for p in (f"--{name}", *(map(str, v) if isinstance(v, list) else [str(v)]))
-    ]
-    subprocess.run(
-        [sys.executable, f"recipes/{script}.py", "--config", f"{CONFIGS}/{config}.yaml", *overrides], check=True
-    )
-
-
-def write_rows_with_contexts(source: Path, target: Path) -> None:
-    """The demo's RL rows with a reference context each, said in words drawn by the row's id, from what its media show."""
-    rows = []
-    for row in lines(source):
-        meta = row["meta"]
-        voice = None if meta["mix"] == "video" else meta["voice"]
-        rows.append(row | {"context": context_of(meta["face"], voice, random.Random(row["id"]))})
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    if not target.is_file() or target.read_text() != text:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-
-
-def evaluate(model: Path, folder: Path) -> Path:
-    """Answer the test file with one model; returns the folder of its predictions."""
-    fields = yaml.safe_load(Path(f"{CONFIGS}/eval.yaml").read_text(encoding="utf-8"))
-    fields |= {"models": [f"model={model}"], "output_dir": str(folder), "variants": ["full"]}
-    config = folder / "eval.yaml"
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump(fields | {"ablated": [], "bare": [], "compare": []}))
-    subprocess.run([sys.executable, "recipes/eval_omni.py", "--config", str(config)], check=True)
-    return folder / "model"
 
 
 def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
@@ -106,7 +66,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=100, help="RL steps of every cell; the demo's own run has 200")
     args = parser.parse_args(argv)
 
-    write_rows_with_contexts(Path("data/demo/rl.jsonl"), args.output / "rl.jsonl")
+    write_lines(map(with_context, lines(Path("data/demo/rl.jsonl"))), args.output / "rl.jsonl")
     contexts = {row["id"]: row["context"] for row in lines(Path("data/demo/test.jsonl"))}
     done: dict[int, dict[str, Path]] = {}
     for seed in args.seeds:

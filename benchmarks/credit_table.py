@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from demo_cells import lines
 
 from omni_grpo.launch.machine import describe_machine
 from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
 from omni_rewards import context_reward
 
 GROUPS = ("agreement", "intent", "intent+agreement")
-
-
-def lines(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
 
 
 def figures(folder: Path, contexts: dict[str, str]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from omni_grpo.media.decode_cache import DecodeCache
 from omni_grpo.media.reader import MediaReader, read_media
 from omni_grpo.media.settings import MediaSettings
-from omni_grpo.rows.schema import Example, load_examples
+from omni_grpo.rows.loading import load_examples
+from omni_grpo.rows.schema import Example
 
 
 def items(rows: list[Example]) -> list[tuple[str, str]]:

@@ -13,21 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-CONFIGS = "recipes/configs/demo"
+from demo_cells import CONFIGS, lines, stage
+
 GROUPS = ("agreement", "intent", "intent+agreement", "face", "voice")
-
-
-def stage(script: str, config: str, **fields: object) -> None:
-    """Run an entry script; a stage that is done already returns at once."""
-    overrides = [part for name, value in fields.items() for part in (f"--{name}", str(value))]
-    subprocess.run(
-        [sys.executable, f"recipes/{script}.py", "--config", f"{CONFIGS}/{config}.yaml", *overrides], check=True
-    )
 
 
 def predictions(folder: Path, variant: str = "full") -> list[dict]:
     file = folder / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    return lines(file)
 
 
 def scores(rows: list[dict], group: str) -> list[float]:

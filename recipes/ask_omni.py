@@ -36,8 +36,8 @@ def main(argv: list[str]) -> None:
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
+    from omni_grpo.rows.loading import check_rows
     from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages
-    from omni_grpo.rows.schema import check_rows
     from omni_rewards import parse_sections
 
     trained = Path(args.model) / SETTINGS

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
-    from omni_grpo.rows.schema import load_examples
+    from omni_grpo.rows.loading import load_examples
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
     # Without `cpu` it takes each of several processes on CPUs for the only one. A share may take long to wait for.

@@ -20,8 +20,8 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
 
     from omni_grpo.demo.model import save_tiny_omni
+    from omni_grpo.rows.loading import load_examples
     from omni_grpo.rows.prompts import build_messages
-    from omni_grpo.rows.schema import load_examples
 
     texts = []
     for example in load_examples(args.texts):

@@ -101,6 +101,6 @@ def mixed_file(clips) -> Path:
 def mixed(mixed_file):
     """The mixed rows as a data set with prompts."""
     from omni_grpo.data import to_dataset
-    from omni_grpo.rows.schema import load_examples
+    from omni_grpo.rows.loading import load_examples
 
     return to_dataset(load_examples(mixed_file), "short")

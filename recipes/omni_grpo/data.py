@@ -20,9 +20,10 @@ from tqdm.auto import tqdm
 from omni_grpo.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding.inputs import MODALITIES
 from omni_grpo.media.settings import MediaError
+from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.pairs import check_pairs
 from omni_grpo.rows.prompts import build_messages, target_in_sections
-from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example, load_examples
+from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def load_sources(sources: str | None, media_root: str | None = None) -> list[Exa
     Rows of one data file or data set, or of several separated by commas; ids are unique over all of them.
 
     Raises:
-        `DataError`: No source is named, or as in [`~omni_grpo.rows.schema.load_examples`] and
+        `DataError`: No source is named, or as in [`~omni_grpo.rows.loading.load_examples`] and
             [`~omni_grpo.rows.pairs.check_pairs`].
     """
     names = [name.strip() for name in (sources or "").split(",") if name.strip()]

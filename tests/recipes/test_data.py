@@ -25,8 +25,9 @@ from omni_grpo.data import (
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import MODALITIES, encode_prompt
 from omni_grpo.model.loading import load_processor
+from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages
-from omni_grpo.rows.schema import DataError, Example, MediaItem, load_examples
+from omni_grpo.rows.schema import DataError, Example, MediaItem
 from omni_grpo.sft import OmniCollator
 from omni_rewards import parse_sections
 

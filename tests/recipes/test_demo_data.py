@@ -21,7 +21,7 @@ from omni_grpo.demo.generate import fingerprint, generate
 from omni_grpo.demo.phrases import words_of
 from omni_grpo.demo.questions import GROUP_OF_SPLIT, plan
 from omni_grpo.demo.targets import FACES, VOICES
-from omni_grpo.rows.schema import load_examples
+from omni_grpo.rows.loading import load_examples
 from omni_rewards import answer_score, parse_sections
 
 REPOSITORY = Path(__file__).resolve().parents[2]

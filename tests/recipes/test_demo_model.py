@@ -14,7 +14,7 @@ from omni_grpo.evaluation.evaluate import evaluate
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
-from omni_grpo.rows.schema import load_examples
+from omni_grpo.rows.loading import load_examples
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = REPOSITORY / "recipes" / "checkpoints" / "demo_base"

@@ -21,7 +21,8 @@ from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.tower_calls import find_thinker, is_frozen
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
-from omni_grpo.rows.schema import Example, MediaItem, load_examples
+from omni_grpo.rows.loading import load_examples
+from omni_grpo.rows.schema import Example, MediaItem
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from omni_grpo.evaluation.variants import VARIANTS, vary
 from omni_grpo.generation import Completion, generate
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
-from omni_grpo.rows.schema import load_examples
+from omni_grpo.rows.loading import load_examples
 from omni_rewards import ANSWER_REASONS, CONTEXT_THINK_ANSWER, AnswerReward
 
 

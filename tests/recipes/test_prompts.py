@@ -15,8 +15,9 @@ from omni_grpo.encoding.inputs import encode_prompt, placeholder_ids
 from omni_grpo.evaluation.evaluate import vary
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
-from omni_grpo.rows.schema import Example, MediaItem, load_examples
+from omni_grpo.rows.schema import Example, MediaItem
 from omni_grpo.sft import IGNORED, OmniCollator
 from omni_grpo.trainer import OmniGRPOTrainer
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_reward, answer_score

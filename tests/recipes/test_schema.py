@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import gold_answers
 from omni_grpo.data import load_sources
-from omni_grpo.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, load_examples, schema_table
+from omni_grpo.rows.loading import load_examples
+from omni_grpo.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, schema_table
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
 
 GOOD = {"id": "a", "problem": "Is it loud?", "problem_type": "yes_no", "solution": "yes"}

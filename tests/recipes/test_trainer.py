@@ -20,7 +20,7 @@ from omni_grpo.encoding.inputs import collate_media, media_control_ids
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import copy_weights, language_model_targets, load_model, load_processor
 from omni_grpo.model.towers import find_thinker
-from omni_grpo.rows.schema import load_examples
+from omni_grpo.rows.loading import load_examples
 from omni_rewards import answer_reward, section_format_reward
 from small_runs import SMALL_RUN, length_reward
 

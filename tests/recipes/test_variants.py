@@ -25,8 +25,9 @@ from omni_grpo.media.settings import MediaError
 from omni_grpo.model.feature_cache import FeatureCache
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
+from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.prompts import build_messages, text_part
-from omni_grpo.rows.schema import Example, MediaItem, load_examples
+from omni_grpo.rows.schema import Example, MediaItem
 
 MIXES = ("", "a", "v", "i", "va", "ia", "w", "aa")  # audio, video, image, a video with its sound interleaved
 TYPES = {"a": "audio", "v": "video", "i": "image", "w": "video"}

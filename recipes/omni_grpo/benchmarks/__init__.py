@@ -20,7 +20,8 @@ from omni_grpo.benchmarks.daily_omni import read_daily_omni
 from omni_grpo.benchmarks.emotion_clips import read_dfew, read_mafw, read_ravdess
 from omni_grpo.benchmarks.intentbench import read_intentbench
 from omni_grpo.benchmarks.worldsense import read_worldsense
-from omni_grpo.rows.schema import DataError, Example, check_rows
+from omni_grpo.rows.loading import check_rows
+from omni_grpo.rows.schema import DataError, Example
 
 Reader = Callable[[Path, Path], Iterator[dict[str, Any]]]
 

@@ -38,6 +38,15 @@ class ShortcutIndex(NamedTuple):
     n_known: int
 
 
+class IndexTerm(NamedTuple):
+    """One row's part of the index: `a - s`, `a - f`, and whether the swap is known to change the true answer."""
+
+    id: str
+    gain: float
+    room: float
+    known: bool
+
+
 def shortcut_index(
     whole: Sequence[Row],
     swapped: Sequence[Row],
@@ -83,35 +92,47 @@ def shortcut_index(
     >>> index.value, [round(end, 2) for end in index.ci95]
     (1.0, [0.91, 1.0])
     """
-    changes, by_id = changes or swap_changes_answer, {row["id"]: row for row in whole}
-    pairs = _pairs(whole, swapped)
-    levels = chance_levels([row for row, _ in pairs], group_of, answers or AnswerReward())
-    gains, rooms, known = [], [], 0
-    for (row, other), level in zip(pairs, levels, strict=True):
-        donor = by_id.get(other.get("donor"))
-        change = None if donor is None else changes(row, donor, sense)
-        if change is False:
-            continue
-        known += change is True
-        gains.append(row["answer_score"] - other["answer_score"])
-        rooms.append(row["answer_score"] - (0.0 if change else level or 0.0))
-    if not gains:
+    terms = index_terms(whole, swapped, sense, answers, changes)
+    if not terms:
         return None
-    gain, room = np.array(gains), np.array(rooms)
+    gain, room = np.array([[t.gain, t.room] for t in terms]).T
 
     def index(resamples: np.ndarray, axis: int) -> np.ndarray:  # (r, n) -> (r,)
         rows = resamples.astype(int)
-        return _index(gain[rows].sum(axis=axis), room[rows].sum(axis=axis))
+        return index_of(gain[rows].sum(axis=axis), room[rows].sum(axis=axis))
 
-    value = float(_index(gain.sum(), room.sum()))
+    value = float(index_of(gain.sum(), room.sum()))
     low, high = bootstrap_interval(np.arange(len(gain)), index, n_resamples=_N_RESAMPLES)
     if low == high:
         above = int((room > _EPSILON).sum())
         low, high = wilson_interval(round(value * above), above) if above else (0.0, 1.0)
-    return ShortcutIndex(value, (min(low, value), max(high, value)), len(gain), known)
+    return ShortcutIndex(value, (min(low, value), max(high, value)), len(gain), sum(t.known for t in terms))
 
 
-def _index(gain: np.ndarray, room: np.ndarray) -> np.ndarray:
+def index_terms(
+    whole: Sequence[Row],
+    swapped: Sequence[Row],
+    sense: str,
+    answers: AnswerReward | None = None,
+    changes: Changes | None = None,
+) -> list[IndexTerm]:
+    """What each row that counts adds to [`shortcut_index`], whose arguments these are, by id."""
+    changes, by_id = changes or swap_changes_answer, {row["id"]: row for row in whole}
+    pairs = _pairs(whole, swapped)
+    levels = chance_levels([row for row, _ in pairs], group_of, answers or AnswerReward())
+    terms = []
+    for (row, other), level in zip(pairs, levels, strict=True):
+        donor = by_id.get(other.get("donor"))
+        change = None if donor is None else changes(row, donor, sense)
+        if change is not False:
+            left = 0.0 if change else level or 0.0
+            gain, room = row["answer_score"] - other["answer_score"], row["answer_score"] - left
+            terms.append(IndexTerm(row["id"], gain, room, change is True))
+    return terms
+
+
+def index_of(gain: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """The index from sums of the terms' gains and rooms; 1 where there is no room."""
     share = np.where(room > _EPSILON, gain / np.maximum(room, _EPSILON), 0.0)
     return 1 - np.clip(share, 0.0, 1.0)
 

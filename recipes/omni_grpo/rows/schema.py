@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One JSONL row = one example. The fields, their checks, and the loader.
-
-`load_examples` reads a JSONL file (or a Hugging Face data set), checks every row before anything else happens, and
-raises one [`DataError`] that lists each bad row by file, line, id and field.
-"""
+"""One JSONL row = one example: its fields and what each must be. `omni_grpo.rows.loading` reads files of them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_score
+from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
 
 MEDIA_TYPES = ("image", "video", "audio")
 MAX_REPORTED = 20
@@ -131,14 +126,6 @@ def _check_media(items: Any, root: Path) -> Iterator[str]:
             yield f"{where}.path: no file at {full}; fix the path or set `media_root`"
 
 
-def _check_solution(row: Mapping[str, Any]) -> Iterator[str]:
-    """A gold answer that the reward cannot read would stop training when its row comes up."""
-    try:
-        answer_score(row["solution"], row["solution"], row["problem_type"], row.get("options") or None)
-    except ValueError as error:
-        yield f"solution: {error}; correct it, or the `problem_type`"
-
-
 def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
     """
     Everything that is wrong with one row, as `"field: what is wrong; remedy"`; empty when the row is good.
@@ -172,122 +159,3 @@ def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
     if unknown := sorted(set(row) - set(FIELDS)):
         problems.append(f"unknown fields {unknown}; free data belongs in `meta`")
     return problems
-
-
-def _to_example(row: Mapping[str, Any], root: Path) -> Example:
-    media = tuple(
-        MediaItem(m["type"], str((root / m["path"]).resolve()), m.get("use_audio") or False)
-        for m in row.get("media") or ()
-    )
-    options = tuple(row["options"]) if row.get("options") else None
-    return Example(
-        id=row["id"],
-        problem=row["problem"],
-        problem_type=row["problem_type"],
-        solution=row["solution"],
-        options=options,
-        context=row.get("context"),
-        reference_reasoning=row.get("reference_reasoning"),
-        target=row.get("target"),
-        media=media,
-        pair=row.get("pair"),
-        meta=row.get("meta") or {},
-    )
-
-
-def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each line stands, and its JSON; the error, where it is none."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as error:
-                row = error
-            yield f"{path}:{number}", row
-
-
-def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
-    from datasets import load_dataset
-
-    rows: Any = load_dataset(name, split=split)
-    for number, row in enumerate(rows):
-        yield f"{name}[{split}]:{number}", {k: v for k, v in row.items() if v is not None}
-
-
-def check_rows(
-    rows: Iterable[tuple[str, Any]], root: Path, first_seen: dict[str, str] | None = None, graded: bool = False
-) -> list[Example]:
-    """
-    Check every row and turn it into an [`Example`].
-
-    Args:
-        rows (iterable of `(str, Mapping)`): Where the row stands (for messages), and the row.
-        root (`Path`): Folder that media paths are relative to.
-        first_seen (`dict[str, str]`, *optional*):
-            Ids used before, each with the place of its row; those of `rows` are added.
-        graded (`bool`, defaults to `False`): Whether each solution must be one that `answer_reward` can read.
-
-    Raises:
-        `DataError`: Naming every bad row (the first 20 in full).
-    """
-    examples: list[Example] = []
-    errors: list[str] = []
-    first_seen = {} if first_seen is None else first_seen
-    for where, row in rows:
-        if isinstance(row, ValueError):
-            errors.append(f"{where}: not JSON ({row}); write one object a line, in UTF-8")
-            continue
-        if not isinstance(row, Mapping):
-            errors.append(f"{where}: expected a JSON object, got {row!r}")
-            continue
-        problems = check_row(row, root)
-        if graded and not problems:
-            problems.extend(_check_solution(row))
-        name = row.get("id")
-        if isinstance(name, str) and name in first_seen:
-            problems.append(f"id: already used at {first_seen[name]}; ids are unique")
-        elif isinstance(name, str):
-            first_seen[name] = where
-        errors.extend(f"{where} (id {name!r}): {problem}" for problem in problems)
-        if not problems:
-            examples.append(_to_example(row, root))
-    if errors:
-        more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
-        raise DataError(f"{len(errors)} problem(s) in the data:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
-    return examples
-
-
-def load_examples(
-    source: str | Path,
-    media_root: str | Path | None = None,
-    split: str = "train",
-    first_seen: dict[str, str] | None = None,
-) -> list[Example]:
-    """
-    Read and check a data file.
-
-    Args:
-        source (`str` or `Path`): A `.jsonl` file, or the name of a Hugging Face data set with the same columns.
-        media_root (`str` or `Path`, *optional*):
-            Folder that media paths are relative to; defaults to the folder of the file (the working directory for a
-            data set by name).
-        split (`str`, defaults to `"train"`): Split of a data set by name.
-        first_seen (`dict[str, str]`, *optional*): Ids of files read before, see [`check_rows`].
-
-    Raises:
-        `DataError`: A row is broken, its solution unreadable for its type, an id used twice, or there is no row.
-        `FileNotFoundError`: `source` looks like a file (it ends in `.jsonl` or `.json`) and is not there.
-    """
-    path = Path(source)
-    if path.suffix in (".jsonl", ".json") or path.is_file():
-        if not path.is_file():
-            raise FileNotFoundError(f"no data file at {path.resolve()}; check `train_file` / `validation_file`")
-        rows, root = _read_jsonl(path), path.parent
-    else:
-        rows, root = _read_hub(str(source), split), Path.cwd()
-    examples = check_rows(rows, Path(media_root) if media_root else root, first_seen, graded=True)
-    if not examples:
-        raise DataError(f"{source}: no rows, the file or split is empty; write one JSON object a line")
-    return examples

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo's experiments share: a stage with fields of its own, rows with contexts, a model's answers to a test."""
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from omni_grpo.demo.targets import context_of
+
+CONFIGS = Path("recipes/configs/demo")
+
+
+def stage(script: str, config: str, **fields: Any) -> None:
+    """Run an entry script on a demo config; a stage that is done already returns at once."""
+    overrides = [
+        part
+        for name, value in fields.items()
+        for part in (f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)]))
+    ]
+    subprocess.run(
+        [sys.executable, f"recipes/{script}.py", "--config", str(CONFIGS / f"{config}.yaml"), *overrides], check=True
+    )
+
+
+def evaluate(model: Path, folder: Path, ablated: bool = False, **fields: Any) -> Path:
+    """
+    Answer the demo's test with one model.
+
+    Args:
+        model (`Path`): Its directory.
+        folder (`Path`): Where the run goes.
+        ablated (`bool`): Whether it gets every variant in `fields`, or the first alone.
+        fields: Those of `EvalArguments` and its fellows, in place of the demo's.
+
+    Returns:
+        `Path`: Folder of the predictions.
+    """
+    run = yaml.safe_load((CONFIGS / "eval.yaml").read_text(encoding="utf-8"))
+    run |= {"models": [f"model={model}"], "output_dir": str(folder), "bare": [], "compare": [], "variants": ["full"]}
+    config = folder / "eval.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(yaml.safe_dump(run | {"ablated": ["model"] if ablated else []} | fields))
+    subprocess.run([sys.executable, "recipes/eval_omni.py", "--config", str(config)], check=True)
+    return folder / "model"
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+
+
+def write_lines(rows: Iterable[dict[str, Any]], file: Path) -> Path:
+    """JSONL at `file`, left alone where it is the same: another run may be reading it."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return file
+
+
+def with_context(row: dict[str, Any]) -> dict[str, Any]:
+    """A demo row with its reference context, said in words drawn by its id, from what its media show."""
+    meta = row["meta"]
+    voice = None if meta["mix"] == "video" else meta["voice"]
+    return row | {"context": context_of(meta["face"], voice, random.Random(row["id"]))}

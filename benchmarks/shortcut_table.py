@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of `planted_shortcut.py` and `blind_models.py`: predictions to figures with intervals."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from demo_cells import lines
+
+from omni_grpo.evaluation.shortcut import index_of, index_terms
+from omni_grpo.launch.machine import describe_machine
+from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
+from omni_grpo.statistics.resampling import percentiles
+
+SENSES = ("audio", "video")
+
+
+def predictions(folder: Path, variant: str = "full") -> list[dict[str, Any]]:
+    """Prediction rows of one model under one variant, by id."""
+    name = "predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl"
+    return sorted(lines(folder / name), key=lambda row: row["id"])
+
+
+def sums(folder: Path, sense: str) -> np.ndarray:
+    """Gain and room of each row of the index under a swap, `(2, n)`; the same rows for every model on one test."""
+    terms = index_terms(predictions(folder), predictions(folder, f"swapped_{sense}"), sense)
+    return np.array([[t.gain, t.room] for t in terms]).T
+
+
+def pooled_index(ours: Sequence[np.ndarray], other: Sequence[np.ndarray] | None = None) -> dict[str, Any]:
+    """
+    The shortcut index over seeds, or ours minus another's on the same seeds and rows; items and seeds resampled as in
+    `pooled_bootstrap`.
+
+    Args:
+        ours (sequence of `(2, n)`): [`sums`] of each seed.
+        other (likewise, *optional*): Those of the model that ours is set against.
+    """
+    tables = [np.stack(seeds, axis=1) for seeds in ([ours] if other is None else [ours, other])]  # (2, S, n)
+    _, num_seeds, n = tables[0].shape
+
+    def statistic(seeds: np.ndarray, items: np.ndarray) -> np.ndarray:  # (r, S), (r, n) -> (r,)
+        of_each = [index_of(*(((seeds @ part) * items).sum(axis=1) for part in table)) for table in tables]
+        return of_each[0] - of_each[1] if other is not None else of_each[0]
+
+    def resample(rng: np.random.Generator, size: int) -> np.ndarray:
+        draws = (rng.multinomial(k, np.full(k, 1 / k), size=size).astype(float) for k in (num_seeds, n))
+        return statistic(*draws)
+
+    value = float(statistic(np.ones((1, num_seeds)), np.ones((1, n)))[0])
+    low, high = percentiles(resample, n, 5_000, 0, 0.95)
+    by_seed = [float(statistic(row[None], np.ones((1, n)))[0]) for row in np.eye(num_seeds)]
+    return {"value": value, "ci95": [min(low, value), max(high, value)], "by_seed": by_seed, "n": n}
+
+
+def summarise(output: Path, cells: Sequence[str], usual: Callable[[dict], bool], steps: int) -> dict[str, Any]:
+    """Every cell that is finished, over its seeds; differences over the seeds that it shares with `uniform GRPO`."""
+    seeds = sorted(int(f.name) for f in output.iterdir() if f.name.isdigit())
+    found: dict[str, dict[int, Path]] = {}
+    for name in cells:
+        folders = {s: output / str(s) / name.replace(", ", "_").replace(" ", "_") for s in seeds}
+        done = {s: f for s, f in folders.items() if (f / "metrics.json").is_file()}
+        if done:
+            found[name] = done
+    summary: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": describe_machine(), "steps": steps}
+    summary["cells"], summary["differences"] = {}, {}
+    scored = {(name, s): _scores(f / "eval/model", usual) for name, done in found.items() for s, f in done.items()}
+    swaps = {
+        (name, s, sense): sums(f / "eval/model", sense)
+        for name, done in found.items()
+        for s, f in done.items()
+        for sense in SENSES
+    }
+    for name, done in found.items():
+        cell: dict[str, Any] = {"seeds": list(done)}
+        for key in ("in", "out"):
+            mean, ci95, n = pooled_bootstrap([scored[name, s][key] for s in done])
+            by_seed = [float(np.mean(scored[name, s][key])) for s in done]
+            cell[key] = {"value": mean, "ci95": list(ci95), "by_seed": by_seed, "n": n}
+        cell |= {f"index_{sense}": pooled_index([swaps[name, s, sense] for s in done]) for sense in SENSES}
+        stages = [f / "train" / "stage.json" for f in done.values()]
+        cell["seconds"] = [json.loads(s.read_text())["seconds"] for s in stages if s.is_file()]
+        cell["format"] = [
+            float(np.mean([r["format_ok"] for r in predictions(f / "eval/model")])) for f in done.values()
+        ]
+        summary["cells"][name] = cell
+        shared = [s for s in done if s in found.get("uniform GRPO", {})]
+        if name != "uniform GRPO" and shared:
+            pairs = [(scored[name, s]["out"], scored["uniform GRPO", s]["out"]) for s in shared]
+            out = pooled_paired_bootstrap(pairs)
+            summary["differences"][name] = {"seeds": shared, "out": {"value": out.difference, "ci95": list(out.ci95)}}
+            summary["differences"][name] |= {
+                f"index_{sense}": pooled_index(*([swaps[n, s, sense] for s in shared] for n in (name, "uniform GRPO")))
+                for sense in SENSES
+            }
+    return summary
+
+
+def _scores(folder: Path, usual: Callable[[dict], bool]) -> dict[str, list[float]]:
+    """
+    Scores on the test as it is (`out`), and weighted as in training (`in`): nine tenths on rows that are as the face
+    says, one tenth on the others.
+    """
+    rows = predictions(folder)
+    share = np.mean([usual(row) for row in rows])
+    weights = [0.9 / share if usual(row) else 0.1 / (1 - share) for row in rows]
+    out = [row["answer_score"] for row in rows]
+    return {"out": out, "in": [w * s for w, s in zip(weights, out, strict=True)]}
+
+
+def percent(figure: dict[str, Any], sign: str = "") -> str:
+    low, high = (f"{100 * x:{sign}.1f}" for x in figure["ci95"])
+    seeds = (
+        f" ({' / '.join(f'{100 * x:{sign}.1f}' for x in figure['by_seed'])})"
+        if len(figure.get("by_seed", ())) > 1
+        else ""
+    )
+    return f"{100 * figure['value']:{sign}.1f} [{low}, {high}]{seeds}"
+
+
+def heading(summary: dict[str, Any], command: str) -> str:
+    machine = summary["machine"]
+    return (
+        f"{summary['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, TRL "
+        f"{machine['trl']}, transformers {machine['transformers']}; `{command}`."
+    )
+
+
+def write(output: Path, cells: Sequence[str], usual: Callable[[dict], bool], steps: int, results: Path) -> None:
+    """The table of every cell that is finished, as Markdown at `results` and as JSON beside it."""
+    summary = summarise(output, cells, usual, steps)
+    text = [
+        "# A planted shortcut",
+        "",
+        heading(summary, "make ablate-shortcut"),
+        f"Agreement questions; in training the face tells the answer in 400 of 444 rows. RL: {steps} steps of 64 "
+        "completions from the demo's cold start; context reward on reference contexts except where the context gain "
+        "stands in its place. All in %, [95 % bootstrap interval, items and seeds resampled] (each seed): accuracy with "
+        "the face telling as often as in training, and with the face telling nothing (chance: 50); shortcut index of "
+        "voice and face (what is left of the score when it is another's; lower is better); minutes of training; format.",
+        "",
+        "| method | seeds | as in training | face tells nothing | index, voice | index, face | minutes | format |",
+        "|---" * 8 + "|",
+    ]
+    for name, cell in summary["cells"].items():
+        figures = " | ".join(percent(cell[key]) for key in ("in", "out", "index_audio", "index_video"))
+        minutes = " / ".join(f"{s / 60:.1f}" for s in cell["seconds"]) or "–"
+        valid = " / ".join(f"{100 * share:.1f}" for share in cell["format"])
+        text.append(f"| {name} | {len(cell['seeds'])} | {figures} | {minutes} | {valid} |")
+    text += [
+        "",
+        "Minus uniform GRPO, in points, on the same seeds and rows:",
+        "",
+        "| method | seeds | face tells nothing | index, voice | index, face |",
+        "|---" * 5 + "|",
+    ]
+    for name, d in summary["differences"].items():
+        figures = " | ".join(percent(d[key], "+") for key in ("out", "index_audio", "index_video"))
+        text.append(f"| {name} | {len(d['seeds'])} | {figures} |")
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
+    results.write_text("\n".join(text) + "\n")
