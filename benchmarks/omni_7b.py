@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-from omni_grpo.demo.model import MEDIA_TOKENS, TinyOmniConfig, build_model, build_processor, build_tokenizer
+from omni_grpo.demo.model import TinyOmniConfig, build_model, build_processor, build_tokenizer, token_ids
 
 TINY = TinyOmniConfig(width=32, text_layers=2, vision_layers=1, audio_layers=1, image_size_px=112, vocab_size=400)
 # The real features: 128 mel bins a 10 ms, 25 audio tokens a second.
@@ -34,7 +34,6 @@ def omni_7b_config(processor: Any, text_layers: int | None = None) -> Qwen2_5Omn
         processor (`ProcessorMixin`): Its tokenizer knows the media tokens; the vocabulary stays 152,064.
         text_layers (`int`, *optional*): Decoder layers, 28 if not given.
     """
-    ids = {name: processor.tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()}
     rope = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [16, 24, 24]}
     text: dict[str, Any] = {"rope_parameters": rope, "tie_word_embeddings": False}
     if text_layers is not None:
@@ -46,14 +45,7 @@ def omni_7b_config(processor: Any, text_layers: int | None = None) -> Qwen2_5Omn
     fields: dict[str, Any] = {
         "text_config": text,
         "vision_config": {"hidden_size": 1280},
-        "image_token_id": ids["image_token"],
-        "audio_token_id": ids["audio_token"],
-        "video_token_id": ids["video_token"],
-        "vision_start_token_id": ids["vision_bos_token"],
-        "vision_end_token_id": ids["vision_eos_token"],
-        "audio_start_token_id": ids["audio_bos_token"],
-        "audio_end_token_id": ids["audio_eos_token"],
-        "pad_token_id": processor.tokenizer.pad_token_id,
+        **token_ids(processor.tokenizer),
     }
     return Qwen2_5OmniThinkerConfig(**fields)
 

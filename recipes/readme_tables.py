@@ -93,6 +93,52 @@ def demo_table() -> str:
     return "\n".join(lines)
 
 
+def credit_table() -> str:
+    """Each credit map of `make ablate-credit`: accuracy, format, context, length."""
+    lines = ["| credit | intent + agreement, % | valid format, % | context, % | tokens |", "|---|---|---|---|---|"]
+    for name, cell in results("ablate_credit")["cells"].items():
+        by_seed = [
+            " / ".join(f"{scale * value:.1f}" for value in cell[key])
+            for key, scale in (("format", 100), ("context", 100), ("length", 1))
+        ]
+        lines.append(f"| {name} | {percent(cell['accuracy']['intent+agreement'], 'mean')} | {' | '.join(by_seed)} |")
+    return "\n".join(lines)
+
+
+def index_table() -> str:
+    """The shortcut index of the three models of `make validate-index`."""
+    lines = ["| model, by its training | accuracy, % | index, voice, % | index, face, % |", "|---|---|---|---|"]
+    for name, model in results("blind_models")["models"].items():
+        figures = " | ".join(percent(model[key], "value") for key in ("accuracy", "audio", "video"))
+        lines.append(f"| {name} | {figures} |")
+    return "\n".join(lines)
+
+
+def shortcut_table() -> str:
+    """What each method of `make ablate-shortcut` learnt where the face told nine answers in ten."""
+    lines = [
+        "| method | seeds | as in training, % | face tells nothing, % | index, voice, % | minutes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, cell in results("planted_shortcut")["cells"].items():
+        figures = " | ".join(percent(cell[key], "value") for key in ("in", "out", "index_audio"))
+        minutes = " / ".join(f"{seconds / 60:.1f}" for seconds in cell["seconds"]) or "–"
+        lines.append(f"| {name} | {len(cell['seeds'])} | {figures} | {minutes} |")
+    return "\n".join(lines)
+
+
+def speed_table() -> str:
+    """The newest of what `make bench` wrote, groups of eight."""
+    newest = max((REPOSITORY / "benchmarks/results").glob("20*.json"))
+    lines = ["| work | P : C | bound | update | sampling | step | activation bytes |", "|---" * 7 + "|"]
+    for row in json.loads(newest.read_text(encoding="utf-8"))["rows"]:
+        if row["group"] == 8:
+            figures = " | ".join(f"{row[part]['ratio']:.2f}" for part in ("update", "sampling", "step"))
+            shape = f"{row['prompt']} : {row['completion']} | {row['token_bound']:.2f}"
+            lines.append(f"| {row['work']} | {shape} | {figures} | {row['memory']:.0%} |")
+    return "\n".join(lines)
+
+
 def tables() -> dict[str, str]:
     """Marker -> table."""
     return {

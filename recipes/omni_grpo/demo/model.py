@@ -113,12 +113,26 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, config: TinyOmniConfig) 
     )
 
 
+def token_ids(tokenizer: Any) -> dict[str, int]:
+    """The token ids that a thinker's configuration names, as this tokenizer has them."""
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()}
+    return {
+        "image_token_id": ids["image_token"],
+        "audio_token_id": ids["audio_token"],
+        "video_token_id": ids["video_token"],
+        "vision_start_token_id": ids["vision_bos_token"],
+        "vision_end_token_id": ids["vision_eos_token"],
+        "audio_start_token_id": ids["audio_bos_token"],
+        "audio_end_token_id": ids["audio_eos_token"],
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
 def build_model(
     processor: Qwen2_5OmniProcessor, config: TinyOmniConfig, seed: int = 0
 ) -> Qwen2_5OmniThinkerForConditionalGeneration:
     """A randomly initialised thinker for `processor`; the same seed gives the same weights."""
     tokenizer = processor.tokenizer
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()}
     head_dim = config.width // config.heads
     quarter = head_dim // 8
     fields: dict[str, Any] = {
@@ -154,14 +168,7 @@ def build_model(
             "output_dim": config.width,
             "n_window": 50,
         },
-        "image_token_id": ids["image_token"],
-        "audio_token_id": ids["audio_token"],
-        "video_token_id": ids["video_token"],
-        "vision_start_token_id": ids["vision_bos_token"],
-        "vision_end_token_id": ids["vision_eos_token"],
-        "audio_start_token_id": ids["audio_bos_token"],
-        "audio_end_token_id": ids["audio_eos_token"],
-        "pad_token_id": tokenizer.pad_token_id,
+        **token_ids(tokenizer),
     }
     thinker = Qwen2_5OmniThinkerConfig(**fields)
     set_seed(seed)
