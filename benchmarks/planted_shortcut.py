@@ -4,14 +4,15 @@ A planted shortcut: does the training method learn to compare face and voice, or
 
 The question is whether the voice agrees with the face. In training the face tells the answer in nine rows of ten: two
 of the four faces nearly always meet a voice that agrees, the two others one that does not. In test it tells nothing.
-From one cold start a seed: RL under `uniform`, `paper` and `strict` credit, `strict` with context gain in place of the
-reference contexts, `strict` with contrast pairs; beside them the gold answers alone imitated, from the base.
+From one cold start a seed: RL under `uniform`, `paper` and `strict` credit, `paper` with context gain in place of the
+reference contexts, `paper` with contrast pairs; beside them the gold answers alone imitated, from the base.
 Writes benchmarks/results/planted_shortcut.md and .json as cells finish; resumable cell by cell.
 
     make ablate-shortcut       # or: python benchmarks/planted_shortcut.py --seeds 0 1 2
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,8 +29,14 @@ RL_CELLS: dict[str, dict[str, Any]] = {
     "uniform GRPO": {"credit_map": "uniform"},
     "paper credit": {"credit_map": "paper"},
     "strict credit": {"credit_map": "strict"},
-    "strict, context gain": {"credit_map": "strict", "context_gain_weight": 0.5, "without": CONTEXT},
-    "strict, contrast pairs": {"credit_map": "strict", "contrast_pairs": "true", "contrast_weight": 0.5},
+    "paper, context gain": {"credit_map": "paper", "context_gain_weight": 0.5, "without": CONTEXT},
+    "paper, contrast pairs": {
+        "credit_map": json.dumps(
+            {ANSWER: ["everywhere"], FORMAT: ["everywhere"], CONTEXT: ["context"], "contrast_reward": ["everywhere"]}
+        ),
+        "contrast_pairs": "true",
+        "contrast_weight": 1.0,
+    },
 }
 CELLS = ("cold start", "answer-only SFT", *RL_CELLS)
 WEIGHTS = {ANSWER: 1.0, FORMAT: 0.25, CONTEXT: 0.5}

@@ -147,6 +147,7 @@ def tables() -> dict[str, str]:
         "rewards": rewards_table(),
         "attacks": attacks_table(),
         "demo": demo_table(),
+        "credit": credit_table(),
     }
 
 
