@@ -148,6 +148,7 @@ def tables() -> dict[str, str]:
         "attacks": attacks_table(),
         "demo": demo_table(),
         "credit": credit_table(),
+        "index": index_table(),
     }
 
 
