@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import omni_rewards
-from readme_tables import configs_table, fill, header, rewards_table, tables
+from readme_tables import configs_table, fill, header, results, rewards_table, tables
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -69,3 +69,11 @@ def test_make_readme_runs_the_generator():
 def test_links_within_the_repository_lead_somewhere():
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", README)
     assert links and [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_the_index_tells_the_models_of_known_truth_apart():
+    """Intervals do not touch: of the voice's index the deaf model's and the others', of the face's the blind one's."""
+    models = results("blind_models")["models"]
+    for sense, without_it in (("audio", "deaf"), ("video", "blind")):
+        lowest = models[without_it][sense]["ci95"][0]
+        assert all(model[sense]["ci95"][1] < lowest for name, model in models.items() if name != without_it)
