@@ -12,10 +12,16 @@ from demo_cells import lines
 
 from omni_grpo.evaluation.shortcut import index_of, index_terms
 from omni_grpo.launch.machine import describe_machine
-from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
 from omni_grpo.statistics.resampling import percentiles
 
 SENSES = ("audio", "video")
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return part / whole
+
+
+FIGURES = {"in": share, "out": share, **{f"index_{sense}": index_of for sense in SENSES}}
 
 
 def predictions(folder: Path, variant: str = "full") -> list[dict[str, Any]]:
@@ -30,25 +36,27 @@ def sums(folder: Path, sense: str) -> np.ndarray:
     return np.array([[t.gain, t.room] for t in terms]).T
 
 
-def pooled_index(ours: Sequence[np.ndarray], other: Sequence[np.ndarray] | None = None) -> dict[str, Any]:
+def pooled(
+    of: Callable[..., np.ndarray], ours: Sequence[np.ndarray], other: Sequence[np.ndarray] | None = None
+) -> dict[str, Any]:
     """
-    The shortcut index over seeds, or ours minus another's on the same seeds and rows; items and seeds resampled as in
-    `pooled_bootstrap`.
+    A statistic of two sums over seeds, or ours minus another's on the same seeds and rows; items and seeds resampled as
+    in `pooled_bootstrap`.
 
     Args:
-        ours (sequence of `(2, n)`): [`sums`] of each seed.
+        of (`Callable`): Of both sums, `(r,)` each: [`index_of`], or [`share`].
+        ours (sequence of `(2, n)`): What each row adds to the two sums, for each seed.
         other (likewise, *optional*): Those of the model that ours is set against.
     """
     tables = [np.stack(seeds, axis=1) for seeds in ([ours] if other is None else [ours, other])]  # (2, S, n)
     _, num_seeds, n = tables[0].shape
 
     def statistic(seeds: np.ndarray, items: np.ndarray) -> np.ndarray:  # (r, S), (r, n) -> (r,)
-        of_each = [index_of(*(((seeds @ part) * items).sum(axis=1) for part in table)) for table in tables]
+        of_each = [of(*(((seeds @ part) * items).sum(axis=1) for part in table)) for table in tables]
         return of_each[0] - of_each[1] if other is not None else of_each[0]
 
     def resample(rng: np.random.Generator, size: int) -> np.ndarray:
-        draws = (rng.multinomial(k, np.full(k, 1 / k), size=size).astype(float) for k in (num_seeds, n))
-        return statistic(*draws)
+        return statistic(*(rng.multinomial(k, np.full(k, 1 / k), size=size).astype(float) for k in (num_seeds, n)))
 
     value = float(statistic(np.ones((1, num_seeds)), np.ones((1, n)))[0])
     low, high = percentiles(resample, n, 5_000, 0, 0.95)
@@ -67,48 +75,34 @@ def summarise(output: Path, cells: Sequence[str], usual: Callable[[dict], bool],
             found[name] = done
     summary: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": describe_machine(), "steps": steps}
     summary["cells"], summary["differences"] = {}, {}
-    scored = {(name, s): _scores(f / "eval/model", usual) for name, done in found.items() for s, f in done.items()}
-    swaps = {
-        (name, s, sense): sums(f / "eval/model", sense)
-        for name, done in found.items()
-        for s, f in done.items()
-        for sense in SENSES
-    }
+    measured = {(name, s): _sums(f / "eval/model", usual) for name, done in found.items() for s, f in done.items()}
     for name, done in found.items():
-        cell: dict[str, Any] = {"seeds": list(done)}
-        for key in ("in", "out"):
-            mean, ci95, n = pooled_bootstrap([scored[name, s][key] for s in done])
-            by_seed = [float(np.mean(scored[name, s][key])) for s in done]
-            cell[key] = {"value": mean, "ci95": list(ci95), "by_seed": by_seed, "n": n}
-        cell |= {f"index_{sense}": pooled_index([swaps[name, s, sense] for s in done]) for sense in SENSES}
         stages = [f / "train" / "stage.json" for f in done.values()]
-        cell["seconds"] = [json.loads(s.read_text())["seconds"] for s in stages if s.is_file()]
-        cell["format"] = [
-            float(np.mean([r["format_ok"] for r in predictions(f / "eval/model")])) for f in done.values()
-        ]
-        summary["cells"][name] = cell
+        summary["cells"][name] = {
+            "seeds": list(done),
+            **{key: pooled(of, [measured[name, s][key] for s in done]) for key, of in FIGURES.items()},
+            "seconds": [json.loads(s.read_text())["seconds"] for s in stages if s.is_file()],
+            "format": [float(np.mean([r["format_ok"] for r in predictions(f / "eval/model")])) for f in done.values()],
+        }
         shared = [s for s in done if s in found.get("uniform GRPO", {})]
         if name != "uniform GRPO" and shared:
-            pairs = [(scored[name, s]["out"], scored["uniform GRPO", s]["out"]) for s in shared]
-            out = pooled_paired_bootstrap(pairs)
-            summary["differences"][name] = {"seeds": shared, "out": {"value": out.difference, "ci95": list(out.ci95)}}
-            summary["differences"][name] |= {
-                f"index_{sense}": pooled_index(*([swaps[n, s, sense] for s in shared] for n in (name, "uniform GRPO")))
-                for sense in SENSES
+            summary["differences"][name] = {"seeds": shared} | {
+                key: pooled(of, *([measured[n, s][key] for s in shared] for n in (name, "uniform GRPO")))
+                for key, of in FIGURES.items()
             }
     return summary
 
 
-def _scores(folder: Path, usual: Callable[[dict], bool]) -> dict[str, list[float]]:
+def _sums(folder: Path, usual: Callable[[dict], bool]) -> dict[str, np.ndarray]:
     """
-    Scores on the test as it is (`out`), and weighted as in training (`in`): nine tenths on rows that are as the face
-    says, one tenth on the others.
+    Both sums of each figure, row by row: scores on the test as it is (`out`), and weighted as in training (`in`), nine
+    tenths on rows that are as the face says; gain and room under each swap.
     """
     rows = predictions(folder)
-    share = np.mean([usual(row) for row in rows])
-    weights = [0.9 / share if usual(row) else 0.1 / (1 - share) for row in rows]
-    out = [row["answer_score"] for row in rows]
-    return {"out": out, "in": [w * s for w, s in zip(weights, out, strict=True)]}
+    scores, as_usual = np.array([(row["answer_score"], usual(row)) for row in rows], dtype=float).T
+    weights = np.where(as_usual > 0, 0.9 / as_usual.mean(), 0.1 / (1 - as_usual.mean()))
+    accuracies = {"out": np.array([scores, np.ones(len(rows))]), "in": np.array([weights * scores, weights])}
+    return accuracies | {f"index_{sense}": sums(folder, sense) for sense in SENSES}
 
 
 def percent(figure: dict[str, Any], sign: str = "") -> str:

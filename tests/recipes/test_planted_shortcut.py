@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from planted_shortcut import AGREEING_FACES, face_tells, planted
-from shortcut_table import pooled_index
+from shortcut_table import pooled, share
 
 from omni_grpo.demo.config import DemoDataConfig
 from omni_grpo.demo.design import cells
@@ -63,25 +63,32 @@ def terms(seed: int, n: int = 120) -> np.ndarray:
     return np.array([right - right * kept, right], dtype=float)  # gain, room
 
 
-class TestPooledIndex:
+class TestPooled:
     def test_one_seed_is_the_index(self):
         gain, room = terms(0)
-        figure = pooled_index([terms(0)])
+        figure = pooled(index_of, [terms(0)])
         assert figure["value"] == pytest.approx(float(index_of(gain.sum(), room.sum())))
         assert figure["ci95"][0] < figure["value"] < figure["ci95"][1]
 
     def test_seeds_are_summed(self):
         both = terms(0) + terms(1)
-        figure = pooled_index([terms(0), terms(1)])
+        figure = pooled(index_of, [terms(0), terms(1)])
         assert figure["value"] == pytest.approx(float(index_of(*both.sum(axis=1))))
-        assert figure["by_seed"] == [pooled_index([terms(s)])["value"] for s in (0, 1)]
+        assert figure["by_seed"] == [pooled(index_of, [terms(s)])["value"] for s in (0, 1)]
 
     def test_a_difference_turns_its_sign_with_its_sides(self):
         ours, other = [terms(0), terms(1)], [terms(2), terms(3)]
-        one, two = pooled_index(ours, other), pooled_index(other, ours)
+        one, two = pooled(index_of, ours, other), pooled(index_of, other, ours)
         assert one["value"] == pytest.approx(-two["value"])
         assert one["ci95"] == pytest.approx([-end for end in reversed(two["ci95"])])
 
     def test_against_itself_there_is_none(self):
-        figure = pooled_index([terms(0), terms(1)], [terms(0), terms(1)])
+        figure = pooled(index_of, [terms(0), terms(1)], [terms(0), terms(1)])
         assert figure["value"] == 0 and figure["ci95"] == [0, 0]
+
+    def test_a_weighted_share_stays_within_its_range(self):
+        """A weighted mean whose weights are not summed anew in each resample does not."""
+        weights = np.where(np.arange(120) % 2, 1.8, 0.2)
+        right = np.ones(120)
+        figure = pooled(share, [np.array([weights * right, weights])])
+        assert figure["value"] == pytest.approx(1) and figure["ci95"] == pytest.approx([1, 1])
