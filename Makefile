@@ -11,6 +11,8 @@ RUN ?= runs/demo
 DEMO := recipes/configs/demo
 SHIPPED := recipes/checkpoints/demo_base
 
+# The demo's matrices are too small for more threads a process; launchers of several processes default to one, too.
+export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -34,7 +36,7 @@ quality: setup
 	$(BIN)/pyright
 
 test: quality
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not distributed" -q
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not distributed" -q
 
 # Two processes under DDP, ZeRO-2 and ZeRO-3 against one; the first run compiles DeepSpeed's op.
 test-distributed: setup
@@ -71,8 +73,10 @@ sft: setup
 rl: setup
 	$(LAUNCH) recipes/grpo_omni.py --config $(or $(CONFIG),$(DEMO)/rl.yaml)
 
+# The demo's two cores share its questions; on a node, PROCESSES=8 gives each GPU a share.
+PROCESSES ?= $(if $(CONFIG),1,2)
 eval: setup
-	$(BIN)/python recipes/eval_omni.py --config $(or $(CONFIG),$(DEMO)/eval.yaml)
+	$(BIN)/torchrun --standalone --nproc_per_node $(PROCESSES) recipes/eval_omni.py --config $(or $(CONFIG),$(DEMO)/eval.yaml)
 
 # Two evaluated models, question by question: make compare A=runs/demo/eval/rl B=runs/demo/eval/sft
 compare: setup
