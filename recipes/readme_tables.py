@@ -149,6 +149,7 @@ def tables() -> dict[str, str]:
         "demo": demo_table(),
         "credit": credit_table(),
         "index": index_table(),
+        "speed": speed_table(),
         "shortcut": shortcut_table(),
     }
 
