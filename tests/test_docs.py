@@ -16,7 +16,9 @@ REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["schema", "configs", "rewards", "attacks", "demo", "credit", "index", "shortcut", "speed"])
+@pytest.mark.parametrize(
+    "name", ["schema", "configs", "rewards", "attacks", "demo", "credit", "index", "shortcut", "speed"]
+)
 def test_a_table_in_the_readme_is_the_one_generated(name):
     """`make readme` writes them."""
     match = re.search(rf"<!-- {name}:begin -->\n(.*?)\n<!-- {name}:end -->", README, re.DOTALL)
