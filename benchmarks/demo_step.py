@@ -80,14 +80,15 @@ def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     machine, steps = results["machine"], results["curves"]["plain"]
+    repeats = "one round does not tell" if results["rounds"] == 1 else "yes" if results["repeats_itself"] else "no"
     apart = [f"step {at}" if at else "never" for at in results["sampled_apart_at"]]
     lines = [
         "# The demo's RL, each prompt and each clip computed once",
         "",
         f"{results['date']}, {machine['processor']}, {machine['cores']} cores, {results['threads']} threads, accelerator "
         f"{machine['accelerator']}, torch {machine['torch']}, TRL {machine['trl']}, transformers "
-        f"{machine['transformers']}; {len(steps)} steps from {results['model']}, same seed, {results['rounds']} rounds "
-        "A B A B, `make bench-demo`. Geometric mean of paired steps [95 % bootstrap interval, which takes steps as "
+        f"{machine['transformers']}; {len(steps)} steps from {results['model']}, same seed, rounds A B: "
+        f"{results['rounds']}, `make bench-demo`. Geometric mean of paired steps [95 % bootstrap interval, which takes steps as "
         "independent], the first step of each run left out.",
         "",
         "| part | plain, s | fast, s | times faster |",
@@ -102,7 +103,7 @@ def table(results: dict[str, Any]) -> str:
         f"Medians. All steps, the first and its verification included: {results['all_steps']:.2f} times. Media items "
         f"encoded: {items['plain']} → {items['fast']}. The rest is decoding that was not ready, rewards, logs. "
         f"The first completions that differ in a token, round by round: {', '.join(apart)}. Runs of one path repeat "
-        f"each other exactly: {'yes' if results['repeats_itself'] else 'no'}.",
+        f"each other exactly: {repeats}.",
         "",
         "## Learning curves",
         "",
