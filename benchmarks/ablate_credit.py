@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from credit_table import summarise, write
-from demo_cells import evaluate, lines, stage, with_context, write_lines
+from demo_cells import cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
 
 REWARDS = {
     "omni_rewards.answer_reward": 1.0,
@@ -35,7 +35,7 @@ def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
     for name in args.cells:
         if "constrained" in name and seed not in args.constrained_seeds:
             continue
-        folder = output / name.replace(", ", "_")
+        folder = cell_folder(args.output, seed, name)
         stage(
             "grpo_omni",
             "rl",
@@ -54,16 +54,8 @@ def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
-    parser.add_argument("--constrained_seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, default=Path("runs/ablate_credit"))
-    parser.add_argument(
-        "--sft_runs", type=Path, default=Path("runs/demo_seeds"), help="cold starts, as demo-seeds has them"
-    )
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/ablate_credit.md"))
-    parser.add_argument("--steps", type=int, default=100, help="RL steps of every cell; the demo's own run has 200")
+    parser = cells_parser(__doc__ or "", "ablate_credit", list(CELLS))
+    parser.add_argument("--constrained_seeds", type=int, nargs="*", default=[0])
     args = parser.parse_args(argv)
 
     write_lines(map(with_context, lines(Path("data/demo/rl.jsonl"))), args.output / "rl.jsonl")

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo_cells import evaluate, lines, stage, write_lines
-from shortcut_table import SENSES, heading, percent, predictions
+from demo_cells import evaluate, lines, predictions, stage, write_lines
+from shortcut_table import SENSES, heading, percent
 
 from omni_grpo.evaluation.shortcut import shortcut_index
 from omni_grpo.launch.machine import describe_machine

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the demo's experiments share: a stage with fields of its own, rows with contexts, a model's answers to a test."""
 
+import argparse
 import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,29 @@ def evaluate(model: Path, folder: Path, ablated: bool = False, **fields: Any) ->
     config.write_text(yaml.safe_dump(run | {"ablated": ["model"] if ablated else []} | fields))
     subprocess.run([sys.executable, "recipes/eval_omni.py", "--config", str(config)], check=True)
     return folder / "model"
+
+
+def cells_parser(description: str, name: str, cells: Sequence[str]) -> argparse.ArgumentParser:
+    """The fields of an experiment that trains `cells` from one cold start a seed, and writes `name`.md and .json."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cells", nargs="+", choices=cells, default=list(cells))
+    parser.add_argument("--output", type=Path, default=Path("runs") / name)
+    parser.add_argument("--sft_runs", type=Path, default=Path("runs/demo_seeds"), help="cold starts, of demo-seeds")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results") / f"{name}.md")
+    parser.add_argument("--steps", type=int, default=100, help="RL steps of every cell; the demo's own run has 200")
+    return parser
+
+
+def cell_folder(output: Path, seed: int, name: str) -> Path:
+    """Where a cell's run lies."""
+    return output / str(seed) / name.replace(", ", "_").replace(" ", "_")
+
+
+def predictions(folder: Path, variant: str = "full") -> list[dict[str, Any]]:
+    """Prediction rows of one model under one variant, by id."""
+    name = "predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl"
+    return sorted(lines(folder / name), key=lambda row: row["id"])
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

@@ -13,14 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from demo_cells import CONFIGS, lines, stage
+from demo_cells import CONFIGS, predictions, stage
 
 GROUPS = ("agreement", "intent", "intent+agreement", "face", "voice")
-
-
-def predictions(folder: Path, variant: str = "full") -> list[dict]:
-    file = folder / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
-    return lines(file)
 
 
 def scores(rows: list[dict], group: str) -> list[float]:

@@ -11,7 +11,6 @@ Writes benchmarks/results/planted_shortcut.md and .json as cells finish; resumab
     make ablate-shortcut       # or: python benchmarks/planted_shortcut.py --seeds 0 1 2
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from demo_cells import evaluate, lines, stage, with_context, write_lines
+from demo_cells import cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
 from shortcut_table import write
 
 AGREEING_FACES = ("happy", "angry")  # with which the answer is nearly always yes; with the others, no
@@ -101,16 +100,7 @@ def run_cell(name: str, seed: int, start: Path, folder: Path, data: Path, steps:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
-    parser.add_argument("--output", type=Path, default=Path("runs/planted_shortcut"))
-    parser.add_argument(
-        "--sft_runs", type=Path, default=Path("runs/demo_seeds"), help="cold starts, as demo-seeds has"
-    )
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/planted_shortcut.md"))
-    parser.add_argument("--steps", type=int, default=100, help="RL steps of every cell")
-    args = parser.parse_args(argv)
+    args = cells_parser(__doc__ or "", "planted_shortcut", CELLS).parse_args(argv)
 
     write_lines(planted(lines(Path("data/demo/rl.jsonl"))), args.output / "train.jsonl")
     test = [row for row in lines(Path("data/demo/test.jsonl")) if row["meta"]["kind"] == "agreement"]
@@ -119,9 +109,8 @@ def main(argv: list[str]) -> None:
         start = args.sft_runs / str(seed) / "sft"
         stage("sft_omni", "sft", seed=seed, output_dir=start)
         for name in args.cells:
-            folder = args.output / str(seed) / name.replace(", ", "_").replace(" ", "_")
-            run_cell(name, seed, start, folder, args.output, args.steps)
-    write(args.output, CELLS, face_tells, args.steps, args.results)
+            run_cell(name, seed, start, cell_folder(args.output, seed, name), args.output, args.steps)
+            write(args.output, CELLS, face_tells, args.steps, args.results)
     print(args.results.read_text())
 
 

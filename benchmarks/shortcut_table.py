@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from demo_cells import lines
+from demo_cells import cell_folder, predictions
 
 from omni_grpo.evaluation.shortcut import index_of, index_terms
 from omni_grpo.launch.machine import describe_machine
@@ -22,12 +22,6 @@ def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 FIGURES = {"in": share, "out": share, **{f"index_{sense}": index_of for sense in SENSES}}
-
-
-def predictions(folder: Path, variant: str = "full") -> list[dict[str, Any]]:
-    """Prediction rows of one model under one variant, by id."""
-    name = "predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl"
-    return sorted(lines(folder / name), key=lambda row: row["id"])
 
 
 def sums(folder: Path, sense: str) -> np.ndarray:
@@ -69,7 +63,7 @@ def summarise(output: Path, cells: Sequence[str], usual: Callable[[dict], bool],
     seeds = sorted(int(f.name) for f in output.iterdir() if f.name.isdigit())
     found: dict[str, dict[int, Path]] = {}
     for name in cells:
-        folders = {s: output / str(s) / name.replace(", ", "_").replace(" ", "_") for s in seeds}
+        folders = {s: cell_folder(output, s, name) for s in seeds}
         done = {s: f for s, f in folders.items() if (f / "metrics.json").is_file()}
         if done:
             found[name] = done

@@ -79,3 +79,16 @@ def test_the_index_tells_the_models_of_known_truth_apart():
     for sense, without_it in (("audio", "deaf"), ("video", "blind")):
         lowest = models[without_it][sense]["ci95"][0]
         assert all(model[sense]["ci95"][1] < lowest for name, model in models.items() if name != without_it)
+
+
+def test_differences_told_in_words_are_those_measured():
+    shortcut, credit = (results(name)["differences"] for name in ("planted_shortcut", "ablate_credit"))
+    pairs, paper = shortcut["paper, contrast pairs"], shortcut["paper, context gain"]
+    for figure in (pairs["index_audio"], pairs["index_video"], pairs["out"]):
+        ends = sorted(abs(100 * end) for end in figure["ci95"])
+        assert re.search(
+            rf"{abs(100 * figure['value']):.1f}( points)?( more)? \[{ends[0]:.1f}, {ends[1]:.1f}\]", README
+        )
+    assert paper["index_audio"]["ci95"][0] < 0 < paper["index_audio"]["ci95"][1], "context gain does not lower it"
+    low, high = (100 * end for end in credit["strict"]["ci95"])
+    assert f"[{low:.1f}, {high:.1f}]".replace("-", "−") in README

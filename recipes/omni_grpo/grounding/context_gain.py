@@ -25,7 +25,7 @@ from trl.trainer.utils import pad
 from omni_grpo.credit.section_masks import places_of, token_places
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt
-from omni_grpo.model.loading import in_evaluation
+from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.rows.prompts import Messages, as_parts
 from omni_rewards import SectionSchema
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load a thinker and its processor, freeze towers, keep LoRA out of them, and set dropout aside for a while."""
+"""Load a thinker and its processor, freeze towers, and keep LoRA out of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +122,3 @@ def copy_weights(model: PreTrainedModel) -> PreTrainedModel:
     for target, source in zip(twin.buffers(), model.buffers(), strict=True):
         target.data.copy_(source.data)
     return twin
-
-
-@contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Without dropout; afterwards each module goes back to its own mode, frozen ones to theirs."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

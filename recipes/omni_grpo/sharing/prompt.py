@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from omni_grpo.encoding.inputs import EncodedPrompt
-from omni_grpo.model.loading import in_evaluation
+from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.towers import MediaEmbedder, find_thinker
 from omni_grpo.sharing.packed_attention import packed_mask, prepare_attention
 from omni_grpo.sharing.packing import PackedRows, pack_rows
