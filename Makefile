@@ -68,8 +68,6 @@ endif
 sft: setup
 	$(LAUNCH) recipes/sft_omni.py --config $(or $(CONFIG),$(DEMO)/sft.yaml)
 
-# On a CPU a small model samples faster with one thread than with two (SFT does not); on a node it is the launchers' default.
-rl: export OMP_NUM_THREADS ?= 1
 rl: setup
 	$(LAUNCH) recipes/grpo_omni.py --config $(or $(CONFIG),$(DEMO)/rl.yaml)
 

@@ -63,6 +63,8 @@ def main(argv: list[str]) -> None:
                 "rl:control",
                 "--ablated",
                 "rl",
+                "--ablated_rows",
+                "800",
             ],
             check=True,
         )

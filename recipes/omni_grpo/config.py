@@ -94,6 +94,9 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         reward_settings (`dict`, *optional*):
             Keyword settings of rewards by their path; see [`~omni_grpo.launch.reward_settings.configured_rewards`].
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
+        sampling_threads (`int`, *optional*):
+            CPU threads while completions are sampled; defaults to as many as otherwise. A small model samples fastest
+            with one, and is updated fastest with all.
         constrained_decoding (`str`, defaults to `"none"`):
             `strict` samples complete, well-formed sections alone; `force_tags` keeps tags in their order but lets a
             section be empty or cut at the end; see [`~omni_grpo.constrained.section_constraint.SectionConstraint`].
@@ -114,6 +117,9 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         },
     )
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+    sampling_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads while sampling (default: as many as otherwise)."}
+    )
     constrained_decoding: Literal["none", "force_tags", "strict"] = field(
         default="none",
         metadata={"help": "Sections enforced while sampling: none, force_tags (their order) or strict (complete)."},
@@ -136,6 +142,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             )
         if self.section_budgets is not None and self.constrained_decoding != "strict":
             raise ValueError("section_budgets: only `constrained_decoding: strict` holds sections to a length")
+        if self.sampling_threads is not None and self.sampling_threads < 1:
+            raise ValueError(f"sampling_threads: must be at least 1, got {self.sampling_threads}")
         if self.wandb_media_files < 0:
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
         if self.use_vllm:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,18 @@ class Completion:
     num_tokens: int
     seconds: float
     truncated: bool
+
+
+@contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Within: torch computes with so many threads; `None` leaves them as they are. What is sampled may differ by rounding."""
+    before = torch.get_num_threads()
+    try:
+        if number is not None:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.no_grad()

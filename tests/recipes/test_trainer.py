@@ -17,6 +17,7 @@ from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
 from omni_grpo.encoding.encoder import prompt_key
 from omni_grpo.encoding.inputs import collate_media, media_control_ids
+from omni_grpo.generation import cpu_threads
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import copy_weights, language_model_targets, load_model, load_processor
 from omni_grpo.model.towers import find_thinker
@@ -204,6 +205,27 @@ def test_each_distinct_prompt_is_encoded_once(make, mixed):
     trainer.train()
     distinct = {prompt_key(prompt) for prompt in mixed["prompt"]}
     assert trainer._encoder.encoded == len(distinct), "8 rows in 4 steps of 2 prompts, 4 completions each"
+
+
+def test_sampling_has_its_own_threads(make):
+    """Mutants: the field is ignored; the update keeps the threads of sampling; an error leaves them behind."""
+    before, passes = torch.get_num_threads(), []
+    trainer = make(sampling_threads=1, max_steps=1)
+    trainer.model.register_forward_pre_hook(
+        lambda *_: passes.append((torch.is_grad_enabled(), torch.get_num_threads()))
+    )
+    try:
+        torch.set_num_threads(2)
+        trainer.train()
+        assert {threads for learning, threads in passes if learning} == {2}, "the update has them all"
+        assert (False, 1) in passes and torch.get_num_threads() == 2
+        with pytest.raises(MediaError), cpu_threads(1):
+            raise MediaError("a file that cannot be read")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(ValueError, match="sampling_threads: must be at least 1, got 0"):
+        make(sampling_threads=0)
 
 
 def test_media_ids_are_never_sampled(make, tiny):

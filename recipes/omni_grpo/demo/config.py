@@ -14,7 +14,6 @@ SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
 WITH_TASKS = ("sft", "rl", "validation", "test")  # splits that ask about agreement and intent
 # Media of a row. `video+silence` and `grey+audio` are clips with sound on which one channel shows nothing.
 MIXES = ("video+audio", "image+audio", "video", "image", "audio", "video+silence", "grey+audio", "text")
-LACKING = ("video", "audio", "video+silence", "grey+audio")  # what an agreement or an intent needs is not all there
 _AT_LEAST_ONE = {"frame_size_px", "fps", "num_frames", "sample_rate_hz", "audio_bit_rate", "clips_per_identity"}
 
 
@@ -51,10 +50,10 @@ class DemoDataConfig:
     sft_intent: int = 28
     sft_face: int = 126
     sft_voice: int = 126
-    rl_agreement: int = 1080
-    rl_intent: int = 1080
-    rl_face: int = 120
-    rl_voice: int = 120
+    rl_agreement: int = 904
+    rl_intent: int = 904
+    rl_face: int = 96
+    rl_voice: int = 96
     validation_agreement: int = 104
     validation_intent: int = 96
     test_agreement: int = 400
@@ -76,9 +75,15 @@ class DemoDataConfig:
         }
     )
     rl_task_mixes: Mapping[str, float] = field(
-        default_factory=lambda: (
-            {"video+audio": 0.66, "image+audio": 0.08, "text": 0.08} | dict.fromkeys(LACKING, 0.045)
-        )
+        default_factory=lambda: {
+            "video+audio": 0.64,
+            "image+audio": 0.05,
+            "text": 0.04,
+            "video": 0.09,
+            "audio": 0.09,
+            "video+silence": 0.045,
+            "grey+audio": 0.045,
+        }
     )
     face_mixes: Mapping[str, float] = field(
         default_factory=lambda: {"video+audio": 0.50, "video": 0.25, "video+silence": 0.25}
