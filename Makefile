@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme clean
+.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme clean
 
 setup: $(READY)
 
@@ -53,6 +53,9 @@ demo: data base sft rl eval report
 
 data: setup
 	$(BIN)/python recipes/make_demo_data.py --config $(or $(CONFIG),$(DEMO)/data.yaml)
+
+experiments-data: setup
+	$(BIN)/python recipes/make_demo_data.py --config $(DEMO)/experiments_data.yaml
 
 # The base ships with the project; REBUILD=1 trains it anew (about 15 minutes).
 base: setup
@@ -93,15 +96,15 @@ demo-seeds: data base
 	$(BIN)/python benchmarks/demo_seeds.py
 
 # The credit maps over three seeds; writes benchmarks/results/ablate_credit.md. Cut, it goes on where it was.
-ablate-credit: data base
+ablate-credit: data experiments-data base
 	$(BIN)/python benchmarks/ablate_credit.py
 
 # A shortcut planted in training, over three seeds; writes benchmarks/results/planted_shortcut.md as cells finish.
-ablate-shortcut: data base
+ablate-shortcut: data experiments-data base
 	$(BIN)/python benchmarks/planted_shortcut.py
 
 # The shortcut index on models trained to be honest, deaf and blind; writes benchmarks/results/blind_models.md.
-validate-index: data base
+validate-index: data experiments-data base
 	$(BIN)/python benchmarks/blind_models.py
 
 # A prompt computed once, against stock TRL and against our own plain path; QUICK=1 runs one shape and prints JSON.
@@ -122,4 +125,4 @@ readme: setup
 	$(BIN)/python recipes/readme_tables.py --write
 
 clean:
-	rm -rf runs/demo data/demo
+	rm -rf runs/demo data/demo data/experiments

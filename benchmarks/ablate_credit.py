@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from credit_table import summarise, write
-from demo_cells import cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
+from demo_cells import EXPERIMENTS, cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
 
 REWARDS = {
     "omni_rewards.answer_reward": 1.0,
@@ -43,7 +43,7 @@ def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
             model_name_or_path=start,
             output_dir=folder / "rl",
             train_file=args.output / "rl.jsonl",
-            media_root="data/demo",
+            media_root=EXPERIMENTS,
             reward_funcs=list(REWARDS),
             reward_weights=list(REWARDS.values()),
             **CELLS[name],
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--constrained_seeds", type=int, nargs="*", default=[0])
     args = parser.parse_args(argv)
 
-    write_lines(map(with_context, lines(Path("data/demo/rl.jsonl"))), args.output / "rl.jsonl")
+    write_lines(map(with_context, lines(EXPERIMENTS / "rl.jsonl")), args.output / "rl.jsonl")
     contexts = {row["id"]: row["context"] for row in lines(Path("data/demo/test.jsonl"))}
     done: dict[int, dict[str, Path]] = {}
     for seed in args.seeds:

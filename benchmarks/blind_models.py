@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from demo_cells import evaluate, lines, predictions, stage, write_lines
+from demo_cells import EXPERIMENTS, evaluate, lines, predictions, stage, write_lines
 from shortcut_table import SENSES, heading, percent
 
 from omni_grpo.evaluation.shortcut import shortcut_index
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/blind_models.md"))
     args = parser.parse_args(argv)
 
-    rows = lines(Path("data/demo/rl.jsonl"))
+    rows = lines(EXPERIMENTS / "rl.jsonl")
     test = [row for row in lines(Path("data/demo/test.jsonl")) if row["meta"]["kind"] == "intent"]
     test_file = write_lines(test, args.output / "test.jsonl")
     models = {}
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
             "sft_omni",
             "controls/answer_only_sft",
             train_file=write_lines(chosen, args.output / f"{name}.jsonl"),
-            media_root="data/demo",
+            media_root=EXPERIMENTS,
             output_dir=args.output / name / "sft",
             max_steps=args.steps,
             seed=args.seed,

@@ -15,6 +15,7 @@ import yaml
 from omni_grpo.demo.targets import context_of
 
 CONFIGS = Path("recipes/configs/demo")
+EXPERIMENTS = Path("data/experiments")  # of CONFIGS / "experiments_data.yaml"
 
 
 def stage(script: str, config: str, **fields: Any) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from demo_cells import cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
+from demo_cells import EXPERIMENTS, cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
 from shortcut_table import write
 
 AGREEING_FACES = ("happy", "angry")  # with which the answer is nearly always yes; with the others, no
@@ -67,7 +67,7 @@ def planted(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def run_cell(name: str, seed: int, start: Path, folder: Path, data: Path, steps: int) -> Path:
     """Train one cell and answer the test with it; the folder of its predictions."""
-    model, style, train = start, "short", {"train_file": data / "train.jsonl", "media_root": "data/demo", "seed": seed}
+    model, style, train = start, "short", {"train_file": data / "train.jsonl", "media_root": EXPERIMENTS, "seed": seed}
     if name == "answer-only SFT":
         model, style = folder / "train", "short_answer"
         unvalidated = {"validate_answers": "false", "eval_strategy": "no", "load_best_model_at_end": "false"}
@@ -102,7 +102,7 @@ def run_cell(name: str, seed: int, start: Path, folder: Path, data: Path, steps:
 def main(argv: list[str]) -> None:
     args = cells_parser(__doc__ or "", "planted_shortcut", CELLS).parse_args(argv)
 
-    write_lines(planted(lines(Path("data/demo/rl.jsonl"))), args.output / "train.jsonl")
+    write_lines(planted(lines(EXPERIMENTS / "rl.jsonl")), args.output / "train.jsonl")
     test = [row for row in lines(Path("data/demo/test.jsonl")) if row["meta"]["kind"] == "agreement"]
     write_lines(test, args.output / "test.jsonl")
     for seed in args.seeds:

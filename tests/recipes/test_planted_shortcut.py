@@ -2,25 +2,28 @@
 """The planted shortcut: its rows, and the figures of its table."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from planted_shortcut import AGREEING_FACES, face_tells, planted
 from shortcut_table import pooled, share
 
-from omni_grpo.demo.config import DemoDataConfig
+from omni_grpo.demo.config import load_config
 from omni_grpo.demo.design import cells
 from omni_grpo.demo.targets import PROBLEM_TYPES, QUESTIONS, SHARED, solution_of
 from omni_grpo.evaluation.shortcut import index_of
 from omni_grpo.rows.pairs import check_pairs
 from omni_grpo.rows.schema import Example, MediaItem
 
+DATA = Path(__file__).parents[2] / "recipes/configs/demo/experiments_data.yaml"
+
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict]:
-    """The planted rows of the demo's own design."""
+    """The planted rows of the experiments' own design."""
     every = []
-    for number, cell in enumerate(cells(DemoDataConfig(), "rl")):
+    for number, cell in enumerate(cells(load_config(DATA, {}), "rl")):
         meta = {"kind": cell.kind, "face": cell.face, "voice": cell.voice, "mix": cell.mix}
         solution = solution_of(cell.kind, *cell.pair)
         every.append({"id": str(number), "problem": QUESTIONS[cell.kind], "solution": solution, "meta": meta})
