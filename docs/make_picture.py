@@ -42,9 +42,9 @@ def main(argv: list[str]) -> None:
     frames = read_video(path, MediaSettings(num_frames=4)).frames
     sound = read_audio(path, MediaSettings())
 
-    figure = plt.figure(figsize=(11, 4.1), dpi=130, facecolor="white")
+    figure = plt.figure(figsize=(11, 3.2), dpi=130, facecolor="white")
     grid = figure.add_gridspec(
-        2, 8, height_ratios=[3, 1], left=0.02, right=0.98, top=0.97, bottom=0.04, hspace=0.12, wspace=0.08
+        2, 8, height_ratios=[2, 1], left=0.02, right=0.98, top=0.97, bottom=0.04, hspace=0.02, wspace=0.08
     )
     for k, frame in enumerate(frames):
         axis = figure.add_subplot(grid[0, k])
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     y = 0.98
     for line in textwrap.wrap(row["problem"], 58):
         axis.text(0.03, y, line, fontsize=10.5, weight="bold", va="top")
-        y -= 0.065
+        y -= 0.083
     axis.text(
         0.03,
         y,
@@ -69,11 +69,11 @@ def main(argv: list[str]) -> None:
         color="#666666",
         va="top",
     )
-    y -= 0.09
+    y -= 0.115
     for title, prediction in (("after SFT", before[chosen]), ("after RL", after[chosen])):
         mark = "right" if prediction["answer_score"] else "wrong"
         axis.text(0.03, y, f"{title}: {mark}", fontsize=9, weight="bold", va="top", color="#333333")
-        y -= 0.065
+        y -= 0.083
         for name, text in prediction["sections"].items():
             for k, line in enumerate(textwrap.wrap((text or "–").strip(), 62)):
                 axis.text(
@@ -86,8 +86,8 @@ def main(argv: list[str]) -> None:
                     va="top",
                 )
                 axis.text(0.21, y, line, fontsize=8.5, color=COLOURS[name], va="top")
-                y -= 0.058
-        y -= 0.03
+                y -= 0.075
+        y -= 0.04
     args.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.output)
 
