@@ -45,7 +45,6 @@ def evaluate(model: Path, folder: Path, ablated: bool = False, **fields: Any) ->
     """
     run = yaml.safe_load((CONFIGS / "eval.yaml").read_text(encoding="utf-8"))
     run |= {"models": [f"model={model}"], "output_dir": str(folder), "bare": [], "compare": [], "variants": ["full"]}
-    run |= {"ablated_rows": 800}
     config = folder / "eval.yaml"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(yaml.safe_dump(run | {"ablated": ["model"] if ablated else []} | fields))

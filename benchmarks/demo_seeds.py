@@ -8,12 +8,11 @@ for as long as that RL took. Writes benchmarks/results/demo_seeds.md and .json; 
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from demo_cells import CONFIGS, predictions, stage
+from demo_cells import predictions, stage
 
 GROUPS = ("agreement", "intent", "intent+agreement", "face", "voice")
 
@@ -47,26 +46,14 @@ def main(argv: list[str]) -> None:
             max_train_seconds=round(took("rl")),
         )
         names = ("sft", "rl", "control")
-        subprocess.run(
-            [
-                sys.executable,
-                "recipes/eval_omni.py",
-                "--config",
-                f"{CONFIGS}/eval.yaml",
-                "--models",
-                "base=runs/demo/base",
-                *(f"{n}={run / n}" for n in names),
-                "--output_dir",
-                str(run / "eval"),
-                "--compare",
-                "rl:sft",
-                "rl:control",
-                "--ablated",
-                "rl",
-                "--ablated_rows",
-                "800",
-            ],
-            check=True,
+        stage(
+            "eval_omni",
+            "eval",
+            models=["base=runs/demo/base", *(f"{name}={run / name}" for name in names)],
+            output_dir=run / "eval",
+            compare=["rl:sft", "rl:control"],
+            ablated=["rl"],
+            ablated_rows=800,
         )
         for name in names:
             seconds[name].append(took(name))

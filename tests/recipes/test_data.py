@@ -23,7 +23,8 @@ from omni_grpo.data import (
     with_sft_targets,
 )
 from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import MODALITIES, encode_prompt
+from omni_grpo.encoding.inputs import MODALITIES
+from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.model.loading import load_processor
 from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages

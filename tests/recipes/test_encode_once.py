@@ -14,7 +14,8 @@ from peft import LoraConfig, get_peft_model
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
-from omni_grpo.encoding.inputs import MODALITIES, collate_media, encode_prompt
+from omni_grpo.encoding.inputs import MODALITIES, collate_media
+from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.encoded_media import FeatureStore, join_items, split_items
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint

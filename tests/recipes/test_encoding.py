@@ -17,14 +17,8 @@ from hypothesis import strategies as st
 
 from media_files import grey_frames, tone, write_image, write_sound, write_video
 from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding.inputs import (
-    MODALITIES,
-    collate_media,
-    encode_prompt,
-    feature_rows,
-    media_control_ids,
-    placeholder_ids,
-)
+from omni_grpo.encoding.inputs import MODALITIES, collate_media, feature_rows, media_control_ids, placeholder_ids
+from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.rows.prompts import build_messages

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import encode_prompt
+from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.evaluation.evaluate import evaluate, predict
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import compare, summarise, table

@@ -11,7 +11,8 @@ from media_files import cut_file, grey_frames, tone, write_sound, write_video
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.data import to_dataset
 from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import encode_prompt, placeholder_ids
+from omni_grpo.encoding.inputs import placeholder_ids
+from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.evaluation.evaluate import vary
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor

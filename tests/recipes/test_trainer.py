@@ -181,7 +181,7 @@ def test_shifted_media_show_in_scoring(make, tiny, same_size):
 @pytest.mark.parametrize("blank", ["audio", "video"])
 def test_silence_and_grey_change_the_scores(make, tiny, same_size, blank):
     """What a scorer that lost the modality would compute differs from what we compute."""
-    from omni_grpo.encoding.inputs import encode_prompt
+    from omni_grpo.encoding.prompt import encode_prompt
 
     trainer = make(same_size, max_steps=1, learning_rate=0.0)
     model, processor = load_model(tiny).eval(), load_processor(tiny)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from media_files import frame_numbers, grey_frames, tone, write_video
 from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding.inputs import _load, encode_prompt
+from omni_grpo.encoding.prompt import _load, encode_prompt
 from omni_grpo.evaluation.donors import choose_donors, plan_variant
 from omni_grpo.evaluation.evaluate import Share, evaluate, predict
 from omni_grpo.evaluation.variants import VARIANTS, alters, items_of, vary

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from transformers import ProcessorMixin
 
-from omni_grpo.encoding.inputs import EncodedPrompt, encode_prompt
+from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.media.decode_cache import DecodeCache
 from omni_grpo.media.reader import MediaReader, read_media
 from omni_grpo.media.settings import MediaSettings

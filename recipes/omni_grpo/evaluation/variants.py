@@ -69,7 +69,7 @@ def items_of(messages: Messages) -> list[tuple[str, str]]:
 def vary(messages: Messages, variant: str, name: str = "", donor: Messages | None = None) -> Messages:
     """
     The prompt under a variant. What is blanked is the encoder's to do, see
-    [`~omni_grpo.encoding.inputs.encode_prompt`].
+    [`~omni_grpo.encoding.prompt.encode_prompt`].
 
     Args:
         messages (`list[dict]`): From [`build_messages`].
