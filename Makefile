@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme clean
 
 setup: $(READY)
 
@@ -42,6 +42,13 @@ test-distributed: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -v
+
+# The property tests on examples that no run before has drawn; `make test` draws the same ones every time.
+ROUNDS ?= 10
+test-fuzz: setup
+	for round in $$(seq $(ROUNDS)); do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=fuzz -n 2 -q \
+			-m "hypothesis and not slow and not gpu and not distributed" || exit 1; done
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu -v

@@ -2,8 +2,7 @@
 """Section tags in a text, and what looks like one, in time linear in the text."""
 
 import re
-from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import NamedTuple
 
 from ._lookalikes import CLOSING_BRACKETS, OPENING_BRACKETS, fold
@@ -28,34 +27,22 @@ class Tag(NamedTuple):
 
 def scan_tags(text: str, names: tuple[str, ...]) -> list[Tag]:
     """Tags of the sections `names`, and of the reserved ones, from left to right."""
-    exact = {
-        written: tag for name in names for written, tag in ((f"<{name}>", (name, False)), (f"</{name}>", (name, True)))
-    }
-    tags: list[Tag] = []
-    for written, shown, (start, end) in _tag_like(text, _tag_pattern(names)):
-        if tag := exact.get(written):
-            tags.append(Tag(*tag, True, start, end))
-        else:
-            tags.append(Tag(shown[2].lower(), "/" in shown[1] or "\\" in shown[1], False, start, end))
-    return tags
+    read = cache(partial(_read, names=names))  # the same few are written again and again
+    is_plain = text.isascii() and not _CONTROL.search(text)  # most texts: each character is what it looks like
+    candidates = (_tag_pattern(names) if is_plain else _CANDIDATE).finditer(text)
+    return [Tag(*tag, *candidate.span()) for candidate in candidates if (tag := read(candidate[0]))]
+
+
+def _read(written: str, names: tuple[str, ...]) -> tuple[str, bool, bool] | None:
+    """Name, whether it closes and whether it is exact, of what stands between two brackets, if it looks like a tag."""
+    shown = _tag_pattern(names).fullmatch(fold(written))
+    if shown is None:
+        return None
+    name, closes = shown[2].lower(), "/" in shown[1]
+    return name, closes, name in names and written == f"<{'/' * closes}{name}>"
 
 
 @lru_cache(maxsize=32)
 def _tag_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     reserved = "|".join(sorted({*names, *_RESERVED_NAMES}))
     return re.compile(rf"<([^\w<>]*)({reserved})(?:[^\w<>][^<>]*)?>", re.IGNORECASE)
-
-
-def _tag_like(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str], tuple[int, int]]]:
-    """What is written, the match of how it looks, and where it stands."""
-    if text.isascii() and not _CONTROL.search(text):  # most texts: each character is what it looks like
-        yield from ((match[0], match, match.span()) for match in pattern.finditer(text))
-        return
-
-    @cache
-    def read(written: str) -> re.Match[str] | None:
-        return pattern.fullmatch(fold(written))
-
-    for candidate in _CANDIDATE.finditer(text):
-        if match := read(candidate[0]):
-            yield candidate[0], match, candidate.span()
