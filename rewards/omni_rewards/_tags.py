@@ -2,7 +2,7 @@
 """Section tags in a text, and what looks like one, in time linear in the text."""
 
 import re
-from functools import cache, lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 from ._lookalikes import CLOSING_BRACKETS, OPENING_BRACKETS, fold
@@ -27,19 +27,26 @@ class Tag(NamedTuple):
 
 def scan_tags(text: str, names: tuple[str, ...]) -> list[Tag]:
     """Tags of the sections `names`, and of the reserved ones, from left to right."""
-    read = cache(partial(_read, names=names))  # the same few are written again and again
     is_plain = text.isascii() and not _CONTROL.search(text)  # most texts: each character is what it looks like
-    candidates = (_tag_pattern(names) if is_plain else _CANDIDATE).finditer(text)
-    return [Tag(*tag, *candidate.span()) for candidate in candidates if (tag := read(candidate[0]))]
+    known = _exact_tags(names).copy()  # a text writes the same few again and again
+    tags: list[Tag] = []
+    for candidate in (_tag_pattern(names) if is_plain else _CANDIDATE).finditer(text):
+        written = candidate[0]
+        if written not in known:
+            known[written] = _look_alike(written, names)
+        if tag := known[written]:
+            tags.append(Tag(*tag, *candidate.span()))
+    return tags
 
 
-def _read(written: str, names: tuple[str, ...]) -> tuple[str, bool, bool] | None:
-    """Name, whether it closes and whether it is exact, of what stands between two brackets, if it looks like a tag."""
+@lru_cache(maxsize=32)
+def _exact_tags(names: tuple[str, ...]) -> dict[str, tuple[str, bool, bool] | None]:
+    return {f"<{slash}{name}>": (name, slash == "/", True) for name in names for slash in ("", "/")}
+
+
+def _look_alike(written: str, names: tuple[str, ...]) -> tuple[str, bool, bool] | None:
     shown = _tag_pattern(names).fullmatch(fold(written))
-    if shown is None:
-        return None
-    name, closes = shown[2].lower(), "/" in shown[1]
-    return name, closes, name in names and written == f"<{'/' * closes}{name}>"
+    return (shown[2], "/" in shown[1], False) if shown else None
 
 
 @lru_cache(maxsize=32)
