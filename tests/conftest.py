@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from unittest import mock
 
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis.internal.conjecture import providers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -20,6 +22,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 hypothesis.settings.register_profile("fuzz", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("same", hypothesis.settings.get_profile("fuzz"), derandomize=True)
 hypothesis.settings.load_profile("same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Examples are also made of the constants of our modules, so they would differ with what a worker has loaded."""
+    if config.getoption("--hypothesis-profile") in (None, "same"):
+        patch = mock.patch.object(providers, "_get_local_constants", providers.Constants)
+        patch.start()
+        config.add_cleanup(patch.stop)
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -15,6 +15,7 @@ from omni_rewards import (
     SectionSchema,
     parse_sections,
 )
+from omni_rewards._lookalikes import is_blank
 
 GOOD = "<context>A woman claps.</context>\n<think>Clapping is praise.</think>\n<answer>A</answer>"
 
@@ -33,7 +34,7 @@ schemas = st.sampled_from(SCHEMAS)
 
 def is_seen(text: str) -> bool:
     """Oracle written apart from the parser: a letter, number or sign, by its Unicode name no blank one."""
-    blank = r"HANGUL .*FILLER|BRAILLE PATTERN BLANK"
+    blank = r"(HALFWIDTH )?HANGUL .*FILLER|BRAILLE PATTERN BLANK"
     return any(unicodedata.category(c)[0] in "LNPS" and not re.fullmatch(blank, unicodedata.name(c, "")) for c in text)
 
 
@@ -144,6 +145,10 @@ def test_schemas_reserve_each_others_tags() -> None:
         "nested_tag"
     )
     assert parse_sections(GOOD, THINK_ANSWER).reason == "stray_tag"
+
+
+def test_every_character_is_seen_or_blank() -> None:
+    assert [c for c in map(chr, range(0x110000)) if is_seen(c) == is_blank(c)] == []
 
 
 @given(schema=schemas, data=st.data())
