@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Property tests draw the same examples in every run and in every worker."""
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 from hypothesis import given
@@ -22,12 +21,8 @@ def drawn() -> list[str]:
 
 def test_examples_do_not_depend_on_the_modules_that_are_loaded(tmp_path: Path, monkeypatch) -> None:
     before = drawn()
-    file = tmp_path / "late_module.py"
-    file.write_text("".join(f"WORD_{k} = 'word {k}'\n" for k in range(200)))
-    spec = importlib.util.spec_from_file_location("late_module", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(sys.modules, "late_module", module)
+    (tmp_path / "late_module.py").write_text("".join(f"WORD_{k} = 'word {k}'\n" for k in range(200)))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("late_module")
     assert len(before) > 50
     assert drawn() == before

@@ -45,6 +45,7 @@ def _exact_tags(names: tuple[str, ...]) -> dict[str, tuple[str, bool, bool] | No
 
 
 def _look_alike(written: str, names: tuple[str, ...]) -> tuple[str, bool, bool] | None:
+    """Name, whether it closes, and that it is not exact, of what looks like a tag; `None` of what does not."""
     shown = _tag_pattern(names).fullmatch(fold(written))
     return (shown[2], "/" in shown[1], False) if shown else None
 
