@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
 
 setup: $(READY)
 
@@ -130,6 +130,10 @@ bench-gpu: setup
 readme: setup
 	$(BIN)/python benchmarks/reward_attacks.py --write
 	$(BIN)/python recipes/readme_tables.py --write
+
+# Lines of code by room: no docstring, no comment, no blank line.
+count:
+	$(PYTHON) benchmarks/code_lines.py
 
 clean:
 	rm -rf runs/demo data/demo data/experiments
