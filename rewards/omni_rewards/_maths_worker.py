@@ -3,19 +3,28 @@
 The child process of `maths.py`: reads a line of JSON, one or two formulas, and writes whether they can be read and are
 equal.
 
-It ends itself where a line takes more processor time than it may, whatever it is doing, so that none is left behind
-computing when the parent is gone.
+math-verify looks for something that it can read in a text, and holds numbers for equal to six places. Here its parser
+reads a whole formula or none, and expressions are compared exactly; which sets, intervals and equations are equal is
+left to math-verify. Lines after the first formula say of its letters what may be assumed, such as `n positive`.
+
+The process ends itself where a line takes more processor time than it may, whatever it is doing, so that none is left
+behind computing when the parent is gone.
 """
 
 import importlib
 import json
 import logging
 import os
+import re
 import sys
+from functools import lru_cache
 from typing import Any
 
 _MAX_BYTES = 8 << 30
+_DIGITS = 1000  # to which numbers are compared that no simpler form shows to be equal, and twice the digits written
 _WARM_UP = (r"\frac{1}{2}", "x=5", r"\{4,5\}", "(1,2)", "9^{2}", r"\sqrt{2}", r"\text{yes}", "2 x", r"\pm 2", "x>3")
+_OF_ANGLE = re.compile(r"sin|cos|tan|cot|sec|csc")
+_LETTER = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 
 
 def serve() -> None:
@@ -23,26 +32,87 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the libraries print is no reply
     logging.disable(logging.CRITICAL)
-    library: Any = importlib.import_module("math_verify")
-    for formula in _WARM_UP:  # its grammar is loaded piece by piece, which is not to count for a formula
-        library.parse(f"${formula}$", parsing_timeout=None)
+    sys.set_int_max_str_digits(0)  # the limit of processor time holds for long numbers, too
+    judge = _Judge()
+    for formula in _WARM_UP:  # the grammar is loaded piece by piece, which is not to count for a formula
+        judge.are_equal([formula])
     limits = _Limits()
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:
         request = json.loads(line)
         limits.set(request["seconds"])
-        replies.write(json.dumps(_judge(library, request["formulas"])) + "\n")
+        replies.write(json.dumps(judge.are_equal(request["formulas"])) + "\n")
         limits.set(0)
         replies.flush()
 
 
-def _judge(library: Any, formulas: list[str]) -> bool:
-    try:
-        parsed = [library.parse(f"${formula}$", parsing_timeout=None) for formula in formulas]
-        return all(parsed) and (len(parsed) == 1 or bool(library.verify(*parsed, timeout_seconds=None)))
-    except (MemoryError, RecursionError):
-        return False
+class _Judge:
+    """math-verify's parser and its rules of comparison, over exact arithmetic."""
+
+    def __init__(self) -> None:
+        self._sympy: Any = importlib.import_module("sympy")
+        self._latex: Any = importlib.import_module("latex2sympy2_extended.latex2sympy2")
+        self._grader: Any = importlib.import_module("math_verify.grader")
+        self._latex._Latex2Sympy.parse_number = lambda _, text: self._sympy.Rational(text.replace(",", ""))
+        for name in ("sympy_numeric_eq", "sympy_symbolic_eq", "sympy_compare_symbols"):
+            setattr(self._grader, name, self._same)
+        # Two equations without a solution are not one.
+        self._grader.solve = lambda *equation: self._sympy.solve(*equation) or [self._sympy.Dummy()]
+        self._read = lru_cache(maxsize=64)(self._read)  # a gold formula comes once for each of its answers
+
+    def are_equal(self, formulas: list[str]) -> bool:
+        """Whether the first formula can be read, and the last one can be read and is equal to it."""
+        formulas[0], *said = formulas[0].split("\n")
+        letters = [set(_LETTER.findall(formula)) for formula in formulas]
+        # X is x, but not in one formula with it; nor is a Greek capital the small letter.
+        has_case = any(name[1:2].isupper() or name.lower() in found - {name} for found in letters for name in found)
+        is_real = not self._grader.should_treat_as_complex(" ".join(formulas)) or None
+        pair = [self._read(formula, is_real, has_case) for formula in (formulas[0], formulas[-1])]
+        for text, other in zip((formulas[0], formulas[-1]), reversed(pair), strict=True):
+            if other is None or (text[:2] == r"\{" and isinstance(other, (self._sympy.Tuple, self._sympy.Interval))):
+                return False  # math-verify takes a point for a set
+        assumed: dict[str, dict[str, bool]] = {}
+        for name, kind in (line.split() for line in said):
+            assumed.setdefault(name if has_case else name.lower(), {})[kind] = True
+        symbols = {symbol for expression in pair for symbol in expression.free_symbols if symbol.name in assumed}
+        known = {
+            symbol: self._sympy.Symbol(symbol.name, **{"real": True, **assumed[symbol.name]}) for symbol in symbols
+        }
+        return bool(self._grader.verify(*(expression.xreplace(known) for expression in pair), timeout_seconds=None))
+
+    def _read(self, formula: str, is_real: bool | None, has_case: bool) -> Any:
+        """The expression that a formula is, or `None`."""
+        options = {"is_real": is_real, "convert_degrees": bool(_OF_ANGLE.search(formula))}
+        case = self._latex.ConversionConfig(lowercase_symbols=not has_case)
+        normal = self._latex.NormalizationConfig(malformed_operators=True, boxed="none")
+        try:
+            found = self._latex.latex2sympy(formula, normalization_config=normal, conversion_config=case, **options)
+        except Exception:  # what the parser and sympy raise is often no more than that
+            return None
+        return found if isinstance(found, (self._sympy.Basic, self._sympy.MatrixBase)) else None
+
+    def _same(self, a: Any, b: Any, *_digits: int) -> bool:
+        """Whether two expressions are exactly equal, or one is a decimal that the other one is rounded to."""
+        if isinstance(a, self._sympy.MatrixBase):
+            a, b = a.doit(), b.doit()
+            return a.shape == b.shape and all(map(self._same, a.flat(), b.flat()))
+        imaginary = {symbol: self._sympy.I for symbol in a.free_symbols | b.free_symbols if symbol.name == "i"}
+        a, b = a.doit().subs(imaginary), b.doit().subs(imaginary)
+        difference = a - b
+        if difference.free_symbols:
+            return bool(self._sympy.simplify(difference).is_zero)
+        written = sum(n.p.bit_length() + n.q.bit_length() for n in difference.atoms(self._sympy.Rational))
+        parts = difference.evalf(2, maxn=_DIGITS + written).as_real_imag()  # a precision of 1: no digit is certain
+        is_zero = all(part == 0 or (part.is_Float and part._prec == 1) for part in parts)
+        return is_zero or self._rounds(a, b) or self._rounds(b, a)
+
+    def _rounds(self, decimal: Any, value: Any) -> bool:
+        """Whether `decimal` has six decimals and digits at least, and is `value` rounded or cut to as many."""
+        places = next((k for k in range(60) if decimal.is_Rational and 10**k % decimal.q == 0), 0)
+        if places < 6 or abs(decimal) * 10**places < 10**5 or decimal * value < 0:
+            return False
+        return bool(-1 <= 2 * (abs(value) - abs(decimal)) * 10**places < 2)
 
 
 class _Limits:

@@ -17,12 +17,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ._formula_parts import FormulaParts, take_apart
+from ._latex import spell
 from ._scored import UNREADABLE, Options, Scored
-from ._written import normalize, read_number
+from ._written import read_number
+from .quantities import comparable_pairs
 
 _MAX_LENGTH = 1000  # characters
 _START_SECONDS = 300  # sympy takes its time to load on a busy machine
@@ -30,11 +34,8 @@ _ENDED_BY_LIMIT = -int(getattr(signal, "SIGPROF", 0))
 _WRAPPED = re.compile(r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\\boxed\{(.+)\}", re.DOTALL)
 _FUNCTIONS = "(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|exp|sqrt|max|min|lim|mod|gcd|lcm|inf|[pb]?matrix"
 _WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}}")
-# What math-verify stops reading at, or takes as one side of, so that the rest of the answer would go unseen.
-_SEPARATOR = re.compile(
-    r"""[?~;:"'@#&]|\b(?:or|and)\b|\\\\|\\(?:approx|simeq|sim|equiv|neq?|q?quad|mid|lor|land|vee|wedge|to|iff|implies|[rR]ightarrow)\b"""
-)
 _NAME = re.compile(r"\s*\\?[a-zA-Z](?:[a-zA-Z]*|_\w)(?:\([a-z]\))?\s*")
+_ASCII = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, **str.maketrans("、−~", ",- ")}
 _HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!|\*\*.*\*\*")
 
 
@@ -42,19 +43,17 @@ def read_expression(text: str, gold: str = "") -> str | None:
     """
     The one formula that `text` is, without its delimiters; `None` for prose, a list of formulas, or over 1,000 letters.
 
-    Words of three letters or more, signs that set things apart, and equations with more than a name on the left, are read only where `gold` has them.
+    Words of three letters or more, and equations with more than a name on the left, are read only where `gold` has them.
 
     >>> read_expression(r"\\boxed{x^2 + 1}"), read_expression("$4$ or $5$"), read_expression("I think it is 5")
     ('x^2 + 1', None, None)
     """
-    text = text.strip().rstrip(".").strip()
-    while len(text) <= _MAX_LENGTH and (match := _WRAPPED.fullmatch(text)):
-        text = next(group for group in match.groups() if group is not None).strip()
-    if not text or len(text) > _MAX_LENGTH or "$" in text or "\\boxed" in text or "\n" in text or text.count("|") % 2:
+    text = _unwrap(text)
+    if not text or len(text) > _MAX_LENGTH or "$" in text or "\\boxed" in text or "\n" in text:
         return None
-    if set(_WORD.findall(text)) - set(_WORD.findall(gold)):
+    if set(_WORD.findall(text.casefold())) - set(_WORD.findall(gold.casefold())):
         return None
-    if set(_SEPARATOR.findall(text)) - set(_SEPARATOR.findall(gold)) or (_HUGE.search(text) and text != gold):
+    if _HUGE.search(text) and text != gold:
         return None
     left, equals, right = text.partition("=")
     if equals and "=" not in gold and ("=" in right or not _NAME.fullmatch(left)):
@@ -62,24 +61,62 @@ def read_expression(text: str, gold: str = "") -> str | None:
     return text
 
 
+def _unwrap(text: str) -> str:
+    text = re.sub(r"(?<!\.)\.$|。$", "", text.translate(_ASCII).strip()).strip()
+    while len(text) <= _MAX_LENGTH and (match := _WRAPPED.fullmatch(text)):
+        text = next(group for group in match.groups() if group is not None).strip()
+    return text
+
+
+def _read(text: str, gold: str = "") -> FormulaParts | None:
+    """The parts of an answer, its formula spelled for the parser and fit to be read beside that of `gold`."""
+    text = _unwrap(text)
+    if len(text) > _MAX_LENGTH:
+        return None
+    parts = take_apart(text)
+    number = read_number(_unwrap(parts.formula))
+    formula = spell(_unwrap(parts.formula)) if number is None else f"{number:f}"
+    return None if read_expression(formula, gold or formula) is None else parts._replace(formula=formula)
+
+
 def score_maths(answer: str, solution: str, options: Options = None, seconds: float = 5.0) -> Scored:
     """
-    Whether `answer` is one formula equal to the gold one.
+    Whether `answer` is one formula equal to the gold one, as it stands or by what the gold one says of its letters.
 
-    A formula that takes more than `seconds` of processor time to read and compare earns 0, as does one that cannot be
-    read. Raises `ValueError` for such a gold answer, `ImportError` where math-verify is not installed.
+    Numbers are equal exactly, or if one is rounded to six decimals or more of the other; of units, one that a side
+    leaves out is not asked of the other. A formula that takes more than `seconds` of processor time to read and
+    compare earns 0, as does one that cannot be read in full. Raises `ValueError` for such a gold answer, `ImportError`
+    where math-verify is not installed.
     """
-    gold = read_expression(solution, solution)
-    is_prose = len(set(_WORD.findall(solution))) > 1
-    if gold is None or is_prose or not _Verifier.shared().is_readable(gold, seconds):
-        raise ValueError(f"gold answer {solution!r} is no formula that math-verify can read")
-    found = read_expression(answer, gold)
-    if found is None:
+    gold, verifier = _read(solution), _Verifier.shared()
+    is_prose = gold is None or len(set(_WORD.findall(gold.formula))) > 1
+    if gold is None or is_prose or not verifier.is_readable(gold.formula, seconds):
+        raise ValueError(
+            f"gold answer {solution!r} is no formula that math-verify can read in full; correct it, or give the row "
+            'another problem_type, such as "label", which compares the text as it stands, or "free-form"'
+        )
+    found = _read(answer, gold.formula)
+    if found is None or not found.said <= gold.said:
         return UNREADABLE
-    first, second = read_number(found), read_number(gold)
-    if normalize(found) == normalize(gold) or (first is not None and first == second):
-        return Scored(1.0, found)
-    return Scored(float(_Verifier.shared().are_equal(gold, found, seconds)), found)
+    # A number above a bound that is not below zero is above zero, too.
+    lines = [
+        f"{name[name[0] == chr(92) :]} {kind}"
+        for name, kind, bound in sorted(gold.said)
+        if bound == "0" or kind in ("positive", "nonnegative") and bound.isdigit()
+    ]
+    for x, y in comparable_pairs(found.unit, gold.unit):
+        formulas = _scaled(gold.formula, y), _scaled(found.formula, x)
+        if formulas[0] == formulas[1] or verifier.are_equal("\n".join([formulas[0], *lines]), formulas[1], seconds):
+            return Scored(1.0, answer.strip())
+    return Scored(0.0, answer.strip())
+
+
+def _scaled(formula: str, factor: Fraction) -> str:
+    return (
+        formula
+        if factor == 1
+        else rf"({formula.rpartition('=')[2]}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}"
+    )
 
 
 class _Verifier:
