@@ -5,7 +5,7 @@ equal.
 
 math-verify looks for something that it can read in a text, and holds numbers for equal to six places. Here its parser
 reads a whole formula or none, and expressions are compared exactly; which sets, intervals and equations are equal is
-left to math-verify. Lines after the first formula say of its letters what may be assumed, such as `n positive`.
+left to math-verify. Lines after the first formula say of its letters what may be assumed, such as `n positive 0`.
 
 The process ends itself where a line takes more processor time than it may, whatever it is doing, so that none is left
 behind computing when the parent is gone.
@@ -73,8 +73,10 @@ class _Judge:
             if other is None or (text[:2] == r"\{" and isinstance(other, (self._sympy.Tuple, self._sympy.Interval))):
                 return False  # math-verify takes a point for a set
         assumed: dict[str, dict[str, bool]] = {}
-        for name, kind in (line.split() for line in said):
-            assumed.setdefault(name if has_case else name.lower(), {})[kind] = True
+        for name, kind, bound in (line.lstrip("\\").split() for line in said):
+            # What is above a number that is not below zero is above zero.
+            is_of_use = bound == "0" or (bound.isdigit() and kind in ("positive", "nonnegative"))
+            assumed.setdefault(name if has_case else name.lower(), {})[kind if is_of_use else "real"] = True
         symbols = {symbol for expression in pair for symbol in expression.free_symbols if symbol.name in assumed}
         known = {
             symbol: self._sympy.Symbol(symbol.name, **{"real": True, **assumed[symbol.name]}) for symbol in symbols

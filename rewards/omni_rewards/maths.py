@@ -22,8 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ._formula_parts import FormulaParts, take_apart
-from ._latex import spell
+from ._formulas import Parts, spell, take_apart
 from ._scored import UNREADABLE, Options, Scored
 from ._written import read_number
 from .quantities import comparable_pairs
@@ -36,7 +35,7 @@ _FUNCTIONS = "(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|exp|sqrt|max|min|lim|mod
 _WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}}")
 _NAME = re.compile(r"\s*\\?[a-zA-Z](?:[a-zA-Z]*|_\w)(?:\([a-z]\))?\s*")
 _ASCII = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, **str.maketrans("、−~", ",- ")}
-_HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!|\*\*.*\*\*")
+_HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=}\\,*\s]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!")
 
 
 def read_expression(text: str, gold: str = "") -> str | None:
@@ -68,15 +67,13 @@ def _unwrap(text: str) -> str:
     return text
 
 
-def _read(text: str, gold: str = "") -> FormulaParts | None:
+def _read(text: str, gold: str = "") -> Parts | None:
     """The parts of an answer, its formula spelled for the parser and fit to be read beside that of `gold`."""
     text = _unwrap(text)
-    if len(text) > _MAX_LENGTH:
-        return None
-    parts = take_apart(text)
-    number = read_number(_unwrap(parts.formula))
-    formula = spell(_unwrap(parts.formula)) if number is None else f"{number:f}"
-    return None if read_expression(formula, gold or formula) is None else parts._replace(formula=formula)
+    formula, unit, said = take_apart(text if len(text) <= _MAX_LENGTH else "")
+    number = read_number(_unwrap(formula))
+    formula = spell(_unwrap(formula)) if number is None else f"{number:f}"
+    return None if read_expression(formula, gold or formula) is None else (formula, unit, said)
 
 
 def score_maths(answer: str, solution: str, options: Options = None, seconds: float = 5.0) -> Scored:
@@ -89,34 +86,28 @@ def score_maths(answer: str, solution: str, options: Options = None, seconds: fl
     where math-verify is not installed.
     """
     gold, verifier = _read(solution), _Verifier.shared()
-    is_prose = gold is None or len(set(_WORD.findall(gold.formula))) > 1
-    if gold is None or is_prose or not verifier.is_readable(gold.formula, seconds):
+    is_prose = gold is None or len(set(_WORD.findall(gold[0]))) > 1
+    if gold is None or is_prose or not verifier.is_readable(gold[0], seconds):
         raise ValueError(
             f"gold answer {solution!r} is no formula that math-verify can read in full; correct it, or give the row "
             'another problem_type, such as "label", which compares the text as it stands, or "free-form"'
         )
-    found = _read(answer, gold.formula)
-    if found is None or not found.said <= gold.said:
+    formula, unit, said = gold
+    found, found_unit, found_said = _read(answer, formula) or ("", unit, said)
+    if not found or not found_said <= said:
         return UNREADABLE
-    # A number above a bound that is not below zero is above zero, too.
-    lines = [
-        f"{name[name[0] == chr(92) :]} {kind}"
-        for name, kind, bound in sorted(gold.said)
-        if bound == "0" or kind in ("positive", "nonnegative") and bound.isdigit()
-    ]
-    for x, y in comparable_pairs(found.unit, gold.unit):
-        formulas = _scaled(gold.formula, y), _scaled(found.formula, x)
-        if formulas[0] == formulas[1] or verifier.are_equal("\n".join([formulas[0], *lines]), formulas[1], seconds):
+    assumed = "".join("\n" + " ".join(line) for line in sorted(said))
+    for x, y in comparable_pairs(found_unit, unit):
+        expected, given = _scaled(formula, y), _scaled(found, x)
+        if expected == given or verifier.are_equal(expected + assumed, given, seconds):
             return Scored(1.0, answer.strip())
     return Scored(0.0, answer.strip())
 
 
 def _scaled(formula: str, factor: Fraction) -> str:
-    return (
-        formula
-        if factor == 1
-        else rf"({formula.rpartition('=')[2]}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}"
-    )
+    if factor == 1:
+        return formula
+    return rf"({formula.rpartition('=')[2]}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}"
 
 
 class _Verifier:
