@@ -13,8 +13,10 @@ from fractions import Fraction
 from ._written import read_number
 from .quantities import Quantity, comparable_pairs, read_quantity
 
-_TEXT = r"\\(?:text(?:rm|normal)?|math(?:rm|it|bf|sf)|mbox|operatorname)\s*"
-_BASES = dict(zip(("two", "three", "four", "five", "six", "seven", "eight", "nine"), "23456789", strict=True))
+_TEXT = r"\\(?:text(?:rm|bf|it|normal)?|math(?:rm|it|bf|sf)|mbox|operatorname)\s*"
+_BASES: dict[str, str] = dict(
+    zip(("two", "three", "four", "five", "six", "seven", "eight", "nine"), "23456789", strict=True)
+)
 _BRACES = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
 _FRACTION = r"\\(?:[dtc]?frac|[dt]?binom)(?![a-zA-Z])"
 _TOKEN = r"\s*(\\(?!sqrt|[dtc]?frac)[a-zA-Z]+|[^\s\\{}\[\]()])"  # what a command takes for its argument without braces
@@ -32,7 +34,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\m?(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?", ""),
     (r"(?<!\\)\\(?:[ ,;:!]|q?quad(?![a-zA-Z]))", " "),
     (r"(?<![\d.])(\d{1,3}) +(?=\d{3}(?!\d))", r"\1"),
-    (rf"{_TEXT}(?:\{{\s*([eijdT])\s*\}}|(?<=\s)([eijd])(?![a-zA-Z]))", r" \1\2"),
+    (rf"{_TEXT}(?:\{{\s*([eijdT]|-?[\d.,]+)\s*\}}|(?<=\s)([eijd])(?![a-zA-Z]))", r" \1\2"),
     (r"\\gamma(?![a-zA-Z])", r"\\text{smallgamma}"),  # read as Euler's constant
     (
         r"\\[a-zA-Z]+(?:\{[^{}\\]{2,}\})?|I",
@@ -50,6 +52,7 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (rf"({_FRACTION}){_TOKEN}", r"\1{\2}"),
     (rf"({_FRACTION}\s*{_BRACES}){_TOKEN}", r"\1{\2}"),
     (r"\*\*", "^"),
+    (r"(\d\.\d+)e([+-]?\d+)", r"\1\\cdot10^{\2}"),
     (r"\^\s*(-\w+)", r"^{\1}"),
     (r"(?<![\w.])(\d+) +(\d+)/(\d+)(?![\w.])", r"\1\\frac{\2}{\3}"),
     (r"(?<![\w.])(\d*)\.(\d*)(\\(?:overline|bar)\s*\{\d+\}|\\dot\{?\d\}?(?:\d*\\dot\{?\d\}?)?)", _repeating),
@@ -107,9 +110,9 @@ def take_apart(text: str) -> Parts:
     """
     match = _SAID.fullmatch(re.sub(rf"\b0\s*<\s*({_SYMBOL})", r"\1>0", text.replace("$", " ").strip()))
     # Of several inequalities none is said of the others, and x=1, x>3 are solutions.
-    if match is None or re.search(_ORDER, match[1]) or re.match(rf"\s*{re.escape(match[3])}\s*=", match[1]):
-        return *_split_unit(text), frozenset()
     said: set[tuple[str, str, str]] = set()
+    if match is None or re.search(_ORDER, match[1]) or re.match(rf"\s*{re.escape(match[3])}\s*=", match[1]):
+        return *_split_unit(text), frozenset(said)
     for names, order, bound, numbers, mark in re.findall(_CONDITION, match[2]):
         for name in re.findall(_SYMBOL, names):
             said.add((name, _KINDS[order], bound) if order else (name, "integer" if numbers in "NZ" else "real", "0"))

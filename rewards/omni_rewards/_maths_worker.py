@@ -54,11 +54,11 @@ class _Judge:
         self._sympy: Any = importlib.import_module("sympy")
         self._latex: Any = importlib.import_module("latex2sympy2_extended.latex2sympy2")
         self._grader: Any = importlib.import_module("math_verify.grader")
-        self._latex._Latex2Sympy.parse_number = lambda _, text: self._sympy.Rational(text.replace(",", ""))
-        for name in ("sympy_numeric_eq", "sympy_symbolic_eq", "sympy_compare_symbols"):
-            setattr(self._grader, name, self._same)
-        # Two equations without a solution are not one.
-        self._grader.solve = lambda *equation: self._sympy.solve(*equation) or [self._sympy.Dummy()]
+        self._latex._Latex2Sympy.parse_number = self._parse_number
+        self._are_letters_of = self._grader.sympy_compare_symbols
+        self._grader.sympy_numeric_eq = self._grader.sympy_symbolic_eq = self._same
+        self._grader.sympy_compare_symbols = self._same_symbol
+        self._grader.solve = self._solve
         self._read = lru_cache(maxsize=64)(self._read)  # a gold formula comes once for each of its answers
 
     def are_equal(self, formulas: list[str]) -> bool:
@@ -94,6 +94,12 @@ class _Judge:
             return None
         return found if isinstance(found, (self._sympy.Basic, self._sympy.MatrixBase)) else None
 
+    def _parse_number(self, text: str) -> Any:
+        return self._sympy.Rational(text.replace(",", ""))
+
+    def _solve(self, *equation: Any) -> Any:
+        return self._sympy.solve(*equation) or [self._sympy.Dummy()]  # two equations without a solution are not one
+
     def _same(self, a: Any, b: Any, *_digits: int) -> bool:
         """Whether two expressions are exactly equal, or one is a decimal that the other one is rounded to."""
         if isinstance(a, self._sympy.MatrixBase):
@@ -109,9 +115,14 @@ class _Judge:
         is_zero = all(part == 0 or (part.is_Float and part._prec == 1) for part in parts)
         return is_zero or self._rounds(a, b) or self._rounds(b, a)
 
+    def _same_symbol(self, a: Any, b: Any) -> bool:
+        r"""The same where one of them is a letter; `\text{even}` is one, and `even` is read as a product."""
+        return self._same(a, b) or (a.is_Symbol != b.is_Symbol and self._are_letters_of(a, b))
+
     def _rounds(self, decimal: Any, value: Any) -> bool:
         """Whether `decimal` has six decimals and digits at least, and is `value` rounded or cut to as many."""
         places = next((k for k in range(60) if decimal.is_Rational and 10**k % decimal.q == 0), 0)
+        places += places == 5 and not value.is_Rational  # the sixth is a zero
         if places < 6 or abs(decimal) * 10**places < 10**5 or decimal * value < 0:
             return False
         return bool(-1 <= 2 * (abs(value) - abs(decimal)) * 10**places < 2)
