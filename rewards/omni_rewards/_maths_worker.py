@@ -24,6 +24,7 @@ _MAX_BYTES = 8 << 30
 _DIGITS = 1000  # to which numbers are compared that no simpler form shows to be equal, and twice the digits written
 _WARM_UP = (r"\frac{1}{2}", "x=5", r"\{4,5\}", "(1,2)", "9^{2}", r"\sqrt{2}", r"\text{yes}", "2 x", r"\pm 2", "x>3")
 _OF_ANGLE = re.compile(r"sin|cos|tan|cot|sec|csc")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LETTER = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 
 
@@ -89,7 +90,12 @@ class _Judge:
         case = self._latex.ConversionConfig(lowercase_symbols=not has_case)
         normal = self._latex.NormalizationConfig(malformed_operators=True, boxed="none")
         try:
-            found = self._latex.latex2sympy(formula, normalization_config=normal, conversion_config=case, **options)
+            latex = self._latex.normalize_latex(formula, normal)
+            tokens = self._latex._Latex2Sympy().create_parser(latex).getTokenStream()
+            tokens.fill()
+            if any(_COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens):
+                return None  # \cdots is no \cdot
+            found = self._latex.latex2sympy(latex, normalization_config=None, conversion_config=case, **options)
         except Exception:  # what the parser and sympy raise is often no more than that
             return None
         return found if isinstance(found, (self._sympy.Basic, self._sympy.MatrixBase)) else None
@@ -110,7 +116,7 @@ class _Judge:
         difference = a - b
         if difference.free_symbols:
             return bool(self._sympy.simplify(difference).is_zero)
-        written = sum(n.p.bit_length() + n.q.bit_length() for n in difference.atoms(self._sympy.Rational))
+        written = sum(n.p.bit_length() + n.q.bit_length() for n in difference.atoms(self._sympy.Rational)) // 3
         parts = difference.evalf(2, maxn=_DIGITS + written).as_real_imag()  # a precision of 1: no digit is certain
         is_zero = all(part == 0 or (part.is_Float and part._prec == 1) for part in parts)
         return is_zero or self._rounds(a, b) or self._rounds(b, a)
