@@ -5,7 +5,7 @@ import re
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 
-from ._words import CLAUSE_WORDS, FUNCTION_WORDS, is_negation, is_word, root, sentences, tokens
+from ._words import CLAUSE_WORDS, FUNCTION_WORDS, is_negation, is_word, root, sentences, tokens, word_set
 
 VISUAL, AUDIO, UNMARKED = "visual", "audio", "unmarked"
 
@@ -35,7 +35,7 @@ _HEARD = _roots(
 )
 _SENSE = {**dict.fromkeys(_SIGHT | _SEEN, VISUAL), **dict.fromkeys(_HEARING | _HEARD, AUDIO)}
 # What follows in the sentence is supposed, not said; "as if" is how something looks.
-_SUPPOSING = frozenset("if whether unless would should 如果 是否".split())
+_SUPPOSING = word_set("if whether unless would should 如果 是否")
 _NO_ELEMENT = _SIGHT | _HEARING | _roots("seem seems appear appears notice observe feel note perceive clearly")
 
 
@@ -80,9 +80,29 @@ def key_elements(text: str) -> dict[str, set[str]]:
     return found
 
 
+def runs(text: str) -> Iterator[list[str]]:
+    """
+    Elements that stand side by side, in their order: "three men argue", "red coat".
+
+    >>> list(runs("Three men argue about a red coat."))
+    [['thre', 'men', 'argu'], ['red', 'coat']]
+    """
+    for sentence in sentences(text):
+        for clause in _clauses(tokens(sentence)):
+            run, end = list[str](), 0
+            for position, element in _clause_elements(clause):
+                if run and position > end:
+                    yield run
+                    run = []
+                run.append(element)
+                end = position + 1
+            if run:
+                yield run
+
+
 def _num_sure(sentence: str, words: Sequence[str]) -> int:
     """How many of its words a sentence says: none of a question's, those before an "if"."""
-    if sentence.endswith(("?", "？")) and not re.search("[\"“”«»]", sentence):  # a quotation may well ask
+    if sentence.endswith(("?", "？")) and not re.search('["“”«»]', sentence):  # a quotation may well ask
         return 0
     supposing = (i for i, word in enumerate(words) if word in _SUPPOSING and words[max(i - 1, 0)] != "as")
     return next(supposing, len(words))
