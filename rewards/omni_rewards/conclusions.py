@@ -147,10 +147,10 @@ def _verdict(text: str, is_answer: bool = False) -> str | None:
 
 
 def _number(text: str, is_answer: bool = False) -> tuple[Decimal, str] | None:
-    """A number and what is written behind it."""
-    match = re.fullmatch(rf"({NUMBER})(.*)", text.strip(" {}.,:;"))
+    """A number and the one word behind it."""
+    match = re.fullmatch(rf"({NUMBER}) ?([^ ,;:]*)", text.strip(" {}.。,:;"))
     number = read_number(match[1]) if match else None
-    return None if match is None or number is None else (number, match[2].strip(" {}."))
+    return None if match is None or number is None else (number, match[2])
 
 
 def _numbers_agree(said: Hashable | None, given: tuple[Decimal, str] | None) -> bool | None:

@@ -29,8 +29,8 @@ def context_coverage(written: str, reference: str) -> dict[str, Coverage]:
 
     Counts from 0 by sense: `"visual"` and `"audio"`, and `"unmarked"` for what is written under neither. A reference
     that marks one sense alone, or none, keeps nothing apart: all that is written counts under its one sense. What an
-    element is, how its sense is told, and what counts as invented, `context_reward` says. An empty `written` misses everything; the result is
-    empty for a reference that names nothing.
+    element is, how its sense is told, and what counts as invented, `context_reward` says. An empty `written` misses
+    everything; the result is empty for a reference that names nothing.
 
     Args:
         written (`str`): The context, without tags.
