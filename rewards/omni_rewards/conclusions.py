@@ -27,9 +27,9 @@ _CUE = re.compile(
     r"(?:(?:^|[,;:]\s*|\band )so\b|\b(?:therefore|thus|hence|consequently|in conclusion|in summary|overall)\b"
     r"|所以|因此|综上|[=⇒→])[,:\s]*(?:(?:it|this|that) (?:is|must be|has to be|means)\b)?"
 )
-_IT = re.compile(r"(?:it|this|that)\b")
-_LINK = re.compile(r"\b(?:is|are|be|means|indicates|suggests|implies|conveys|expresses)\b")
-_FITS = re.compile(r" (?:fits|matches|is (?:the )?(?:correct|right|best|answer)\b).*")
+_IT = re.compile(r"(?:it|this|that|the (?:emotion|feeling|mood))\b")
+_LINK = re.compile(r"\b(?:is|are|be|means|indicates|suggests|implies|conveys|expresses|feels|fits|matches)\b")
+_FITS = re.compile(r" (?:fits|matches|is (?:the )?(?:correct|right|best|answer)\b).*|是(?:正确|对)的.*")
 _SUPPOSED = re.compile(r"\b(?:if|whether|unless|suppose)\b|如果|是否")
 _DENIED = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|hardly|doubt|deny|wrong|false|incorrect|unlikely|may|might|could|would|maybe|"
@@ -128,18 +128,19 @@ def _read_after(text: str, place: int, read: _Reader, is_answer: bool) -> Hashab
     if (said := read(after, is_answer)) is not None:
         return said
     first, *others = re.split(r"[,;:]|\s\(|\s[-–—]\s", _REASON.split(after)[0])
-    said = read(first, is_answer)
+    said = read(_FITS.sub("", first), is_answer)
     if _TAKEN_BACK.search(after) or any(read(other, is_answer) not in (None, said) for other in others):
         return None
     return said
 
 
 def _plain(text: str) -> str:
-    return normalize(_MARKS.sub("", unicodedata.normalize("NFKC", text)))
+    text = normalize(_MARKS.sub("", unicodedata.normalize("NFKC", text)))
+    return re.sub(r"\b(it|that|answer)['’]s\b", r"\1 is", text)
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"^(?:(?:option|a|an|the)\s+)+", "", read_label(text))
+    return re.sub(r"^(?:(?:option|a|an|the|clearly|simply|indeed|definitely)\s+)+", "", read_label(text))
 
 
 def _verdict(text: str, is_answer: bool = False) -> str | None:
@@ -148,7 +149,7 @@ def _verdict(text: str, is_answer: bool = False) -> str | None:
 
 def _number(text: str, is_answer: bool = False) -> tuple[Decimal, str] | None:
     """A number and the one word behind it."""
-    match = re.fullmatch(rf"({NUMBER}) ?([^ ,;:]*)", text.strip(" {}.。,:;"))
+    match = re.fullmatch(rf"({NUMBER}) ?([^ ,;:]*)", text.strip(" (){}.。,:;"))
     number = read_number(match[1]) if match else None
     return None if match is None or number is None else (number, match[2])
 
@@ -177,7 +178,7 @@ def _label_reader(
     def read(text: str, is_answer: bool) -> str | None:
         text = _bare(text)
         name = emotion_of(texts.get(read_choice(text, texts) or "", text), aliases)
-        is_open = labels is None and is_answer and name.isalpha() and name not in _VAGUE
+        is_open = labels is None and is_answer and name.isascii() and name.isalpha() and name not in _VAGUE
         return name if name in known or is_open else None
 
     return read

@@ -34,6 +34,9 @@ CLEAR = [
     ("multiple choice", OPTIONS, "他皱着眉头。所以答案是B。", "B", "A"),
     ("multiple choice", OPTIONS, "他皱着眉头，因此选Ｂ", "B", "A"),
     ("multiple choice", OPTIONS, "答案：（B）", "B", "C"),
+    ("multiple choice", OPTIONS, "Thus, option B is correct.", "B", "A"),
+    ("multiple choice", OPTIONS, "It's clearly a taunt.", "B", "A"),
+    ("multiple choice", OPTIONS, "所以选项B是正确的。", "B", "A"),
     ("emer_ov_mc", OPTIONS, "So the answer is B and D.", "B, D", "A, B"),
     ("emer_ov_mc", OPTIONS, "The answer is B, D.", "B,D", "B"),
     ("numerical", None, "6 * 7 = 42.", "42", "41"),
@@ -49,6 +52,8 @@ CLEAR = [
     ("emotion", MOODS, "The answer is B.", "sad", "angry"),
     ("emotion", None, "He smiles, so he is happy.", "joy", "fear"),
     ("DFEW", None, "The trembling voice means much. It is fear.", "fear", "happy"),
+    ("MAFW", None, "Overall, the speaker feels sad.", "sadness", "anger"),
+    ("emotion", None, "所以答案是愤怒。", "angry", "happy"),
     ("RAVDESS", None, "So the answer is calm, since nothing moves.", "calm", "neutral"),
 ]
 
@@ -101,6 +106,9 @@ UNSURE = [
     ("label", None, "He yawns, so he is tired.", "complain"),
     ("label", None, "It is praise or taunt or joke.", "joke"),
     ("DFEW", None, "So he is amused.", "happy"),
+    ("emotion", None, "因此，他很难过。", "sad"),
+    ("multiple choice", OPTIONS, "Thus, option A is wrong.", "B"),
+    ("multiple choice", OPTIONS, "Thus option A is the best, but not here.", "B"),
     ("emotion", None, "He is not happy.", "sad"),
     ("free-form", None, "So the answer is a fight.", "a party"),
     ("time_span", None, "So the answer is 3 to 7.5.", "[1, 2]"),
