@@ -111,9 +111,9 @@ class AnswerReward(AnswerSettings):
             answer = texts.get(section)
             scored = self.read(answer or "", gold, kind, choices)
             row, reason = self._row(scored, kind, answer)
-            is_checked = self.require_agreement and reasoning in texts and answer is not None
-            if is_checked and conclusion_agrees(texts[reasoning], answer, kind, choices, self.aliases) is False:
-                row, reason = 0.0, "disagrees"
+            if self.require_agreement and answer is not None and (think := texts.get(reasoning)):
+                agrees = conclusion_agrees(think, answer, kind, choices, self.aliases)
+                row, reason = (0.0, "disagrees") if agrees is False else (row, reason)
             if reason == "judged":
                 asked = ("QUESTION", question_of(index, columns)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
                 row = (Question(self.rubric, asked),)

@@ -78,21 +78,20 @@ def conclusion_agrees(
     >>> conclusion_agrees("There is no smile. I should look again.", "no", "yes_no") is None
     True
     """
-    options = options if options and len(options) <= 26 else None
+    texts = option_texts(options) if options and len(options) <= 26 else {}
+    bare = {letter: _bare(text) for letter, text in texts.items()}
     if problem_type in ("yes_no", "judge"):
         return _same(_concluded(think, _verdict), read_yes_no(answer))
-    if problem_type == "multiple choice" and options:
-        texts = option_texts(options)
-        return _same(_concluded(think, lambda text, _: read_choice(_bare(text), texts)), read_choice(answer, texts))
-    if problem_type == "emer_ov_mc" and options:
-        texts = option_texts(options)
-        said = _concluded(think, lambda text, _: frozenset(read_choices(_bare(text), texts)) or None)
-        given, said = read_choices(answer, texts), cast("frozenset[str] | None", said)
+    if problem_type == "multiple choice" and texts:
+        return _same(_concluded(think, lambda text, _: read_choice(_bare(text), bare)), read_choice(answer, texts))
+    if problem_type == "emer_ov_mc" and texts:
+        said = _concluded(think, lambda text, _: frozenset(read_choices(_bare(text), bare)) or None)
+        given, said = frozenset(read_choices(answer, texts)), cast("frozenset[str] | None", said)
         return None if not given or said is None or said < given else said == given
     if problem_type in ("numerical", "regression"):
         return _numbers_agree(_concluded(think, _number), _number(_plain(answer)))
     if problem_type in _LABEL_TYPES:
-        read = _label_reader(emotion_of(answer, aliases), problem_type, options, aliases)
+        read = _label_reader(emotion_of(_bare(answer), aliases), problem_type, bare, aliases)
         return _same(_concluded(think, read), read(answer, False))
     return None
 
@@ -165,10 +164,9 @@ def _numbers_agree(said: Hashable | None, given: tuple[Decimal, str] | None) -> 
 
 
 def _label_reader(
-    given: str, problem_type: str, options: Sequence[str] | None, aliases: Mapping[str, str] | None
+    given: str, problem_type: str, texts: Mapping[str, str], aliases: Mapping[str, str] | None
 ) -> _Reader:
     """Reads one of the row's labels; where none are listed a basic emotion, or any word named as the answer."""
-    texts = option_texts(options) if options else {}
     labels = texts.values() or EMOTION_LABEL_SETS.get(problem_type)
     basic = EMOTION_LABEL_SETS["DFEW"]
     known = {emotion_of(label, aliases) for label in labels or basic}

@@ -36,6 +36,8 @@ CLEAR = [
     ("multiple choice", OPTIONS, "答案：（B）", "B", "C"),
     ("multiple choice", OPTIONS, "The answer is A, one thinks; yet the answer is B.", "B", "A"),
     ("multiple choice", OPTIONS, "Thus, option B is correct.", "B", "A"),
+    ("multiple choice", OPTIONS, "So it is a joke.", "a joke", "taunt"),
+    ("label", ["a joke", "a taunt"], "So it is a joke.", "a joke", "a taunt"),
     ("multiple choice", OPTIONS, "It's clearly a taunt.", "B", "A"),
     ("multiple choice", OPTIONS, "所以选项B是正确的。", "B", "A"),
     ("emer_ov_mc", OPTIONS, "So the answer is B and D.", "B, D", "A, B"),
