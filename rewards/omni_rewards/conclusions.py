@@ -33,7 +33,7 @@ _FITS = re.compile(r" (?:fits|matches|is (?:the )?(?:correct|right|best|answer)\
 _SUPPOSED = re.compile(r"\b(?:if|whether|unless|suppose)\b|如果|是否")
 _DENIED = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|hardly|doubt|deny|wrong|false|incorrect|unlikely|may|might|could|would|maybe|"
-    r"perhaps|says|said|asks|asked|claims)\b|n['’]t\b|[不没非未]"
+    r"perhaps|says|said|asks|asked|claims|thinks|thought|believes|believed)\b|n['’]t\b|[不没非未]"
 )
 _TAKEN_BACK = re.compile(
     r"\b(?:wait|but|however|actually|hmm+|instead|or|maybe|perhaps|unless|reconsider|let me|mistake|second thought|then "
@@ -98,8 +98,8 @@ def conclusion_agrees(
 
 def _concluded(think: str, read: _Reader) -> Hashable | None:
     """What `think` concludes, as `read` reads it: the last statement of an answer, else what its last sentence says."""
-    for number, sentence in enumerate(reversed(sentences(think[-_LONGEST:]))):
-        text = _plain(sentence)
+    texts = [_plain(sentence) for sentence in reversed(sentences(think[-_LONGEST:]))]
+    for number, text in enumerate(texts):
         if "?" in text or len(text) > _LONGEST_SENTENCE:
             return None
         if stated := list(_STATED.finditer(text)):
@@ -112,7 +112,8 @@ def _concluded(think: str, read: _Reader) -> Hashable | None:
                 if (said := _read_after(text, place, read, is_answer=place in cues)) is not None:
                     return said
             if (said := read(_FITS.sub("", text), False)) is not None:
-                return said
+                is_list = bool({read(other, False) for other in texts[1:]} - {None, said})  # of options, say
+                return None if is_list else said
         if _TAKEN_BACK.search(text):
             return None
     return None
