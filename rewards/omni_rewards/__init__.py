@@ -5,8 +5,8 @@ Rewards for completions that write what they perceive, then reason, then answer.
 - `sections`: the strict parser of `<context>…</context><think>…</think><answer>…</answer>`; every reward reads through it
 - `formats`: is the completion well formed, 0 or 1; `graded_format`: how much of it is, for cold starts
 - `answers`: is the answer right, by the row's own `problem_type`; `problem_types`: what each type asks
-- `context`: does the context say what the reference says, by what it names (`coverage`); `reasoning`: does the thought
-  follow, and lead to the answer
+- `context`: does the context say what the reference says, by what it names (`coverage`)
+- `conclusions`: does the thought conclude the answer that is given; `reasoning`: does it follow, as a judge grades it
 - `judge`: a language model that grades, behind any OpenAI-compatible endpoint
 
 To add a reward: write a scalar function that scores one text, wrap it in a function that takes TRL's keyword
@@ -15,7 +15,7 @@ arguments and ends in `_reward`, and name it in `__all__`; `tests/rewards/test_c
 
 from .answer_rows import ANSWER_REASONS, AnswerReward, AsyncAnswerReward
 from .answers import answer_reward, answer_score
-from .consistency import conclusion_agrees, reasoning_score
+from .conclusions import conclusion_agrees
 from .context import AsyncContextReward, ContextReward, context_reward, context_score
 from .coverage import Coverage, context_coverage
 from .emotions import EMOTION_ALIASES, EMOTION_LABEL_SETS
@@ -72,7 +72,6 @@ __all__ = [
     "graded_format_reward",
     "parse_sections",
     "reasoning_reward",
-    "reasoning_score",
     "section_format_reward",
     "think_answer_format_reward",
 ]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Key elements of a description, what is seen apart from what is heard."""
 
+import re
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 
-from ._words import CLAUSE_WORDS, FUNCTION_WORDS, is_negation, is_word, root, sentences, tokens
+from ._words import CLAUSE_WORDS, FUNCTION_WORDS, is_negation, is_word, root, sentences, tokens, word_set
 
 VISUAL, AUDIO, UNMARKED = "visual", "audio", "unmarked"
 
@@ -33,6 +34,8 @@ _HEARD = _roots(
     "scream yell sigh sob tremble intonation accent word words melody rhythm beat applause"
 )
 _SENSE = {**dict.fromkeys(_SIGHT | _SEEN, VISUAL), **dict.fromkeys(_HEARING | _HEARD, AUDIO)}
+# What follows in the sentence is supposed, not said; "as if" is how something looks.
+_SUPPOSING = word_set("if whether unless would should 如果 是否")
 _NO_ELEMENT = _SIGHT | _HEARING | _roots("seem seems appear appears notice observe feel note perceive clearly")
 
 
@@ -43,14 +46,15 @@ def sense_of(token: str) -> str | None:
 
 def is_element(token: str) -> bool:
     """Whether a word says something: no function word, no negation, no mere name of a sense."""
-    if not is_word(token) or is_negation(token) or token in FUNCTION_WORDS:
+    if not is_word(token) or is_negation(token) or token in FUNCTION_WORDS or token in _SUPPOSING:
         return False
     return root(token) not in _NO_ELEMENT
 
 
 def key_elements(text: str) -> dict[str, set[str]]:
     """
-    What `text` says, as sets of roots under `"visual"`, `"audio"` and `"unmarked"`; a negated word is another element.
+    What `text` says, as sets of roots under `"visual"`, `"audio"` and `"unmarked"`; a negated word is another element,
+    and so is one that is asked, or supposed.
 
     A clause belongs to the sense that a word in it names. One that names none belongs with the clause before it in its
     sentence, else with the one after, else with the sentence before; what stands before any of them is unmarked.
@@ -61,16 +65,47 @@ def key_elements(text: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {VISUAL: set(), AUDIO: set(), UNMARKED: set()}
     before = UNMARKED
     for sentence in sentences(text):
-        clauses = _clauses(tokens(sentence))
+        words = tokens(sentence)
+        sure = _num_sure(sentence, words)
+        clauses = [*(said := _clauses(words[:sure])), *_clauses(words[sure:])]
         named = [_named_senses(clause) for clause in clauses]
         first = next((senses[0] for _, senses in named if senses), before)
         place = None
-        for clause, (positions, senses) in zip(clauses, named, strict=True):
+        for number, (clause, (positions, senses)) in enumerate(zip(clauses, named, strict=True)):
             place = senses[0] if senses else place or first
             for position, element in _clause_elements(clause):
+                element = element if number < len(said) else f"if {element}"
                 found[_nearest(position, positions, senses) or place].add(element)
         before = place or before
     return found
+
+
+def runs(text: str) -> Iterator[list[str]]:
+    """
+    Elements that stand side by side, in their order: "three men argue", "red coat".
+
+    >>> list(runs("Three men argue about a red coat."))
+    [['thre', 'men', 'argu'], ['red', 'coat']]
+    """
+    for sentence in sentences(text):
+        for clause in _clauses(tokens(sentence)):
+            run, end = list[str](), 0
+            for position, element in _clause_elements(clause):
+                if run and position > end:
+                    yield run
+                    run = []
+                run.append(element)
+                end = position + 1
+            if run:
+                yield run
+
+
+def _num_sure(sentence: str, words: Sequence[str]) -> int:
+    """How many of its words a sentence says: none of a question's, those before an "if"."""
+    if sentence.endswith(("?", "？")) and not re.search('["“”«»]', sentence):  # a quotation may well ask
+        return 0
+    supposing = (i for i, word in enumerate(words) if word in _SUPPOSING and words[max(i - 1, 0)] != "as")
+    return next(supposing, len(words))
 
 
 def _clauses(words: Sequence[str]) -> list[list[str]]:

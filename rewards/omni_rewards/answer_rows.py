@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ._completions import Completion, completion_text
 from ._scored import Options, Scored
-from .consistency import conclusion_agrees
+from .conclusions import conclusion_agrees
 from .judge import Judge, Question
 from .judge.rows import Row, judge_rows, judge_rows_async, question_of
 from .judge.settings import as_judge
@@ -111,10 +111,9 @@ class AnswerReward(AnswerSettings):
             answer = texts.get(section)
             scored = self.read(answer or "", gold, kind, choices)
             row, reason = self._row(scored, kind, answer)
-            if self.require_agreement and reasoning in texts and answer is not None:
-                question = question_of(index, columns)
-                if conclusion_agrees(texts[reasoning], answer, kind, choices, question) is False:
-                    row, reason = 0.0, "disagrees"
+            if self.require_agreement and answer is not None and (think := texts.get(reasoning)):
+                agrees = conclusion_agrees(think, answer, kind, choices, self.aliases)
+                row, reason = (0.0, "disagrees") if agrees is False else (row, reason)
             if reason == "judged":
                 asked = ("QUESTION", question_of(index, columns)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
                 row = (Question(self.rubric, asked),)

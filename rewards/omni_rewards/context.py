@@ -124,11 +124,14 @@ def context_reward(
 
     `None` for a row without a reference context, or with one that names nothing. `0.0` for a completion without a
     single well-formed `<context>` section, and for one with no element right. An element is a word that says something,
-    compared without inflection, words for one emotion as one (angry, furious); "not happy" is another than "happy", and
-    an element under the wrong sense is invented: "the voice is sad" is no "the face is sad". What a clause is about is
-    read from words such as "face", "smile", "voice", "music"; a reference without such words is compared as a whole.
+    compared without inflection, words for one emotion as one (angry, furious). "Not happy", and "happy" in a question
+    or after "if", are others than "happy"; so is an element under the wrong sense ("the voice is sad" is no "the face
+    is sad"), and "blue" before "coat" where the reference has a red coat and a blue ball. What a clause is about is read
+    from words such as "face", "smile", "voice", "music"; a reference without such words is compared as a whole.
 
-    This measures words. Paraphrases beyond inflection and emotions are not seen; `ContextReward` asks a judge instead.
+    This measures words, English ones best. Not seen: paraphrases beyond inflection and emotions; who does it to whom ("a
+    woman hits a man" for "a man hits a woman"); a denial in another sentence, which costs its own words alone; that all
+    is said many times. `ContextReward` asks a judge instead.
 
     Args:
         completions (`list[str]` or `list[list[dict[str, Any]]]`):

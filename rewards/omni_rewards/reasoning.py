@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reasoning reward: does `<think>` follow from the context, and lead to the answer."""
+"""Reasoning reward: does `<think>` follow from the context and lead to the answer, as a judge grades it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ._completions import Completion, completion_text
-from .consistency import conclusion_agrees, reasoning_score
+from .conclusions import conclusion_agrees
 from .judge import Judge, Question
 from .judge.rows import Row, judge_rows, judge_rows_async, question_of
 from .judge.settings import as_judge
@@ -23,27 +23,37 @@ REASONING_RUBRIC = (
 )
 
 
+_NO_JUDGE = (
+    "reasoning_reward needs a judge, because words alone do not tell sound reasoning from any other. In Python: "
+    'ReasoningReward(judge={"endpoint": "http://localhost:8000/v1", "model": "NAME"}); in a run\'s YAML, under the path '
+    "that `reward_funcs` has: reward_settings: {omni_rewards.reasoning_reward: {judge: {endpoint: "
+    '"http://localhost:8000/v1", model: NAME}}}'
+)
+
+
 @dataclass(frozen=True)
 class ReasoningReward:
     """
-    `reasoning_reward` with settings: a judge in place of the offline scorer, another rubric, another schema.
+    `reasoning_reward` with its judge, and another rubric or schema.
 
-    A think section that concludes something other than the answer earns `0.0` before the judge is asked.
+    Formula, range and failures are that function's.
 
     Args:
-        judge (`Judge` or `dict[str, Any]`, *optional*):
-            The judge, or its settings; the offline scorer without one.
+        judge (`Judge` or `dict[str, Any]`):
+            The judge, or its settings; required.
         rubric (`str`, *optional*, defaults to `REASONING_RUBRIC`):
             Tells the judge what earns which score from 0 to 5. It is shown QUESTION, CONTEXT, REASONING and ANSWER,
             and REFERENCE where the row has one.
         schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
             The sections of the completions: `think` and `answer`, with or without `context`.
 
-    Raises `ValueError` at construction for settings that cannot work, a judge without endpoint among them.
+    Raises `ValueError` at construction without a judge, and for settings that cannot work, a judge without endpoint
+    among them.
 
     >>> from omni_rewards import THINK_ANSWER
-    >>> ReasoningReward(schema=THINK_ANSWER)(["<think>So it is fear.</think><answer>fear</answer>"], ["label"])
-    [1.0]
+    >>> reward = ReasoningReward({"endpoint": "http://localhost:8000/v1", "model": "qwen"}, schema=THINK_ANSWER)
+    >>> reward(["<think>So it is fear.</think><answer>joy</answer>"], ["emotion"])  # settled before the judge is asked
+    [0.0]
     """
 
     judge: Judge | Mapping[str, Any] | None = None
@@ -53,6 +63,8 @@ class ReasoningReward:
     __name__ = "reasoning_reward"  # TRL's metric key
 
     def __post_init__(self) -> None:
+        if self.judge is None:
+            raise ValueError(_NO_JUDGE)
         object.__setattr__(self, "judge", as_judge(self.judge))
         if not self.rubric.strip():
             raise ValueError("`rubric` must tell the judge what to grade")
@@ -69,9 +81,7 @@ class ReasoningReward:
     ) -> list[float | None]:
         """A score for each of the completions, in TRL's calling form."""
         rows = self._rows(completions, problem_type, options, reference_reasoning, kwargs)
-        if isinstance(self.judge, Judge):
-            return judge_rows(self.judge, rows, kwargs)
-        return [row for row in rows if not isinstance(row, tuple)]
+        return judge_rows(cast("Judge", self.judge), rows, kwargs)
 
     def _rows(
         self,
@@ -92,16 +102,11 @@ class ReasoningReward:
                 rows.append(0.0)
                 agreements.append("unreadable")
                 continue
-            question = question_of(index, columns)
-            agrees = conclusion_agrees(texts["think"], texts["answer"], kind, choices, question)
-            agreements.append({True: "agrees", False: "disagrees", None: "concludes nothing"}[agrees])
+            agrees = conclusion_agrees(texts["think"], texts["answer"], kind, choices)
+            agreements.append({True: "agrees", False: "disagrees", None: "unclear"}[agrees])
             reference = reference if reference and reference.strip() else None
-            if agrees is False:
-                rows.append(0.0)
-            elif isinstance(self.judge, Judge):
-                rows.append((self._question(question, texts, choices, reference),))
-            else:
-                rows.append(reasoning_score(texts["think"], agrees, kind, texts.get("context"), reference))
+            question = self._question(question_of(index, columns), texts, choices, reference)
+            rows.append(0.0 if agrees is False else (question,))
         if (log_extra := columns.get("log_extra")) is not None:
             log_extra("reasoning", agreements)
         return rows
@@ -133,9 +138,7 @@ class AsyncReasoningReward(ReasoningReward):
     ) -> list[float | None]:
         """A score for each of the completions, in TRL's calling form."""
         rows = self._rows(completions, problem_type, options, reference_reasoning, kwargs)
-        if isinstance(self.judge, Judge):
-            return await judge_rows_async(self.judge, rows, kwargs)
-        return [row for row in rows if not isinstance(row, tuple)]
+        return await judge_rows_async(cast("Judge", self.judge), rows, kwargs)
 
 
 def reasoning_reward(
@@ -146,19 +149,16 @@ def reasoning_reward(
     **kwargs: Any,
 ) -> list[float | None]:
     r"""
-    Whether `<think>` follows from the context and concludes the answer that is given; higher is better.
+    Whether `<think>` follows from the context and leads to the answer given, as a judge grades it; higher is better.
 
-    $$R = 0$$ where it concludes another answer, else $$R = \frac{1}{|P|} \sum_{p \in P} p \in [0, 1]$$ over those of
-    these parts that apply:
+    $$R = 0$$ where it concludes another answer, which `conclusion_agrees` reads before the judge is asked, else
+    $$R = \frac{g}{5} \in [0, 1]$$ with the judge's grade $$g$$, a whole number from 0 to 5.
 
-    - *agreement*: 1 if it concludes the answer; 0 if nothing that can be recognised, left out for types such as
-      free-form whose conclusions cannot be read;
-    - *grounding*: share of what it claims of face and voice that the completion's own context says;
-    - *evidence*: 1 if it names at least one element of that context, else 0;
-    - *reference*: F1 of its elements and those of the reference reasoning, for a row that has one.
+    The function has no judge and so raises: in Python the reward is `ReasoningReward(judge=…)`; a run's YAML names this
+    path in `reward_funcs` and the judge in `reward_settings`.
 
-    `0.0` for a completion that lacks a well-formed `<context>`, `<think>` or `<answer>` section. `None` if no part
-    applies. Whether the answer is right is not asked: `answer_reward` does. `ReasoningReward` asks a judge instead.
+    `0.0` for a completion that lacks a well-formed `<context>`, `<think>` or `<answer>` section. `None` where the judge
+    cannot be reached, or writes no readable grade. Whether the answer is right is not asked: `answer_reward` does.
 
     Args:
         completions (`list[str]` or `list[list[dict[str, Any]]]`):
@@ -173,20 +173,18 @@ def reasoning_reward(
             TRL's other arguments and columns. `problem`, else `prompts`, is read for the question, and `log_extra` is
             used to show whether think and answer agree in the table of completions, as column `reasoning`.
 
-    Never raises for what the model wrote; columns of another length than the completions raise `ValueError`.
+    Raises `ValueError` here, for want of a judge; with one never for what the model wrote, but for columns of another
+    length than the completions.
 
     Source: the logical reward of HumanOmniV2 (https://huggingface.co/papers/2506.21277), a judge's grade of context and
-    think. Deviations: works without a judge, and the answer is read too, so that a think section cannot conclude one
-    thing and the answer say another.
+    think. Deviation: the answer is read too, so that a think section cannot conclude one thing and the answer say
+    another.
 
-    >>> reasoning_reward([
-    ...     "<context>The face is sad.</context><think>The face looks sad. So no.</think><answer>no</answer>",
-    ...     "<context>The face is sad.</context><think>The face looks sad. So no.</think><answer>yes</answer>",
-    ...     "<context>The face is sad.</context><think>The face looks happy. So no.</think><answer>no</answer>",
-    ... ], problem_type=["yes_no"] * 3)
-    [1.0, 0.0, 0.3333333333333333]
+    >>> reward = ReasoningReward(judge={"endpoint": "http://localhost:8000/v1", "model": "qwen"})
+    >>> reward([
+    ...     "<context>The face is sad.</context><think>The face is sad. So no.</think><answer>yes</answer>",
+    ...     "<context>The face is sad.</context><answer>no</answer>",
+    ... ], problem_type=["yes_no"] * 2)  # settled before the judge is asked
+    [0.0, 0.0]
     """
-    return _DEFAULT(completions, problem_type, options, reference_reasoning, **kwargs)
-
-
-_DEFAULT = ReasoningReward()
+    return ReasoningReward()(completions, problem_type, options, reference_reasoning, **kwargs)

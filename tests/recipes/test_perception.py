@@ -113,13 +113,13 @@ def test_steps_are_those_of_the_reference_so_that_leaving_one_out_costs():
     assert figures == pytest.approx([1.0, 0.8 / 3 + 0.2, 0.2])
 
 
-def test_consistency_counts_recognised_conclusions_alone():
-    """One agrees, one does not, one concludes nothing, one has no think section at all."""
+def test_consistency_counts_conclusions_that_can_be_read_alone():
+    """One agrees, one does not, one concludes nothing, one has no think section; a score of words is not made up."""
     texts = [completion(), completion(answer="yes"), completion(think="Look again."), "<answer>no</answer>"]
     summary = summarise_perception([row(text) for text in texts])
     assert (summary["consistency"]["mean"], summary["consistency"]["n"]) == (0.5, 2)
     assert (summary["concludes"]["mean"], summary["concludes"]["n"]) == (pytest.approx(2 / 3), 3)
-    assert not any(name.startswith("context") or name == "steps" for name in summary), "no reference, no figure"
+    assert summary.keys() == {"consistency", "concludes"}, "no reference, no other figure"
 
 
 def test_summaries_average_over_the_rows_that_have_a_reference():

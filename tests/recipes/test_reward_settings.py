@@ -110,8 +110,9 @@ def test_every_reward_of_the_library_has_a_dataclass_to_be_set_by(name):
     """One that has none cannot be set from YAML."""
     cls = getattr(omni_rewards, "".join(part.capitalize() for part in name.split("_")))
     field = next(f for f in dataclasses.fields(cls) if isinstance(f.default, (int, float, str)))
-    reward = one(f"omni_rewards.{name}", {field.name: field.default})
-    assert type(reward) is cls and reward == cls()
+    needed = {"judge": {"endpoint": "http://localhost:8000/v1", "model": "m"}} if name == "reasoning_reward" else {}
+    reward = one(f"omni_rewards.{name}", {field.name: field.default, **needed})
+    assert type(reward) is cls and reward == cls(**needed)
     assert reward.__name__ == name and pickle.loads(pickle.dumps(reward)) == reward
 
 
@@ -197,6 +198,8 @@ REFUSED = {
     "constant of another type": (FORMAT, {"schema": "omni_rewards.PROBLEM_TYPES"}, r"schema: must be SectionSchema"),
     "no settings to set": (f"{HERE}.constant", {"x": 1}, r"constant: no such setting 'x'; it has none"),
     "what TRL gives": (f"{HERE}.twice", {"completions": []}, r"twice: no such setting 'completions'"),
+    "no judge": ("omni_rewards.reasoning_reward", None, r"reward_settings: omni_rewards.reasoning_reward: .* needs a judge"),
+    "no judge, other settings": ("omni_rewards.AsyncReasoningReward", {"rubric": "Grade it."}, r"AsyncReasoningReward: .* needs a judge"),
     "maker without what it needs": (OVERLONG, {"soft_punish_cache": 5}, r"get_soft_overlong_punishment: needs max_completion_len"),
     "maker refuses": ("trl.rewards.get_repetition_penalty_reward", {"max_penalty": 1.0}, r"max_penalty 1.0 should not be positive"),
 }  # fmt: skip

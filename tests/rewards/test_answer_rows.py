@@ -99,6 +99,13 @@ def test_agreement_may_be_required(think: str, answer: str, gold: str, problem_t
     assert answer_reward(*arguments) == [float(answer == gold)]  # not by default
 
 
+def test_agreement_reads_labels_by_the_aliases_of_the_reward() -> None:
+    """Mutant: the reward's `aliases` not handed on, so that its own word contradicts its label."""
+    arguments = [completion("happy", "So the answer is ecstatic.")], ["happy"], ["label"]
+    assert AnswerReward(require_agreement=True)(*arguments) == [0.0]
+    assert AnswerReward(require_agreement=True, aliases={"ecstatic": "happy"})(*arguments) == [1.0]
+
+
 def test_the_last_section_of_a_schema_is_the_answer() -> None:
     schema = SUMMARY_CAPTION_REASONING_CONCLUSION
     text = schema.render(dict.fromkeys(schema.names, "The answer is A.") | {"conclusion": "B"})

@@ -4,15 +4,28 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from attack_forms import CHOICE, FILLER, Boxed, Form, Row
 from attacks import ATTACKS, BROKEN_GOLD
 from peer_rules import RULES
-from reward_attacks import OURS, RESULTS, Result, full_table, gold_marks, page, summary, table
+from reward_attacks import (
+    OURS,
+    RESULTS,
+    Result,
+    SectionScore,
+    full_table,
+    gold_marks,
+    page,
+    section_scores,
+    summary,
+    table,
+)
+from section_attacks import JUDGED_REASONING, ReasoningAttack
 
-from omni_rewards import answer_reward
+from omni_rewards import answer_reward, reasoning_reward
 
 REPOSITORY = Path(__file__).parents[2]
 BY_NAME = {rule.name: rule for rule in RULES}
@@ -33,6 +46,32 @@ def test_the_table_of_attacks(results: list[Result]) -> None:
 def test_none_of_the_attacks_earns_ours_the_maximum(results: list[Result]) -> None:
     """Mutants: any one check taken out of the parser, or a list of options that is read by its first letter."""
     assert [f"{r.group}: {r.name}" for r in results if r.earned[OURS]] == []
+
+
+SECTIONS = section_scores()
+
+
+@pytest.mark.parametrize("score", SECTIONS, ids=lambda score: f"{score.group}: {score.name}")
+def test_a_sound_text_earns_more_than_the_attack_beside_it(score: SectionScore) -> None:
+    """What a context names is scored by words, what a thought concludes is settled, the rest is the judge's to grade."""
+    if score.group == "context":
+        assert score.attack < score.sound and score.sound > 0.8
+    else:
+        assert (score.attack, score.sound) == (0.0 if score.group == "reasoning" else None, None)
+
+
+def test_there_are_attacks_on_both_sections() -> None:
+    counts = Counter(score.group for score in SECTIONS)
+    assert min(counts.values()) >= 10 and len(counts) == 3
+    assert len({(score.group, score.name) for score in SECTIONS}) == len(SECTIONS)
+
+
+@pytest.mark.parametrize("attack", JUDGED_REASONING, ids=lambda attack: attack.name)
+def test_without_a_judge_nobody_is_paid_for_reasoning(attack: ReasoningAttack) -> None:
+    """Mutant: a score of words, which paid the first of them in full."""
+    text = Form(("context", "think", "answer")).write(attack.answer, think=attack.think)
+    with pytest.raises(ValueError, match="needs a judge"):
+        reasoning_reward([text], [attack.problem_type])
 
 
 ROWS = list(dict.fromkeys(attack.row for attack in ATTACKS if attack.group != "broken gold"))

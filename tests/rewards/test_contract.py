@@ -8,6 +8,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 import omni_rewards
 from gold_answers import GOLD, options_of
+from judge_server import JudgeServer, always, says
 from omni_rewards import PROBLEM_TYPES, THINK_ANSWER
 
 PACKAGE = Path(omni_rewards.__file__).parent
@@ -23,6 +25,26 @@ REWARDS = {name: getattr(omni_rewards, name) for name in omni_rewards.__all__ if
 CLASSES = {name: getattr(omni_rewards, name) for name in omni_rewards.__all__ if name.endswith("Reward")}
 # One row of each type: gold answer, a wrong one. Formulas cost a process each; tests/rewards/test_answers*.py has them.
 ROWS = {kind: (golds[0], wrong[0]) for kind, (golds, wrong) in GOLD.items() if kind != "math"}
+JUDGE = {"judge": {"endpoint": "http://localhost:1/v1", "model": "m"}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def generous() -> Iterator[None]:
+    """A judge that grades all it is asked about by 5: `reasoning_reward` has no other score, and refuses without."""
+    with JudgeServer(always(says('{"score": 5}'))) as server:
+        JUDGE["judge"]["endpoint"] = server.endpoint
+        yield
+
+
+def scored(name: str):
+    """The reward, with its judge where it needs one."""
+    return omni_rewards.ReasoningReward(**JUDGE) if name == "reasoning_reward" else REWARDS[name]
+
+
+def made(name: str):
+    return CLASSES[name](**(JUDGE if name.endswith("ReasoningReward") else {}))
+
+
 each_reward = pytest.mark.parametrize("name", REWARDS)
 each_class = pytest.mark.parametrize("name", CLASSES)
 rows_of_types = st.lists(st.tuples(st.sampled_from(sorted(ROWS)), st.booleans()), max_size=8)
@@ -67,7 +89,7 @@ def test_there_are_rewards_and_rows_to_check() -> None:
 @pytest.mark.parametrize("form", ["plain", "conversational"])
 def test_gold_earns_the_maximum_and_wrong_nothing(name: str, form: str) -> None:
     """But for the graded format, whose point is that a malformed completion earns something, and less than all."""
-    reward = REWARDS[name]
+    reward = scored(name)
     assert reward(**batch(name, [(kind, True) for kind in ROWS], form)) == [1.0] * len(ROWS)
     wrong = reward(**batch(name, [(kind, False) for kind in ROWS], form))
     assert set(wrong) == {0.0} or (name == "graded_format_reward" and 0.0 < min(wrong) <= max(wrong) <= 0.5)
@@ -77,16 +99,16 @@ def test_gold_earns_the_maximum_and_wrong_nothing(name: str, form: str) -> None:
 @given(rows=rows_of_types, data=st.data())
 def test_permuting_rows_permutes_rewards(name: str, rows: list[tuple[str, bool]], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(rows))))
-    scores = REWARDS[name](**batch(name, rows))
-    assert REWARDS[name](**batch(name, [rows[i] for i in order])) == [scores[i] for i in order]
+    scores = scored(name)(**batch(name, rows))
+    assert scored(name)(**batch(name, [rows[i] for i in order])) == [scores[i] for i in order]
 
 
 @each_reward
 @given(rows=rows_of_types)
 def test_a_row_does_not_depend_on_its_neighbours(name: str, rows: list[tuple[str, bool]]) -> None:
     """Mutant: the type of the batch read off its first row."""
-    alone = [REWARDS[name](**batch(name, [row]))[0] for row in rows]
-    assert REWARDS[name](**batch(name, rows)) == alone
+    alone = [scored(name)(**batch(name, [row]))[0] for row in rows]
+    assert scored(name)(**batch(name, rows)) == alone
 
 
 FRAGMENTS = [
@@ -108,13 +130,13 @@ FRAGMENTS = [
 def test_whatever_is_written_scores_between_0_and_1(name: str, pieces: list[str]) -> None:
     arguments = batch(name, [("yes_no", True)])
     arguments["completions"] = ["".join(pieces)]
-    [score] = REWARDS[name](**arguments)
+    [score] = scored(name)(**arguments)
     assert score is None or 0.0 <= score <= 1.0
 
 
 def logged_columns(name: str) -> dict[str, list]:
     columns: dict[str, list] = {}
-    REWARDS[name](**batch(name, [("yes_no", True), ("label", False)]) | {"log_extra": columns.__setitem__})
+    scored(name)(**batch(name, [("yes_no", True), ("label", False)]) | {"log_extra": columns.__setitem__})
     return columns
 
 
@@ -128,7 +150,7 @@ def test_the_table_of_completions_gets_a_value_a_row_from_one_reward_a_column() 
 @each_class
 def test_a_dataclass_of_rewards_is_frozen_picklable_and_equal_to_its_copy(name: str) -> None:
     """TRL's asynchronous worker pickles rewards."""
-    reward = CLASSES[name]()
+    reward = made(name)
     copy = pickle.loads(pickle.dumps(reward))
     assert copy == reward and type(copy) is CLASSES[name]
     assert reward.__name__.endswith("_reward")
@@ -139,11 +161,11 @@ def test_a_dataclass_of_rewards_is_frozen_picklable_and_equal_to_its_copy(name: 
 @each_class
 def test_by_default_it_scores_as_the_function_of_its_name(name: str) -> None:
     """The asynchronous form, too."""
-    reward = CLASSES[name]()
+    reward = made(name)
     arguments = batch(reward.__name__, [("yes_no", True), ("yes_no", False), ("label", True)])
     scores = reward(**arguments)
     scores = asyncio.run(scores) if inspect.iscoroutine(scores) else scores
-    assert scores == REWARDS[reward.__name__](**arguments)
+    assert scores == scored(reward.__name__)(**arguments)
     assert inspect.iscoroutinefunction(type(reward).__call__) == name.startswith("Async")
 
 
@@ -154,7 +176,7 @@ def test_content_parts_and_tool_turns_are_read_as_text(name: str) -> None:
     parts = [{"type": "text", "text": arguments["completions"][0]}]
     turns = [{"role": "assistant", "content": None}, {"role": "tool", "content": "<answer>sad</answer>"}]
     arguments["completions"] = [[*turns, {"role": "assistant", "content": parts}]]
-    assert REWARDS[name](**arguments) == [1.0]
+    assert scored(name)(**arguments) == [1.0]
 
 
 @each_reward

@@ -1,192 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reasoning reward: a thought that concludes one thing with an answer that says another loses."""
+"""Reasoning reward: a judge grades it, and a thought that concludes one thing with an answer that says another loses."""
 
+import ast
 import asyncio
-import itertools
+import inspect
+import json
 import pickle
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import yaml
 
-from judge_server import JudgeServer, grade_of, honest, says
+from judge_server import JudgeServer, always, grade_of, honest, says
 from omni_grpo.demo import targets
+from omni_grpo.launch.reward_settings import check_rewards, configured_rewards, read_settings
 from omni_rewards import (
     THINK_ANSWER,
     AsyncReasoningReward,
     Judge,
     ReasoningReward,
     SectionSchema,
-    conclusion_agrees,
     reasoning_reward,
 )
 
-OPTIONS = ["A. praise", "B. taunt", "C. a joke", "D. calm, patient"]
-ANSWERS = {
-    "face": targets.FACES,
-    "voice": targets.VOICES,
-    "agreement": ("yes", "no"),
-    "intent": tuple(targets.INTENTS.values()),
-    "told": tuple(targets.INTENTS.values()),
-}
+COMPLETION = targets.target_of("The face is sad.", "The face is sad. So no.", "no")
 
 
-def demo_rows() -> list[tuple[str, str, str, str, str]]:
-    """`(kind, context, think, face, voice)` of every wording, one pair of face and voice each."""
-    rows = []
-    for kind in ANSWERS:
-        pairs = itertools.product(targets.FACES, targets.VOICES)
-        if kind in ("intent", "told"):
-            pairs = ((face, voice) for voice, face in targets.INTENTS)
-        for face, voice in pairs:
-            if kind == "agreement" and not {face, voice} <= set(targets.SHARED):
-                continue
-            solution = targets.solution_of(kind, face, voice)
-            for think in targets.wordings(kind, solution) + targets.wordings(kind, solution, practice=True):
-                context = f"The face looks {face}. The voice sounds {voice}."
-                if kind == "told":
-                    context = targets.told_of(solution, random.Random(think))
-                rows.append((kind, context, think.format(face=face, voice=voice, answer=solution), face, voice))
-    return rows
+def test_without_a_judge_it_refuses_and_says_how_to_name_one() -> None:
+    """Both remedies of the message are applied. Mutant: an offline score in the judge's place."""
+    messages: set[str] = set()
+    for refused in (
+        ReasoningReward,
+        AsyncReasoningReward,
+        lambda: ReasoningReward(rubric="Grade it."),
+        lambda: reasoning_reward([COMPLETION], ["yes_no"]),
+    ):
+        with pytest.raises(ValueError, match="needs a judge") as error:
+            refused()
+        messages.add(str(error.value))
+    [message] = messages
+    with JudgeServer(always(says(json.dumps({"score": 4})))) as server:
+        shown = message.replace("http://localhost:8000/v1", server.endpoint)
+        call = ast.parse(re.search(r"ReasoningReward\((.*?)\);", shown)[0].rstrip(";"), mode="eval").body
+        in_python = ReasoningReward(**{k.arg: ast.literal_eval(k.value) for k in call.keywords})
+        written = yaml.safe_load(re.search(r"reward_settings:.*", shown)[0])["reward_settings"]
+        [in_yaml] = configured_rewards(["omni_rewards.reasoning_reward"], read_settings(written))
+        assert in_python == in_yaml
+        assert in_yaml([COMPLETION], ["yes_no"]) == [0.8]
 
 
-def score(context: str, think: str, answer: str, problem_type: str, **columns) -> float | None:
-    text = targets.target_of(context, think, answer)
-    return reasoning_reward([text], [problem_type], **{name: [value] for name, value in columns.items()})[0]
-
-
-def test_every_target_of_the_demo_earns_all_and_every_other_answer_loses() -> None:
-    rows = demo_rows()
-    assert len(rows) > 250
-    for kind, context, think, face, voice in rows:
-        solution, problem_type = targets.solution_of(kind, face, voice), targets.PROBLEM_TYPES[kind]
-        for answer in ANSWERS[kind]:
-            agrees = conclusion_agrees(think, answer, problem_type, None)
-            assert agrees is (answer == solution), (think, answer)
-            assert score(context, think, answer, problem_type) == float(answer == solution), (think, answer)
-
-
-def test_every_planted_contradiction_of_the_context_loses() -> None:
-    """The context says another face, or another voice, than the thought does."""
-    checked = 0
-    for kind, _, think, face, voice in demo_rows():
-        if kind == "told":  # its context speaks of neither face nor voice
-            continue
-        solution, problem_type = targets.solution_of(kind, face, voice), targets.PROBLEM_TYPES[kind]
-        for other_face, other_voice in [(next(f for f in targets.FACES if f not in (face, voice)), voice)] * (
-            f"{face}" in think and "not" not in think
-        ) + [(face, next(v for v in targets.VOICES if v not in (face, voice)))] * (f"{voice}" in think):
-            context = f"The face looks {other_face}. The voice sounds {other_voice}."
-            told_of_both = face != voice or "oth" in think or "too" in think or "so is" in think
-            if (other_face != face and kind == "voice") or (other_voice != voice and kind == "face"):
-                continue  # the thought is about the other sense
-            if told_of_both or kind in ("face", "voice"):
-                assert score(context, think, solution, problem_type) < 1.0, (context, think)
-                checked += 1
-    assert checked > 250
-
-
-AGREES = [
-    ("yes_no", "He frowns. So the answer is no.", "no", "yes"),
-    ("yes_no", "Yes, he does.", "yes", "no"),
-    ("judge", "They match well.", "Yes", "No"),
-    ("judge", "At first they seem to agree. But in truth the two contradict each other.", "no", "yes"),
-    ("yes_no", "Do they agree? They don't agree.", "no", "yes"),
-    ("yes_no", "Whether they agree is the question. The answer: yes.", "yes", "no"),
-    ("multiple choice", "The tone is warm, so it is B.", "B", "A"),
-    ("multiple choice", "A man laughs. It cannot be A. The answer is (B).", "(b)", "A"),
-    ("multiple choice", "Not praise but a taunt.", "B. taunt", "praise"),
-    ("multiple choice", "Option C is wrong, option D fits.", "D", "C"),
-    ("multiple choice", "A. praise is ruled out. B. taunt is right.", "B", "A"),
-    ("multiple choice", "I think he is calm, patient.", "D", "B"),
-    ("emer_ov_mc", "He is calm, patient. So both B and D.", "B, D", "B"),
-    ("emer_ov_mc", "He taunts her: B. There is a joke, so C as well.", "B,C", "C,D"),
-    ("numerical", "3 + 4 = 7.", "7", "12"),
-    ("numerical", "There are seven chairs.", "7", "8"),
-    ("numerical", "So the answer is 1,250.5 metres.", "1250.50", "1250"),
-    ("regression", "About 12 people are seen, so I say 12.", "12", "13"),
-    ("label", "The answer is anger.", "angry", "sad"),
-    ("label", "His brows are low, so he seems furious.", "anger", "joy"),
-    ("emotion", "He smiles, so he is happy.", "joy", "fear"),
-    ("DFEW", "The trembling voice means fear.", "fear", "happy"),
-    ("emer_ov", "She is sad and tired.", "sadness, fatigue", "happy"),
-    ("OCR", "The sign reads EXIT.", "EXIT", "ENTER"),
-    ("free-form", "What follows is a surprise party.", "A surprise party.", "a fight"),
-    ("time_span", "He speaks from 3.0 to 7.5 seconds.", "[3, 7.5]", "[1, 2]"),
-    ("some new type", "So this is a dance.", "dance", "fight"),
-]
-
-
-@pytest.mark.parametrize(("problem_type", "think", "right", "wrong"), AGREES)
-def test_what_is_concluded_agrees_with_its_answer_alone(problem_type: str, think: str, right: str, wrong: str) -> None:
-    options = OPTIONS if problem_type in ("multiple choice", "emer_ov_mc") else None
-    assert conclusion_agrees(think, right, problem_type, options) is True
-    assert conclusion_agrees(think, wrong, problem_type, options) is False
-    assert score("A man.", think, wrong, problem_type, options=options) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("problem_type", "think"),
-    [
-        ("yes_no", "There is no smile on his face."),
-        ("yes_no", "Is it yes or no?"),
-        ("yes_no", "If they agree, he is glad."),
-        ("multiple choice", "A man is seen."),
-        ("multiple choice", "The answer is A or B."),
-        ("multiple choice", "It is not A."),
-        ("numerical", "I count the chairs."),
-        ("label", "I should look again."),
-        ("label", "It is praise or taunt or joke."),
-        ("label", "This is unclear."),
-        ("label", "It is not praise."),
-        ("emotion", "The man walks."),
-        ("free-form", "Let me think."),
-        ("multiple choice", ""),
-        ("label", "so " * 3000 + "it is praise"),
-    ],
-)
-def test_what_concludes_nothing_is_none(problem_type: str, think: str) -> None:
-    answer = {"yes_no": "yes", "multiple choice": "A", "numerical": "3", "emotion": "sad"}.get(problem_type, "praise")
-    assert conclusion_agrees(think, answer, problem_type, OPTIONS if "choice" in problem_type else None) is None
-
-
-def test_a_question_about_a_difference_turns_agreement_round() -> None:
-    think, question = "They do not agree.", "Do face and voice disagree?"
-    assert conclusion_agrees(think, "no", "yes_no") is True
-    assert conclusion_agrees(think, "yes", "yes_no", None, question) is True
-    assert conclusion_agrees(think, "no", "yes_no", None, question) is False
-    assert score("Sad.", think, "no", "yes_no", problem=question) == 0.0
-
-
-def test_the_parts_of_the_score() -> None:
-    context = "The face is sad. The voice is calm."
-    full = score(context, "The face is sad. So the answer is no.", "no", "yes_no")
-    ungrounded = score(context, "The face is happy, not sad. So the answer is no.", "no", "yes_no")
-    unused = score(context, "So the answer is no.", "no", "yes_no")
-    silent = score(context, "The face is sad.", "no", "yes_no")
-    assert full == 1.0 > max(ungrounded, unused, silent)
-    assert min(ungrounded, unused, silent) > 0.0
-    assert score(context, "The face is sad.", "He is sad.", "free-form") == 1.0  # its conclusion is not asked for
-
-
-def test_what_is_denied_must_not_be_in_the_context() -> None:
-    think = "The voice is not {}, so the answer is no."
-    scores = [
-        score("The face is sad. The voice is calm.", think.format(word), "no", "yes_no") for word in ("sad", "calm")
-    ]
-    assert scores[0] == 1.0 > scores[1]
-
-
-def test_a_reference_counts_where_the_row_has_one() -> None:
-    think = "The face is sad, so no."
-    near, far = "The face is sad. So the answer is no.", "The dog barks at a red car and runs away. So no."
-    scores = [
-        score("A sad face.", think, "no", "yes_no", reference_reasoning=r) for r in (None, think, near, far, " ")
-    ]
-    assert scores[0] == scores[1] == scores[4] == 1.0
-    assert scores[1] >= scores[2] > scores[3]
+@pytest.mark.parametrize("name", ["reasoning_reward", "ReasoningReward", "AsyncReasoningReward"])
+def test_a_run_without_a_judge_is_refused_at_its_start(name: str, tmp_path) -> None:
+    """As the entry script checks it, before anything is loaded. Mutant: the function taken as it is."""
+    config, path = tmp_path / "rl.yaml", f"omni_rewards.{name}"
+    config.write_text(yaml.safe_dump({"reward_funcs": [path]}))
+    with pytest.raises(ValueError, match=rf"reward_settings: {path}: reasoning_reward needs a judge"):
+        check_rewards(["--config", str(config)])
+    judge = {"endpoint": "http://localhost:8000/v1", "model": "m"}
+    config.write_text(yaml.safe_dump({"reward_funcs": [path], "reward_settings": {path: {"judge": judge}}}))
+    check_rewards(["--config", str(config)])
 
 
 def test_three_outcomes() -> None:
@@ -197,33 +71,29 @@ def test_three_outcomes() -> None:
         "<context>A sad face.</context><answer>no</answer>",
         "<context>A sad face.</context><think>So no.</think>",
     ]
-    assert reasoning_reward(missing, ["yes_no"] * 5) == [0.0] * 5
-    short = ReasoningReward(schema=THINK_ANSWER)
-    assert short([missing[2], "<think>Well.</think><answer>a</answer>"], ["yes_no", "free-form"]) == [1.0, None]
+    reward = ReasoningReward(_dead())
+    assert reward([*missing, COMPLETION], ["yes_no"] * 6) == [0.0] * 5 + [None]
+    assert ReasoningReward(_dead(), schema=THINK_ANSWER)([missing[2]], ["yes_no"]) == [None]
     with pytest.raises(ValueError, match="zip"):
-        reasoning_reward(missing, ["yes_no"])
+        reward(missing, ["yes_no"])
 
 
-@given(st.text(), st.text(max_size=30), st.sampled_from([kind for kind, *_ in AGREES]))
-def test_any_text_gets_a_verdict_and_a_score(think: str, answer: str, problem_type: str) -> None:
-    options = OPTIONS if problem_type in ("multiple choice", "emer_ov_mc", "label") else None
-    assert conclusion_agrees(think, answer, problem_type, options) in (True, False, None)
-    given_score = score("The face is sad.", think, answer, problem_type, options=options)
-    assert given_score is None or 0.0 <= given_score <= 1.0
+def test_any_thought_is_the_judges_to_grade_unless_it_contradicts_its_answer() -> None:
+    """Mutant: a score of words, which paid `happy. So no.` in full and sound reasoning in other words by half."""
+    thoughts = ["happy. So no.", "Her smile and her sharp tone are at odds.", "They differ. So the answer is yes."]
+    with JudgeServer(always(says(json.dumps({"score": 3})))) as server:
+        texts = [targets.target_of("x happy.", think, "no") for think in thoughts]
+        rewards = ReasoningReward({"endpoint": server.endpoint, "model": "m"})(texts, ["yes_no"] * 3)
+    assert rewards == [0.6, 0.6, 0.0]
+    assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize(
-    "unit", ["so it is a ", "A. ", "B ", "1 ", "the face is not ", ".\n", "both ", "(B)", "agree, "]
-)
-def test_long_thoughts_take_no_time(unit: str) -> None:
-    import time
-
-    think = unit * (100_000 // len(unit))
-    start = time.process_time()
-    for problem_type in ("yes_no", "multiple choice", "emer_ov_mc", "numerical", "label", "emotion"):
-        conclusion_agrees(think, "B", problem_type, OPTIONS)
-    score("The face is sad.", think, "B", "free-form")
-    assert time.process_time() - start < 6.0
+def test_it_is_documented_as_it_works() -> None:
+    """What the docstring calls settled before the judge is asked stays settled with one that answers nothing."""
+    doc = inspect.getdoc(reasoning_reward)
+    assert "as a judge grades it" in doc.partition("\n")[0] and "needs a judge" not in doc
+    contradicts = targets.target_of("The face is sad.", "The face is sad. So no.", "yes")
+    assert ReasoningReward(_dead())([contradicts], ["yes_no"]) == [0.0]
 
 
 def judged_rows(size: int = 4) -> dict:

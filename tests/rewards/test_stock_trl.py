@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
+from judge_server import JudgeServer, Request, says
 from omni_rewards import (
     AsyncAnswerReward,
     AsyncContextReward,
     AsyncReasoningReward,
     ContextReward,
+    ReasoningReward,
     answer_reward,
     context_reward,
     graded_format_reward,
-    reasoning_reward,
     section_format_reward,
 )
 
@@ -76,24 +78,33 @@ def logged(trainer: GRPOTrainer, key: str) -> list[float]:
     return [log[key] for log in trainer.state.log_history if key in log]
 
 
-SYNC = [answer_reward, section_format_reward, graded_format_reward, context_reward, reasoning_reward]
-ASYNC = [
-    AsyncAnswerReward(),
-    section_format_reward,
-    graded_format_reward,
-    AsyncContextReward(),
-    AsyncReasoningReward(),
-]
+@pytest.fixture(scope="module")
+def rewards() -> Iterator[dict[str, list[Any]]]:
+    """Every reward in both forms; the judge of the reasoning finds one answer convincing."""
+
+    async def grade(request: Request) -> bytes:
+        return says('{"score": 5}' if request.texts["ANSWER"] == "yes" else '{"score": 1}')
+
+    with JudgeServer(grade) as server:
+        judge = {"endpoint": server.endpoint, "model": "m"}
+        yield {
+            "sync": [
+                *(answer_reward, section_format_reward, graded_format_reward, context_reward),
+                ReasoningReward(judge),
+            ],
+            "async": [
+                *(AsyncAnswerReward(), section_format_reward, graded_format_reward, AsyncContextReward()),
+                AsyncReasoningReward(judge),
+            ],
+        }
 
 
-@pytest.mark.parametrize(
-    ("rewards", "conversational"), [(SYNC, False), (ASYNC, True)], ids=["sync, plain", "async, conversational"]
-)
-def test_a_stock_run_learns_from_every_reward(make, rewards, conversational) -> None:
+@pytest.mark.parametrize(("form", "conversational"), [("sync", False), ("async", True)])
+def test_a_stock_run_learns_from_every_reward(make, rewards, form, conversational) -> None:
     """What is logged rises to the maximum, so the numbers reach the loss; metrics come under each reward's name."""
-    trainer = make(list(rewards), conversational)
+    trainer = make(list(rewards[form]), conversational)
     trainer.train()
-    for reward in SYNC:
+    for reward in rewards["sync"]:
         means = logged(trainer, f"rewards/{reward.__name__}/mean")
         assert len(means) == 12 and min(means) >= 0.0 and max(means) <= 1.0
         assert means[0] < 0.75 and means[-1] == 1.0, reward.__name__
@@ -102,10 +113,10 @@ def test_a_stock_run_learns_from_every_reward(make, rewards, conversational) -> 
     }
 
 
-def test_sync_and_async_rewards_train_the_same_weights(make) -> None:
+def test_sync_and_async_rewards_train_the_same_weights(make, rewards) -> None:
     weights: list[list[torch.Tensor]] = []
-    for rewards in (SYNC, ASYNC):
-        trainer = make(list(rewards), max_steps=2)
+    for form in ("sync", "async"):
+        trainer = make(list(rewards[form]), max_steps=2)
         trainer.train()  # before the next is made: making a trainer seeds the sampling
         weights.append([parameter.detach() for parameter in trainer.model.parameters()])
     for ours, other in zip(*weights, strict=True):

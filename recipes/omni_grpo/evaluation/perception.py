@@ -2,8 +2,8 @@
 """
 Does a model perceive and reason, beside being right: context quality, consistency of think and answer, steps.
 
-Offline, from words; `perception_judge` asks a judge. Computed of prediction rows, where they have what is needed: a
-reference `context`, a `reference_reasoning`, or a think section whose conclusion can be read.
+Offline, from words; `perception_judge` asks a judge, who also grades the reasoning itself. Computed of prediction rows,
+where they have what is needed: a reference `context`, a `reference_reasoning`, or a conclusion that can be read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from omni_grpo.statistics import accuracy_interval, bootstrap_interval
-from omni_rewards import conclusion_agrees, context_coverage, context_score, reasoning_score
+from omni_rewards import conclusion_agrees, context_coverage, context_score
 
 STEP_WEIGHT = 0.8
 _N_RESAMPLES = 2_000
@@ -106,11 +106,11 @@ def reference_steps(reference: str) -> list[str]:
 
 def perception_of(row: Row) -> dict[str, Any]:
     """
-    Offline figures of one prediction row: `context` ([`context_quality`]), `consistent`, `reasoning`, `steps`.
+    Offline figures of one prediction row: `context` ([`context_quality`]), `consistent`, `steps`.
 
-    Each is there where it applies. `consistent` says whether think concludes the answer that is given and is `None`
-    where it concludes nothing that can be recognised; `reasoning` is `omni_rewards.reasoning_score`; `steps` is
-    [`step_score`] over the reference's steps, each scored by the share of its elements that think names.
+    Each is there where it applies. `consistent` is `omni_rewards.conclusion_agrees`: whether think concludes the answer
+    that is given, `None` where that cannot be read; `steps` is [`step_score`] over the reference's steps, each scored
+    by the share of its elements that think names.
     """
     figures: dict[str, Any] = {}
     sections = row["sections"]
@@ -118,11 +118,7 @@ def perception_of(row: Row) -> dict[str, Any]:
         figures["context"] = quality
     think, answer, reference = sections.get("think"), sections.get("answer"), row.get("reference_reasoning")
     if think and answer:
-        kind = row["problem_type"]
-        agrees = conclusion_agrees(think, answer, kind, row["options"], row["problem"])
-        figures["consistent"] = agrees
-        reasoning = reasoning_score(think, agrees, kind, sections.get("context"), reference)
-        figures |= {} if reasoning is None else {"reasoning": reasoning}
+        figures["consistent"] = conclusion_agrees(think, answer, row["problem_type"], row["options"])
     if reference and (steps := reference_steps(reference)):
         taken = [context_quality(think, step)["recall"] for step in steps]
         figures["steps"] = step_score(taken, row["answer_score"])
@@ -134,7 +130,7 @@ def summarise_perception(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     Mean, 95 % interval and number of rows of each perception figure that any row has, by name.
 
     `consistency` is the share of conclusions that agree with the answer, among think sections whose conclusion can be
-    recognised; `concludes` is the share of these sections.
+    read; `concludes` is the share of these sections.
     """
     found = [row.get("perception") or {} for row in rows]
     agreements = [p["consistent"] for p in found if "consistent" in p]
@@ -144,7 +140,7 @@ def summarise_perception(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
             columns.setdefault(f"context_{name}", []).append(value)
     columns["consistency"] = [float(a) for a in agreements if a is not None]
     columns["concludes"] = [float(a is not None) for a in agreements]
-    columns |= {name: [p[name] for p in found if name in p] for name in ("reasoning", "steps")}
+    columns["steps"] = [p["steps"] for p in found if "steps" in p]
     return {name: mean_figure(values) for name, values in columns.items() if values}
 
 
