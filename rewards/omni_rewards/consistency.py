@@ -16,8 +16,9 @@ from ._conclusions import (
     numbers_in,
 )
 from ._elements import key_elements
+from ._options import option_texts, read_choice, read_choices
+from ._verdicts import read_yes_no
 from ._words import fold, root, tokens
-from ._written import option_texts, read_choice, read_choices, read_yes_no
 from .emotions import EMOTION_ALIASES, emotions_of
 
 Options = Sequence[str] | None
