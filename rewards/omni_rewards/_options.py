@@ -96,8 +96,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"(?: is (?:the )?(?:(?:correct|right|best) )?(?:answer|option|choice)| is (?:correct|right)|是?正确的?(?:答案|选项)?)$",
-    re.IGNORECASE,
+    r" is (?:the )?(?:correct|right|best)?(?: ?(?:answer|option|choice))?$|是?正确的?(?:答案|选项)?$", re.IGNORECASE
 )
 _ENTRY = re.compile(r"[(\[【]?([a-z]|[0-9]{1,2})([)\]】.:、。, =–—-]*)(.*)")
 

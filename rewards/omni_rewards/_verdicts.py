@@ -8,6 +8,7 @@ from ._written import normalize
 _VERDICTS = dict.fromkeys(("yes", "是", "是的", "对", "对的", "正确", "是对的"), "yes") | dict.fromkeys(
     ("no", "否", "不", "不是", "不是的", "不对", "不对的", "不正确", "错", "错的", "错误"), "no"
 )
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _CLAUSE_END = re.compile(r"[.,;!?。、–—→]+|\b(?:because|since|so|therefore|thus|hence)\b")
 # "No" before a word such as these is a verdict ("No they do not"); before others it is "no sound", "no idea".
 _NO_SUCH = re.compile(
@@ -27,21 +28,14 @@ def read_yes_no(text: str) -> str | None:
     """
     `"yes"` or `"no"`: the verdict that `text` is, or that its sentences state; `None` for both or neither.
 
-    The first of the two words that is said must be a verdict: one that is denied ("not a yes") or told of somebody ("he
-    says no") is none, while "no sound" and "no idea" are passed over.
+    The first time that it is said it must be a verdict: one that is denied ("not a yes") or told of somebody ("he says
+    no") is none, while "no sound" and "no idea" are passed over.
 
     >>> read_yes_no("No, they do not."), read_yes_no("Yes, there is no sound."), read_yes_no("definitely not a yes")
     ('no', 'yes', None)
     """
-    verdict: str | None = None
-    for clause in _CLAUSE_END.split(normalize(text.replace("\n", ". ")).replace("’", "'")):
-        clause = _NO_SUCH.sub("", clause)
-        said = [word for word in re.finditer(r"[^\W_]+(?:'[^\W_]+)*", clause) if word[0] in _VERDICTS]
-        if said and _BEFORE.fullmatch(clause[: said[0].start()]):
-            found = {_VERDICTS[word[0]] for word in said} | {verdict or _VERDICTS[said[0][0]]}
-            if len(found) > 1:
-                return None
-            verdict = found.pop()
-        elif said and verdict is None:
-            return None
-    return verdict
+    written = _NO_SUCH.sub("", normalize(text.replace("\n", ". ")).replace("’", "'"))
+    clauses = ((clause, _WORD.finditer(clause)) for clause in _CLAUSE_END.split(written))
+    said = [(clause[: word.start()], word[0]) for clause, words in clauses for word in words if word[0] in _VERDICTS]
+    verdicts = {_VERDICTS[word] for _, word in said}
+    return verdicts.pop() if len(verdicts) == 1 and _BEFORE.fullmatch(said[0][0]) else None

@@ -70,7 +70,7 @@ def read_labels(text: str) -> set[str]:
 
 
 # Digits and signs as full-width input methods write them, and the minus sign of typography.
-_PLAIN_DIGITS = str.maketrans("０１２３４５６７８９．，＋－％−", "0123456789.,+-%-")
+_PLAIN_DIGITS = str.maketrans("０１２３４５６７８９．，＋－％−＄￥", "0123456789.,+-%-$¥")
 # Thousands are set apart by commas, or by one kind of space throughout: plain, no-break, thin, narrow no-break.
 _GROUPS = "|".join(rf"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+" for mark in (",", " ", "\u00a0", "\u2009", "\u202f"))
 NUMBER = rf"[+-]?(?:(?:{_GROUPS}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?"

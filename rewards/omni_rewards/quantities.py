@@ -2,7 +2,6 @@
 """Scores of answers that are numbers: with thousands separators, per cent signs, fractions, magnitudes and units."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -59,7 +58,7 @@ _MAGNITUDE = (
 )
 _QUANTITY = re.compile(
     rf"(?P<sign>[+-]?)(?P<currency>[$€£¥])?\s?(?P<number>{NUMBER})(?:\s?/\s?(?P<below>[0-9]+))?"
-    rf"(?:\s?[x×*]\s?10\^(?P<power>[+-]?[0-9]{{1,3}}))?(?P<magnitude>(?:{_MAGNITUDE})*)\s?(?P<unit>.*)"
+    rf"(?:\s?[x*]\s?10\^(?P<power>[+-]?[0-9]{{1,3}}))?(?P<magnitude>(?:{_MAGNITUDE})*)\s?(?P<unit>.*)"
 )
 _POWERS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
 # Other ways to write a number and its unit, in LaTeX and in words, each with the one that is read.
@@ -67,8 +66,9 @@ _SPELLINGS = {
     r"\\[,;:! ]|~": " ",
     r"\\([%$])|\{(,)\}": r"\1\2",
     r"\^\{?\\circ\}?\s*": "°",
-    r"\\times": "×",
-    r"\\cdot|[·⋅]": "*",
+    r"℃": "°C",
+    r"㎡": "m^2",
+    r"\\times|\\cdot|[×·⋅]": "*",
     r"\^\{([+-]?[0-9]+)\}": r"^\1",
     r"(?<![⁺⁻⁰¹²³⁴-⁹0-9.])([^\W\d_]|10)(?=[⁺⁻]?[⁰¹²³⁴-⁹])": r"\1^",
     r"\b(?:square|sq) (\w+)|(\w+) squared\b": r"\1\2^2",
@@ -140,9 +140,6 @@ def read_quantity(text: str) -> Quantity | None:
     if len(text.strip()) > MAX_NUMBER_LENGTH:
         return None
     written = plain_digits(unwrap(text))
-    # ℃, ㎡, ￥ and their like, by category: ² would become a digit.
-    forms = ((sign, unicodedata.category(sign)) for sign in written)
-    written = "".join(unicodedata.normalize("NFKC", sign) if kind in ("So", "Sc") else sign for sign, kind in forms)
     for spelling, instead in _SPELLINGS.items():
         written = re.sub(spelling, instead, written)
     written = re.sub(r"(?<=\^)[⁺⁻⁰¹²³⁴-⁹]+", lambda power: power[0].translate(_POWERS), written)
