@@ -99,6 +99,7 @@ _TAIL = re.compile(
     r" is (?:the )?(?:correct|right|best)?(?: ?(?:answer|option|choice))?$|是?正确的?(?:答案|选项)?$", re.IGNORECASE
 )
 _ENTRY = re.compile(r"[(\[【]?([a-z]|[0-9]{1,2})([)\]】.:、。, =–—-]*)(.*)")
+_QUOTES = "()\"'“”‘’「」"
 
 
 def _stated(text: str) -> str:
@@ -129,7 +130,11 @@ def _named(entry: str, texts: OptionTexts) -> str | None:
         if letter in texts and not text and not set(",=–—-") & set(marks):
             # "2" is the second option, unless it is the text of another one.
             return letter if name.isalpha() or named in ([], [letter]) else None
-        if letter in texts and text == texts[letter] and (marks or not text[0].isascii()):  # "B taunt", "B开心"
+        if (
+            letter in texts
+            and text.strip(_QUOTES) == texts[letter].strip(_QUOTES)
+            and (marks or not text[0].isascii())
+        ):  # "B taunt", "B开心"
             return letter
     return named[0] if len(named) == 1 else None  # two options of one text cannot be told apart by it
 

@@ -5,21 +5,23 @@ import re
 
 from ._written import normalize
 
-_VERDICTS = dict.fromkeys(("yes", "是", "是的", "对", "对的", "正确", "是对的"), "yes") | dict.fromkeys(
-    ("no", "否", "不", "不是", "不是的", "不对", "不对的", "不正确", "错", "错的", "错误"), "no"
-)
+_VERDICTS: dict[str, str] = dict.fromkeys(
+    ("yes", "是", "是的", "对", "对的", "正确", "是对的"), "yes"
+) | dict.fromkeys(("no", "否", "不", "不是", "不是的", "不对", "不对的", "不正确", "错", "错的", "错误"), "no")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _CLAUSE_END = re.compile(r"[.,;!?。、–—→]+|\b(?:because|since|so|therefore|thus|hence)\b")
-# "No" before a word such as these is a verdict ("No they do not"); before others it is "no sound", "no idea".
+# "No" before a word such as these is a verdict ("No they do not"); before others it is "no sound", "no idea", and of
+# "yes is wrong" nobody says yes.
 _NO_SUCH = re.compile(
     r"(?<!\bor )(?<!\band )(?<!\byes )\bno (?=\w)"
-    r"(?!(?:they|he|she|it|i|we|you|there|the|this|that|these|those|his|her|their|its|my|not|no|yes|or|and|as)\b)"
+    r"(?!(?:they|he|she|it|i|we|you|there|the|this|that|these|those|his|her|their|its|my|not|no|yes|or|and|as)\b)|"
+    r"\byes (?=(?:is|isn't|was|would|can|cannot|can't|could|seems)\b)"
 )
 # What may stand before a verdict in its clause; after any other word, "not" among them, it is none.
 _BEFORE = re.compile(
     r"(?:(?:the|an?|my|our|final|correct|right|answer|response|verdict|conclusion|is|it|it's|this|that|that's|be|must|"
     r"would|should|will|i|i'd|we|can|one|say|think|believe|well|oh|ok|okay|then|overall|definitely|certainly|absolutely|"
-    r"clearly|probably|likely|most|surely|simply|just|of|course|maybe|perhaps|possibly|clear|definite|firm|hard|strong|"
+    r"clearly|probably|likely|most|surely|simply|just|of|course|maybe|perhaps|possibly|clear|definite|to|question|"
     r"and|or|actually|boxed|text)\b|我认为|正确|答案|应该|是|为|[\W_])*"
 )
 
