@@ -36,7 +36,7 @@ def option_texts(options: Sequence[str] | None) -> OptionTexts:
 
     Letters (`A.`, `(A)`, `A、`, `Option A:`) and numbers (`1.`, `(1)`) are taken off the texts only if they are those
     of as many options, from A or 1 on: in `["I. Newton", "A. Einstein"]` they are initials, in `["1.5", "2.5"]` parts
-    of numbers. Raises `ValueError` if there are no options or more than letters.
+    of numbers, in `["1. Mai", "2. Mai"]` all that differs. Raises `ValueError` if there are no options or more than letters.
     """
     if not options or len(options) > len(string.ascii_lowercase):
         raise ValueError(f"a choice row needs 1 to 26 options, got {options!r}")
@@ -62,8 +62,9 @@ def _marked(options: Sequence[str]) -> tuple[list[str], Sequence[str]]:
     for form, wanted in zip((_LETTERED, _NUMBERED), names, strict=True):
         found = [match for option in options if (match := form.fullmatch(on_one_line(option)))]
         marks = [match[1].casefold() for match in found]
-        if sorted(marks) == sorted(wanted):
-            return marks, [match[2] for match in found]
+        texts = [match[2] for match in found]
+        if sorted(marks) == sorted(wanted) and (form is _LETTERED or len(set(texts)) == len(texts)):
+            return marks, texts
     return [], options
 
 
