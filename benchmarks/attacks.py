@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Sequence
 
+from answer_attacks import ANSWER_ATTACKS
 from attack_forms import CHOICE, FORM_ATTACKS, Attack, Form, Row
 
 _SIX = ("A. joy", "B. anger", "C. fear", "D. doubt", "E. pride", "F. calm")
@@ -86,5 +87,9 @@ def _answered(answer: str) -> Callable[[Form], str]:
 ATTACKS: Sequence[Attack] = [
     *FORM_ATTACKS,
     *(Attack(n, row, _answered(answer), group=group) for group, rows in _ANSWERS.items() for n, row, answer in rows),
+    *(
+        Attack(f"{gold} / {answer}", Row(kind, gold), _answered(answer), group=group)
+        for group, kind, gold, answer in ANSWER_ATTACKS
+    ),
     *(Attack(name, row, _answered(answer), group="broken gold") for name, row, answer in BROKEN_GOLD),
 ]

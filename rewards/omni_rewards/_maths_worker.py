@@ -25,6 +25,7 @@ _DIGITS = 1000  # to which numbers are compared that no simpler form shows to be
 _WARM_UP = (r"\frac{1}{2}", "x=5", r"\{4,5\}", "(1,2)", "9^{2}", r"\sqrt{2}", r"\text{yes}", "2 x", r"\pm 2", "x>3")
 _OF_ANGLE = re.compile(r"sin|cos|tan|cot|sec|csc")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
+_SET = re.compile(r"^\\\{|\bor\b")
 _LETTER = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 
 
@@ -71,7 +72,7 @@ class _Judge:
         is_real = not self._grader.should_treat_as_complex(" ".join(formulas)) or None
         pair = [self._read(formula, is_real, has_case) for formula in (formulas[0], formulas[-1])]
         for text, other in zip((formulas[0], formulas[-1]), reversed(pair), strict=True):
-            if other is None or (text[:2] == r"\{" and isinstance(other, (self._sympy.Tuple, self._sympy.Interval))):
+            if other is None or (_SET.search(text) and isinstance(other, (self._sympy.Tuple, self._sympy.Interval))):
                 return False  # math-verify takes a point for a set
         assumed: dict[str, dict[str, bool]] = {}
         for name, kind, bound in (line.lstrip("\\").split() for line in said):
@@ -93,7 +94,9 @@ class _Judge:
             latex = self._latex.normalize_latex(formula, normal)
             tokens = self._latex._Latex2Sympy().create_parser(latex).getTokenStream()
             tokens.fill()
-            if any(_COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens):
+            if any(
+                _COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens
+            ):
                 return None  # \cdots is no \cdot
             found = self._latex.latex2sympy(latex, normalization_config=None, conversion_config=case, **options)
         except Exception:  # what the parser and sympy raise is often no more than that

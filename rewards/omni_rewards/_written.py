@@ -1,19 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a written answer as a choice, a verdict, a label or a number; `None` or empty where it cannot be read."""
+"""Reads a written answer as a label or a number, without what stands around it; `_options` and `_verdicts` read the rest."""
 
 import re
-import string
 import unicodedata
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
 
 MAX_NUMBER_LENGTH = 1000  # characters; nobody means a longer one, and its arithmetic takes time
 
 
+def on_one_line(text: str) -> str:
+    """Compatibility forms unified (full-width letters), white space collapsed."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
 def normalize(text: str) -> str:
-    """Case folded, compatibility forms unified (full-width letters), white space collapsed."""
+    """The same, and case folded."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+# Markdown's emphasis and LaTeX's delimiters. A star or a dollar sign between letters or digits is one of the answer.
+_AROUND = re.compile(
+    r"(?<![A-Za-z0-9])(\*{1,3}|_{1,3}|`{1,3}|\${1,2})(?=\S)(?P<a>[^$]+?)(?<=\S)\1(?![A-Za-z0-9])|"
+    r"\\[(\[](?P<b>.+?)\\[)\]]|\\(?:boxed|text|textbf|textit|mathrm|mathbf|mathit)\s?\{(?P<c>[^{}]*)\}"
+)
+_QUOTED = re.compile(r"(?:\"(.*)\"|'(.*)'|“(.*)”|‘(.*)’|「(.*)」|\[([^\[\]]*)\]|【([^【】]*)】)[.。]?")
+
+
+def unwrap(text: str) -> str:
+    """
+    `text` without emphasis, LaTeX delimiters, or quotation marks and square brackets around all of it.
+
+    >>> unwrap("**73**"), unwrap(r"\\(\\boxed{42}\\)"), unwrap('["B"]'), unwrap("$20")
+    ('73', '42', 'B', '$20')
+    """
+    before = None
+    while text != before and len(text) <= MAX_NUMBER_LENGTH:
+        before = text
+        text = _AROUND.sub(lambda match: match["a"] or match["b"] or match["c"] or "", text).strip()
+        if match := _QUOTED.fullmatch(text):
+            text = next(group for group in match.groups() if group is not None).strip()
+    return text
 
 
 def read_label(text: str) -> str:
@@ -27,68 +53,24 @@ def read_label(text: str) -> str:
     return label[start:end]
 
 
+HAN_AND = "(?:以及|[和与及])"
+# A Chinese "and" is one between words of two characters or more; 温和 and 平和 are words themselves.
+_LABEL_MARK = re.compile(rf"[,;、/&|+\n]|\band\b|(?<=\w\w)(?<![温平柔缓祥谦])\s*{HAN_AND}\s*(?=\w\w)")
+
+
 def read_labels(text: str) -> set[str]:
-    """The labels of a list set apart by commas, semicolons or 、; a label listed twice is one."""
-    return {label for part in re.split(r"[,;、]", normalize(text)) if (label := read_label(part))}
-
-
-def option_texts(options: Sequence[str] | None) -> dict[str, str]:
     """
-    Normalised text of each option by its letter.
+    The labels of a list set apart by commas, semicolons, slashes, line breaks, "and" or their like; each is one.
 
-    Letters are taken off the texts only if all run A, B, C, … in order: in `["I. Newton", "A. Einstein"]` they are
-    initials. Raises `ValueError` if there are no options or more than letters.
+    >>> sorted(read_labels("happy, sad and angry")), sorted(read_labels("1. happy\\n2. sad"))
+    (['angry', 'happy', 'sad'], ['happy', 'sad'])
     """
-    if not options or len(options) > len(string.ascii_lowercase):
-        raise ValueError(f"a choice row needs 1 to 26 options, got {options!r}")
-    return _option_texts(tuple(options))
-
-
-@lru_cache(maxsize=1024)  # one question's options come once for each of its completions
-def _option_texts(options: tuple[str, ...]) -> dict[str, str]:
-    letters = string.ascii_lowercase[: len(options)]
-    texts = [normalize(option) for option in options]
-    marked = [re.fullmatch(rf"\(?{letter}[.):]+\s*(.*)", text) for letter, text in zip(letters, texts, strict=True)]
-    if all(marked):
-        texts = [match[1] for match in marked if match]
-    return {letter: text.rstrip(".") for letter, text in zip(letters, texts, strict=True)}
-
-
-def read_choice(text: str, texts: Mapping[str, str]) -> str | None:
-    """The letter of the one option that `text` names; a letter followed by another option's text names none."""
-    text = normalize(text).rstrip(".")
-    match = re.fullmatch(r"\(?([a-z])(?:[.):]+\s*(.*))?", text)
-    if match and match[1] in texts and (not match[2] or match[2] == texts[match[1]]):
-        return match[1]
-    named = [letter for letter, option in texts.items() if option and option == text]
-    return named[0] if len(named) == 1 else None  # two options of one text cannot be told apart by it
-
-
-def read_choices(text: str, texts: Mapping[str, str]) -> set[str]:
-    """Letters of the listed options; empty if any entry is not an option."""
-    if single := read_choice(text, texts):  # first, because an option's text may hold a comma
-        return {single}
-    text = normalize(text)
-    words = [word for word in re.split(r"[,;、&\s]+", text) if word not in ("", "and")]
-    bare = [re.fullmatch(r"\(?([a-z])[.):]*", word) for word in words]
-    if all(bare):
-        letters = {match[1] for match in bare if match}
-        return letters if letters <= texts.keys() else set()
-    for mark in (r"[;、]", r"[,;、]\s*(?=\(?[a-z][.):])", r"[,;、]"):  # the texts of options hold commas, too
-        found = [read_choice(part, texts) for part in re.split(mark, text)]
-        if all(found):
-            return {letter for letter in found if letter}
-    return set()
-
-
-def read_yes_no(text: str) -> str | None:
-    """`"yes"` or `"no"`, whichever of the two stands in `text` as a whole word; `None` for both or neither."""
-    said = {"yes", "no"} & set(re.findall(r"\w+", normalize(text)))
-    return said.pop() if len(said) == 1 else None
+    parts = _LABEL_MARK.split(unicodedata.normalize("NFKC", text).casefold())
+    return {label for part in parts if (label := read_label(re.sub(r"^\s*[0-9]{1,2}[.)]", "", part)))}
 
 
 # Digits and signs as full-width input methods write them, and the minus sign of typography.
-_PLAIN_DIGITS = str.maketrans("０１２３４５６７８９．，＋－％−", "0123456789.,+-%-")
+_PLAIN_DIGITS = str.maketrans("０１２３４５６７８９．，＋－％−＄￥", "0123456789.,+-%-$¥")
 # Thousands are set apart by commas, or by one kind of space throughout: plain, no-break, thin, narrow no-break.
 _GROUPS = "|".join(rf"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+" for mark in (",", " ", "\u00a0", "\u2009", "\u202f"))
 NUMBER = rf"[+-]?(?:(?:{_GROUPS}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?"

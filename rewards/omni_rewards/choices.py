@@ -3,8 +3,10 @@
 
 import re
 
+from ._options import OptionTexts, option_texts, read_choice, read_choices
 from ._scored import UNREADABLE, Options, Scored
-from ._written import normalize, option_texts, read_choice, read_choices, read_yes_no
+from ._verdicts import read_yes_no
+from ._written import normalize
 
 
 def chance_corrected_f1(num_right: int, num_answered: int, num_gold: int, num_options: int) -> float:
@@ -44,7 +46,7 @@ def score_choice(answer: str, solution: str, options: Options) -> Scored:
     return Scored(float(chosen == gold), chosen.upper())
 
 
-def _names_several(answer: str, texts: dict[str, str]) -> bool:
+def _names_several(answer: str, texts: OptionTexts) -> bool:
     letters = set(re.findall(r"\b[a-z]\b", normalize(answer[:1000]))) & texts.keys()
     return len(letters) > 1 or len(read_choices(answer[:1000], texts)) > 1
 

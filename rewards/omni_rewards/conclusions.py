@@ -7,8 +7,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from decimal import Decimal
 from typing import cast
 
+from ._options import OptionTexts, option_texts, read_choice, read_choices
+from ._verdicts import read_yes_no
 from ._words import sentences, word_set
-from ._written import NUMBER, normalize, option_texts, read_choice, read_choices, read_label, read_number, read_yes_no
+from ._written import NUMBER, normalize, read_label, read_number
 from .emotions import EMOTION_LABEL_SETS, emotion_of
 
 # What a text says, and whether it stands where an answer is named: "the answer is …", "so it is …".
@@ -78,8 +80,9 @@ def conclusion_agrees(
     >>> conclusion_agrees("There is no smile. I should look again.", "no", "yes_no") is None
     True
     """
-    texts = option_texts(options) if options and len(options) <= 26 else {}
-    bare = {letter: _bare(text) for letter, text in texts.items()}
+    texts = option_texts(options) if options and len(options) <= 26 else OptionTexts()
+    bare = OptionTexts((letter, _bare(text)) for letter, text in texts.items())
+    bare.letters = texts.letters
     if problem_type in ("yes_no", "judge"):
         return _same(_concluded(think, _verdict), read_yes_no(answer))
     if problem_type == "multiple choice" and texts:
@@ -111,7 +114,7 @@ def _concluded(think: str, read: _Reader) -> Hashable | None:
             for place in places:
                 if (said := _read_after(text, place, read, is_answer=place in cues)) is not None:
                     return said
-            if (said := read(_FITS.sub("", text), False)) is not None:
+            if not _TAKEN_BACK.search(text) and (said := read(_FITS.sub("", text), False)) is not None:
                 is_list = bool({read(other, False) for other in texts[1:]} - {None, said})  # of options, say
                 return None if is_list else said
         if _TAKEN_BACK.search(text):
@@ -125,7 +128,7 @@ def _read_after(text: str, place: int, read: _Reader, is_answer: bool) -> Hashab
     clause = before[max((match.start() for match in _CUE.finditer(before)), default=0) :]
     if _SUPPOSED.search(before) or _DENIED.search(clause):
         return None
-    if (said := read(after, is_answer)) is not None:
+    if (said := read(after, is_answer)) is not None and not _TAKEN_BACK.search(after):
         return said
     first, *others = re.split(r"[,;:]|\s\(|\s[-–—]\s", _REASON.split(after)[0])
     said = read(_FITS.sub("", first), is_answer)
@@ -164,9 +167,7 @@ def _numbers_agree(said: Hashable | None, given: tuple[Decimal, str] | None) -> 
     return True if number == other else None if not is_whole and abs(number - other) <= abs(other) / 100 else False
 
 
-def _label_reader(
-    given: str, problem_type: str, texts: Mapping[str, str], aliases: Mapping[str, str] | None
-) -> _Reader:
+def _label_reader(given: str, problem_type: str, texts: OptionTexts, aliases: Mapping[str, str] | None) -> _Reader:
     """Reads one of the row's labels; where none are listed a basic emotion, or any word named as the answer."""
     labels = texts.values() or EMOTION_LABEL_SETS.get(problem_type)
     basic = EMOTION_LABEL_SETS["DFEW"]

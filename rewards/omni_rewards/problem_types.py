@@ -17,17 +17,17 @@ from .time_spans import score_spans
 from .transcription import Unit, score_transcription
 
 PROBLEM_TYPES: dict[str, str] = {
-    "multiple choice": "one option: its letter, its letter and text, or its text",
+    "multiple choice": "one option: its letter, its letter and text, or its text, also in a sentence that names no other",
     "emer_ov_mc": "several options; F1 of the two sets of letters, corrected for chance",
-    "yes_no": "yes or no, as a whole word",
+    "yes_no": "yes or no, or sentences with one of them as their verdict",
     "judge": "alias of yes_no",
     "label": "one word or phrase; case and surrounding punctuation ignored",
     "emotion": "one word for an emotion, anger = angry; `options`, if given, are the label set",
     "DFEW": "emotion, of the 7 labels of DFEW",
     "MAFW": "emotion, of the 11 labels of MAFW",
     "RAVDESS": "emotion, of the 8 labels of RAVDESS",
-    "emer_ov": "words for emotions, set apart by commas; F1 of the two sets, words for one emotion joined",
-    "numerical": "a number; 42 = 42.0, thousands separators, per cent, units, fractions",
+    "emer_ov": 'words for emotions, set apart by commas or "and"; F1 of the two sets, words for one emotion joined',
+    "numerical": "a number; 42 = 42.0, thousands separators, magnitudes (5 million), per cent, units, fractions",
     "regression": "a number; 1 minus the relative error",
     "math": "a formula; equal by math-verify",
     "OCR": "a text as written; 1 minus the word error rate, Chinese and Japanese by character",
@@ -105,12 +105,12 @@ _SCORERS: dict[str, Callable[[AnswerSettings, str, str, Options], Scored]] = {
     "emer_ov_mc": lambda s, answer, gold, options: score_choices(answer, gold, options, s.chance_corrected),
     "yes_no": lambda s, answer, gold, options: score_yes_no(answer, gold),
     "judge": lambda s, answer, gold, options: score_yes_no(answer, gold),
-    "label": lambda s, answer, gold, options: score_label(answer, gold, aliases=s.aliases),
+    "label": lambda s, answer, gold, options: score_label(answer, gold, options, s.aliases),
     "emotion": _emotion_scorer(),
     "DFEW": _emotion_scorer("DFEW"),
     "MAFW": _emotion_scorer("MAFW"),
     "RAVDESS": _emotion_scorer("RAVDESS"),
-    "emer_ov": lambda s, answer, gold, options: score_emotions(answer, gold, aliases=s.aliases),
+    "emer_ov": lambda s, answer, gold, options: score_emotions(answer, gold, options, s.aliases),
     "numerical": lambda s, answer, gold, options: score_number(
         answer, gold, tolerance=s.tolerance, absolute_tolerance=s.absolute_tolerance
     ),

@@ -157,15 +157,30 @@ def test_the_question_ends_in_its_types_instruction(problem_type):
         (("red", "blue"), ["A. red", "B. blue"]),
         (("A. red", "B. blue"), ["A. red", "B. blue"]),
         (("(a) red", "(b) blue"), ["(a) red", "(b) blue"]),
+        (("A、red", "B、blue"), ["A、red", "B、blue"]),
+        (("A：red", "B：blue"), ["A：red", "B：blue"]),
+        (("A．red", "B．blue"), ["A．red", "B．blue"]),
+        (("A) red", "B) blue"), ["A) red", "B) blue"]),
+        (("[A] red", "[B] blue"), ["[A] red", "[B] blue"]),
+        (("Option A: red", "Option B: blue"), ["Option A: red", "Option B: blue"]),
+        (("A", "B"), ["A", "B"]),  # what they stand for is in the picture
+        (("1. Red", "2. Blue"), ["A. Red", "B. Blue"]),
+        (("（1）red", "（2）blue"), ["A. red", "B. blue"]),
+        (("1. Mai", "2. Mai"), ["A. 1. Mai", "B. 2. Mai"]),  # dates
+        (("1.5", "2.5"), ["A. 1.5", "B. 2.5"]),  # decimals, not numbers of options
+        (("1", "2"), ["A. 1", "B. 2"]),
+        (("A and B", "B and C"), ["A. A and B", "B. B and C"]),
         (("I. Newton", "A. Einstein"), ["A. I. Newton", "B. A. Einstein"]),  # initials, not letters
     ],
 )
 def test_options_are_shown_by_the_letter_that_the_reward_reads(options, shown):
-    """Mutant: plain options without letters under an instruction that asks for the letter."""
+    """Mutants: plain options without letters under an instruction that asks for the letter; letters put before letters."""
     row = example(problem_type="multiple choice", options=options, solution="B")
     assert question_text(row).splitlines()[2:-1] == shown
-    for line, score in zip(shown, (0.0, 1.0), strict=True):
-        assert answer_score(line, "B", "multiple choice", options) == score
+    for line, letter in zip(shown, "AB", strict=True):
+        for gold in ("A", "B"):
+            assert answer_score(line, gold, "multiple choice", options) == float(gold == letter)
+            assert answer_score(letter, line, "multiple choice", options) == 1.0
 
 
 @pytest.mark.parametrize("style", [s for s in PROMPT_STYLES if not s.startswith("short")])

@@ -16,7 +16,7 @@ import gold_answers
 from omni_grpo.data import load_sources
 from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, schema_table
-from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
+from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_score
 
 GOOD = {"id": "a", "problem": "Is it loud?", "problem_type": "yes_no", "solution": "yes"}
 GOLD = {kind: golds[0] for kind, (golds, _) in gold_answers.GOLD.items()} | {"emer_ov_mc": "A,B"}
@@ -125,6 +125,43 @@ def test_every_bad_row_of_a_file_is_listed_broken_lines_too(folder):
     assert re.search(r"not JSON \(.*; write one object a line, in UTF-8", lines[0])
     assert re.search(r"expected a JSON object, got \[1, 2\]", lines[1])
     assert re.search(r"not JSON \('utf-8' codec", lines[3])
+
+
+@pytest.mark.parametrize("kind", ["multiple choice", "emotion", "label"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["A. happy", "B. sad"],
+        ["A、happy", "B、sad"],
+        ["A：happy", "B：sad"],
+        ["A．happy", "B．sad"],
+        ["A) happy", "B) sad"],
+        ["(A) happy", "(B) sad"],
+        ["1. happy", "2. sad"],
+        ["（1）happy", "（2）sad"],
+    ],
+)
+def test_options_that_bring_letters_or_numbers_take_every_gold_answer_that_names_one(tmp_path, options, kind):
+    """Mutants: letters known after a full stop alone; numbers taken for text; labels compared with their letters on."""
+    mark = "2" if "2" in options[1] else "B"
+    golds = [mark, "sad", options[1], f"({mark})", f"{mark}. sad"]
+    rows = [
+        {**GOOD, "id": gold, "problem_type": kind, "options": options, "solution": gold}
+        for gold in dict.fromkeys(golds)
+    ]
+    for example in load_examples(write_rows(tmp_path / "rows.jsonl", *rows)):
+        for answer in (*golds, "The answer is sad" if kind == "multiple choice" else "Sad."):
+            assert answer_score(answer, example.solution, kind, example.options) == 1.0, (answer, example.solution)
+        for answer in (options[0], "happy", f"{mark}. happy", "1" if mark == "2" else "A"):
+            assert answer_score(answer, example.solution, kind, example.options) == 0.0, (answer, example.solution)
+
+
+def test_a_number_that_is_one_option_and_the_text_of_another_is_no_gold_answer(tmp_path):
+    row = {**GOOD, "problem_type": "multiple choice", "options": ["1. 2", "2. 1"], "solution": "2"}
+    with pytest.raises(DataError, match=r"rows\.jsonl:1 .*solution: .*not one of the options"):
+        load_examples(write_rows(tmp_path / "rows.jsonl", row))
+    [example] = load_examples(write_rows(tmp_path / "rows.jsonl", {**row, "solution": "B"}))  # the remedy
+    assert answer_score("B. 1", "B", "multiple choice", example.options) == 1.0
 
 
 def test_many_bad_rows_are_counted_and_the_first_twenty_written_out(folder):

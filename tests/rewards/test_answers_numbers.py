@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_rewards import AnswerReward, answer_score
-from omni_rewards.quantities import _UNIT_LINES, _UNITS
+from omni_rewards.quantities import _MAGNITUDES, _UNIT_LINES, _UNITS
 
 NUMBERS = st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9)
 
@@ -91,6 +91,34 @@ def test_the_larger_tolerance_counts_with_its_edge(answer, gold, relative: float
 def test_the_edge_of_a_tolerance_is_inside() -> None:
     reward = AnswerReward(tolerance=0.3)
     assert [reward.read(a, "10", "numerical").score for a in ("13", "7", "13.01", "6.99")] == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_an_absolute_tolerance_is_in_the_unit_of_the_gold_number() -> None:
+    """Mutant: both numbers taken into the first unit of their line, so that a metre is a thousandth of a kilometre."""
+    reward = AnswerReward(absolute_tolerance=0.5)
+    assert [reward.read(a, "5 km", "numerical").score for a in ("5400 m", "5.5", "5600 m")] == [1.0, 1.0, 0.0]
+    assert [reward.read(a, "5000 m", "numerical").score for a in ("5.0004 km", "5.4 km")] == [1.0, 0.0]
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 10**6), st.sampled_from(list(_MAGNITUDES.items())), st.sampled_from(["", " "]))
+def test_a_magnitude_is_a_factor_in_gold_and_answer(number: int, magnitude, blank: str) -> None:
+    """Mutants: a magnitude read as a unit, which the other side may leave out; taken into account on one side alone."""
+    word, factor = magnitude
+    short = word in ("b", "t", "m")  # alone they are units
+    written, plain = f"{'$' if short else ''}{number}{blank}{word}", str(number * factor)
+    assert answer_score(written, plain, "numerical") == answer_score(plain, written, "numerical") == 1.0
+    assert answer_score(str(number), written, "numerical") == 0.0
+
+
+def test_powers_of_units_are_compared_in_every_spelling() -> None:
+    """Mutants: the power dropped; all but the first factor after a stroke put above it."""
+    spellings = ["m/s²", "m/s^2", "m/s2", "m/s/s", "m s^-2", "m·s⁻²", "s^-2 m", "meters per second squared"]
+    for first in spellings:
+        for second in spellings:
+            assert answer_score(f"9.8 {first}", f"9.8 {second}", "numerical") == 1.0, (first, second)
+        for other in ("m/s", "m", "m²/s", "s²/m", "m/s³", "m·s²"):
+            assert answer_score(f"9.8 {first}", f"9.8 {other}", "numerical") == 0.0, (first, other)
 
 
 def test_regression_falls_with_the_relative_error_and_is_defined_at_zero() -> None:

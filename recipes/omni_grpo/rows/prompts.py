@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import re
-import string
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +10,7 @@ from omni_grpo.media.reader import has_audio
 from omni_grpo.media.settings import MediaError
 from omni_grpo.rows.schema import Example, MediaItem
 from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
+from omni_rewards._options import shown_options
 
 Part = dict[str, Any]
 Messages = list[dict[str, Any]]
@@ -107,19 +105,11 @@ def _is_heard(item: MediaItem, name: str) -> bool:
     return present
 
 
-def _lettered(options: Sequence[str]) -> Sequence[str]:
-    """Options after A., B., …, which is how the answer instruction asks for them; as they are if they have letters."""
-    pairs = list(zip(string.ascii_uppercase, options, strict=False))
-    if all(re.match(rf"\(?{letter}[.):]", option.strip(), re.IGNORECASE) for letter, option in pairs):
-        return options
-    return [f"{letter}. {option}" for letter, option in pairs]
-
-
 def question_text(example: Example) -> str:
     """Question, options and the answer instruction of the row's problem type, one below the other."""
     lines = [example.problem]
     if example.options:
-        options = _lettered(example.options) if example.problem_type in CHOICE_TYPES else example.options
+        options = shown_options(example.options) if example.problem_type in CHOICE_TYPES else example.options
         lines += ["Options:", *options]
     lines.append(ANSWER_INSTRUCTIONS.get(example.problem_type, ANSWER_INSTRUCTIONS[""]))
     return "\n".join(lines)
