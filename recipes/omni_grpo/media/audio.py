@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading sound: sound files, and the sound tracks of videos."""
 
-import logging
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,20 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.packet import Packet
 
-from omni_grpo.media.container import AGAIN, Span, moving_pictures, open_media, scanned, seconds
+from omni_grpo.media.container import (
+    AGAIN,
+    Scan,
+    default_track,
+    log_notes,
+    open_media,
+    scanned,
+    seconds,
+    sounds,
+    track_notes,
+)
+from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaError, MediaSettings
-
-logger = logging.getLogger(__name__)
 
 
 def has_audio(path: str | Path) -> bool:
@@ -27,40 +35,37 @@ def has_audio(path: str | Path) -> bool:
         MediaError: the file is missing, empty, a directory, or not media.
     """
     with open_media(path) as container:
-        return bool(_audio_streams(container))
+        return bool(sounds(container))
 
 
-def read_audio(path: str | Path, settings: MediaSettings) -> np.ndarray:
-    """The sound of a file; shape `(samples,)`, float32 in [-1, 1], mono, at `settings.sampling_rate`.
+def read_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> np.ndarray:
+    """The sound of a file, or of a segment; shape `(samples,)`, float32 in [-1, 1], mono, at `settings.sampling_rate`.
 
     Channels are averaged. The sound of a video starts with its first frame: a track that begins later is led by
     silence, and what comes before the picture is left out (logged from 0.1 s on). A digitally silent track is sound
-    like any other.
+    like any other. A segment is, sample for sample, what the whole file has there. Of several sound tracks the default
+    one is read.
 
     Raises:
         MediaError: the file is missing, empty, a directory, not media, without a sound track or without a sample,
-            truncated or damaged, or longer than `max_audio_seconds` where `long_audio` is `"refuse"`.
+            truncated or damaged, or longer than `max_audio_seconds` where `long_audio` is `"refuse"`; or the segment is
+            outside the file.
     """
-    sound, notes = decode_audio(path, settings)
+    sound, notes = decode_audio(path, settings, segment)
     log_notes(path, notes)
     return sound
 
 
-def log_notes(path: str | Path, notes: Iterable[str]) -> None:
-    """Warn of what [`decode_audio`] left out."""
-    for note in notes:
-        logger.warning("%s: %s", path, note)
-
-
-def decode_audio(path: str | Path, settings: MediaSettings) -> tuple[np.ndarray, list[str]]:
-    """As [`read_audio`], with what there is to say of parts left out, unsaid."""
+def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[np.ndarray, list[str]]:
+    """As [`read_audio`], with what there is to say of the choice of a track and of parts left out, unsaid."""
     rate, longest = settings.sampling_rate, settings.max_audio_seconds
     limit = None if longest is None else round(longest * rate)
     pieces: list[np.ndarray] = []
-    notes: list[str] = []
     total = 0
-    with scanned(path, _audio_stream) as (container, stream, span, packets):
-        for piece in _sound(container, stream, span, packets, rate, notes):
+    with scanned(path, _audio_stream, segment) as found:
+        notes = track_notes(sounds(found.container))
+        lasts = min(found.end, found.span.last - found.zero) - found.start
+        for piece in _sound(found, segment, rate, notes):
             pieces.append(piece)
             total += len(piece)
             if limit is not None and total > limit:
@@ -70,56 +75,66 @@ def decode_audio(path: str | Path, settings: MediaSettings) -> tuple[np.ndarray,
     if limit is not None and total > limit:
         if settings.long_audio == "refuse":
             raise MediaError(
-                f"{path}: its sound lasts {span.seconds:.1f} s, more than max_audio_seconds={longest:g}; "
+                f"{path}: its sound lasts {float(lasts):.1f} s, more than max_audio_seconds={longest:g}; "
                 "raise max_audio_seconds, cut the file, or set long_audio: truncate"
             )
-        notes.append(f"sound of {span.seconds:.1f} s truncated to max_audio_seconds={longest:g}")
+        notes.append(f"sound of {float(lasts):.1f} s truncated to max_audio_seconds={longest:g}")
     sound = np.concatenate(pieces)[:limit]
     if not np.isfinite(sound).all():
         raise MediaError(f"{path}: its sound holds samples that are not finite numbers; {AGAIN}")
     return sound.clip(-1.0, 1.0), notes
 
 
-def _audio_streams(container: InputContainer) -> list[AudioStream]:
-    return [stream for stream in container.streams.audio if stream.codec_context is not None]
-
-
 def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
-    if not (streams := _audio_streams(container)):
+    if not (streams := sounds(container)):
         raise MediaError(f'{path}: has no sound track; set use_audio to false or "if_present" on this row')
-    return streams[0]
+    return default_track(streams)
 
 
-def _sound(
-    container: InputContainer, stream: AudioStream, span: Span, packets: Iterable[Packet], rate: int, notes: list[str]
-) -> Iterator[np.ndarray]:
-    """Pieces `(samples,)` of the sound, from the clip's first frame (or the file's first sample) to the sound's end."""
-    stream.codec_context.thread_count = 1
-    frames = (frame for packet in packets for frame in packet.decode())
-    first = next(frames, None)
-    if first is None:
+def _sound(found: Scan[AudioStream], segment: Segment, rate: int, notes: list[str]) -> Iterator[np.ndarray]:
+    """Pieces `(samples,)` of the sound of a segment, or from the clip's first frame to the end of the sound."""
+    found.stream.codec_context.thread_count = 1
+    frames = (frame for packet in found.packets for frame in packet.decode())
+    if (first := next(frames, None)) is None:
         return
-    position = _lead_samples(container, first, rate)  # of the next piece, from the clip's start
-    if position > 0:
-        yield np.zeros(position, np.float32)
-    elif -position > rate // 10:
+    begins = found.zero if first.pts is None or not found.has_picture else seconds(first.pts, first)
+    position = round((begins - found.zero) * rate)  # of the next piece, in samples from the clip's first frame
+    at, end = round(found.start * rate), None if segment.end is None else round(found.end * rate)
+    # The last AAC packet is padded, and mp4 says by how much.
+    if found.container.format.name.startswith("mov") and first.pts is not None:
+        last = position + round((found.span.last - seconds(first.pts, first)) * rate)
+        end = last if end is None else min(end, last)
+    if position > at:
+        yield np.zeros(position - at, np.float32)
+    elif at - position > rate // 10 and segment.start == 0:
         notes.append(f"{-position / rate:.2f} s of sound before the first frame are left out")
-    end = None
-    if (
-        container.format.name.startswith("mov") and first.pts is not None
-    ):  # the last AAC packet is padded, and mp4 says by how much
-        end = position + round((seconds(span.end, stream) - seconds(first.pts, first)) * rate)
-    for piece in resampled(chain([first], frames), rate):
-        yield piece[max(-position, 0) : None if end is None else max(end - position, 0)]
+    skipped, frames = _without_start(chain([first], frames), rate, at - position)
+    position += skipped
+    for piece in resampled(frames, rate):
+        if end is not None and position >= end:
+            return
+        yield piece[max(at - position, 0) : None if end is None else end - position]
         position += len(piece)
 
 
-def _lead_samples(container: InputContainer, first: AudioFrame, rate: int) -> int:
-    """Samples by which the sound starts after the picture; negative where it starts before, 0 without a picture."""
-    pictures = moving_pictures(container)
-    if not pictures or pictures[0].start_time is None or first.pts is None:
-        return 0
-    return round((seconds(first.pts, first) - seconds(pictures[0].start_time, pictures[0])) * rate)
+def _without_start(frames: Iterator[AudioFrame], rate: int, before: int) -> tuple[int, Iterator[AudioFrame]]:
+    """Frames from a tenth of a second or more ahead of sample `before` (at `rate`) on, and the samples left out.
+
+    They are whole samples of the resampled sound, so that its grid, and with it every sample, stays the same.
+    """
+    held: list[AudioFrame] = []
+    done, skipped = 0, 0
+    for frame in frames:
+        at = Fraction(done * rate, frame.sample_rate)
+        if held and frame.sample_rate != held[0].sample_rate:
+            before = 0
+        elif at.denominator == 1 and at <= before - rate // 10:
+            held, skipped = [], int(at)
+        held.append(frame)
+        done += frame.samples
+        if at >= before:
+            break
+    return skipped, chain(held, frames)
 
 
 def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:

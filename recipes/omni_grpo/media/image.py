@@ -2,16 +2,27 @@
 """Reading images, and bringing images and frames to the size the vision tower takes."""
 
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ExifTags import Base
 
 from omni_grpo.media.container import AGAIN, require_file
 from omni_grpo.media.settings import MediaError, MediaSettings
 
 MAX_ASPECT = 200  # of Qwen's own resize
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the EXIF orientation
 
 
 def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
@@ -26,8 +37,10 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
     path = require_file(path)
     try:
         with Image.open(path) as image:
-            rgb = _on_white(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            # Pillow's exif_transpose writes all tags anew, and fails on one of an odd type that nobody needs.
+            turn = UPRIGHT.get(image.getexif().get(Base.Orientation))
+            rgb = _on_white(image if turn is None else image.transpose(turn))
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else "is a damaged image"
         raise MediaError(f"{path}: {reason} ({error}); {AGAIN}") from error
     height, width = fitted_size(rgb.shape[0], rgb.shape[1], settings, path)
