@@ -118,7 +118,7 @@ def track_notes(streams: Sequence[Stream]) -> list[str]:
     if len(streams) < 2:
         return []
     taken = default_track(streams)
-    language = f", language {taken.language}" if taken.language else ""
+    language = f", language {taken.language}" if taken.language not in (None, "und") else ""
     return [f"has {len(streams)} {taken.type} tracks; the default one is read (stream {taken.index}{language})"]
 
 

@@ -37,6 +37,7 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
     path = require_file(path)
     try:
         with Image.open(path) as image:
+            image.load()  # which turns a TIFF
             # Pillow's exif_transpose writes all tags anew, and fails on one of an odd type that nobody needs.
             turn = UPRIGHT.get(image.getexif().get(Base.Orientation))
             rgb = _on_white(image if turn is None else image.transpose(turn))
