@@ -72,7 +72,7 @@ def write_video(
     codec: str = "libx264",
     pix_fmt: str = "yuv444p",
     gop: int = 12,
-    b_frames: bool = True,
+    b_frames: bool | int = True,
     mux: dict[str, str] | None = None,
 ) -> Path:
     """A video of `frames` at a constant `fps`, or shown at `times_ms` (the last one for 1/`fps` seconds).
@@ -88,7 +88,7 @@ def write_video(
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt, video.gop_size, video.codec_context.time_base = pix_fmt, gop, tick
         video.codec_context.thread_count = 1
-        video.options = {} if b_frames else {"bf": "0"}
+        video.options = {} if b_frames is True else {"bf": str(int(b_frames))}
         if sound is not None:
             opus = path.suffix == ".webm"
             audio = container.add_stream("libopus" if opus else "aac", rate=48_000 if opus else sound_rate)
