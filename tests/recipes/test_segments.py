@@ -14,7 +14,7 @@ from omni_grpo.data import load_sources, media_paths, preflight, to_dataset
 from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
 from omni_grpo.evaluation.donors import choose_donors
 from omni_grpo.evaluation.variants import items_of, vary
-from omni_grpo.media import container
+from omni_grpo.media import scan
 from omni_grpo.media.decode_cache import DecodeCache
 from omni_grpo.media.keys import media_keys
 from omni_grpo.media.playable import media_type, split_fragment
@@ -124,17 +124,20 @@ def test_a_film_too_large_to_be_kept_is_read_the_same(tmp_path, monkeypatch):
     path = write_video(tmp_path / "film.mp4", grey_frames(24), gop=5, sound=tone(440, 3.0))
     segment = Segment(1.1, 2.3)
     kept = read_video(path, SETTINGS, segment).frames, read_audio(path, SETTINGS, segment)
-    monkeypatch.setattr(container, "KEPT_BYTES", 100)
+    monkeypatch.setattr(scan, "KEPT_BYTES", 100)
     np.testing.assert_array_equal(read_video(path, SETTINGS, segment).frames, kept[0])
     np.testing.assert_array_equal(read_audio(path, SETTINGS, segment), kept[1])
 
 
-def test_decoding_begins_at_the_key_frame_before_the_segment(tmp_path):
-    """The work is counted: the end of a long film costs no more than its beginning. Mutant: decoding from the first."""
+@pytest.mark.parametrize("kept", [2**26, 100])
+def test_decoding_begins_at_the_key_frame_before_the_segment(tmp_path, monkeypatch, kept):
+    """The work is counted: the end of a long film costs no more than its beginning. Mutants: decoding from the first
+    frame, at once or where the file is read a second time."""
+    monkeypatch.setattr(scan, "KEPT_BYTES", kept)
     path = write_video(tmp_path / "film.mp4", grey_frames(24), gop=4)
     counts = []
     for segment in (Segment(0.0, 0.5), Segment(2.5, 3.0)):
-        with container.scanned(path, lambda c, _: c.streams.video[0], segment) as found:
+        with scan.scanned(path, lambda c, _: c.streams.video[0], segment) as found:
             counts.append(sum(1 for packet in found.packets if packet.size))
     assert counts[1] <= 4 < counts[0]
 

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,11 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.error import InvalidDataError
 
-from omni_grpo.media.container import (
-    AGAIN,
-    Scan,
-    default_track,
-    log_notes,
-    open_media,
-    scanned,
-    seconds,
-    sounds,
-    track_notes,
-)
+from omni_grpo.media.container import AGAIN, default_track, log_notes, open_media, seconds, sounds, track_notes
+from omni_grpo.media.missing import EDGE, JITTER, Missing
+from omni_grpo.media.scan import Scan, scanned
 from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaError, MediaSettings
 
@@ -60,25 +53,26 @@ def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = W
     """As [`read_audio`], with what there is to say of the choice of a track and of parts left out, unsaid."""
     rate, longest = settings.sampling_rate, settings.max_audio_seconds
     limit = None if longest is None else round(longest * rate)
-    pieces: list[np.ndarray] = []
-    total = 0
     with scanned(path, _audio_stream, segment) as found:
+        lasts = float(min(found.end, found.span.last - found.zero) - found.start)
+        missing = Missing(path, "sound", float(found.end - found.start), settings.max_missing_share)
         notes = track_notes(sounds(found.container))
-        lasts = min(found.end, found.span.last - found.zero) - found.start
-        for piece in _sound(found, segment, rate, notes):
-            pieces.append(piece)
-            total += len(piece)
+        pieces, total = [], 0
+        for piece in _placed(found, rate, limit, missing, notes):
+            pieces.append(piece if limit is None else piece[: limit + 1 - total])
+            total += len(pieces[-1])
             if limit is not None and total > limit:
                 break
-    if total == 0:
+    notes += missing.notes()
+    if not any(map(len, pieces)):
         raise MediaError(f"{path}: its sound track holds no sample; {AGAIN}")
     if limit is not None and total > limit:
         if settings.long_audio == "refuse":
             raise MediaError(
-                f"{path}: its sound lasts {float(lasts):.1f} s, more than max_audio_seconds={longest:g}; "
+                f"{path}: its sound lasts {lasts:.1f} s, more than max_audio_seconds={longest:g}; "
                 "raise max_audio_seconds, cut the file, or set long_audio: truncate"
             )
-        notes.append(f"sound of {float(lasts):.1f} s truncated to max_audio_seconds={longest:g}")
+        notes.append(f"sound of {lasts:.1f} s truncated to max_audio_seconds={longest:g}")
     sound = np.concatenate(pieces)[:limit]
     if not np.isfinite(sound).all():
         raise MediaError(f"{path}: its sound holds samples that are not finite numbers; {AGAIN}")
@@ -91,30 +85,71 @@ def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
     return default_track(streams)
 
 
-def _sound(found: Scan[AudioStream], segment: Segment, rate: int, notes: list[str]) -> Iterator[np.ndarray]:
-    """Pieces `(samples,)` of the sound of a segment, or from the clip's first frame to the end of the sound."""
-    found.stream.codec_context.thread_count = 1
-    frames = (frame for packet in found.packets for frame in packet.decode())
-    if (first := next(frames, None)) is None:
-        return
-    begins = found.zero if first.pts is None or not found.has_picture else seconds(first.pts, first)
-    position = round((begins - found.zero) * rate)  # of the next piece, in samples from the clip's first frame
-    at, end = round(found.start * rate), None if segment.end is None else round(found.end * rate)
-    # The last AAC packet is padded, and mp4 says by how much.
-    if found.container.format.name.startswith("mov") and first.pts is not None:
-        last = position + round((found.span.last - seconds(first.pts, first)) * rate)
+def _placed(
+    found: Scan[AudioStream], rate: int, limit: int | None, missing: Missing, notes: list[str]
+) -> Iterator[np.ndarray]:
+    """Pieces `(samples,)` of the sound of a segment, each at its time; silence is where there is none (not past `limit`)."""
+    at, end = round(found.start * rate), round(found.end * rate) if found.has_end else None
+    if found.container.format.name.startswith("mov"):  # the last AAC packet is padded, and mp4 says by how much
+        last = round((found.span.last - found.zero) * rate)
         end = last if end is None else min(end, last)
-    if position > at:
-        yield np.zeros(position - at, np.float32)
-    elif at - position > rate // 10 and segment.start == 0:
-        notes.append(f"{-position / rate:.2f} s of sound before the first frame are left out")
-    skipped, frames = _without_start(chain([first], frames), rate, at - position)
-    position += skipped
-    for piece in resampled(frames, rate):
-        if end is not None and position >= end:
-            return
-        yield piece[max(at - position, 0) : None if end is None else end - position]
-        position += len(piece)
+    first = at
+    for begins, stretch in groupby(_decoded(found), _Stretches(found)):
+        position = round(begins * rate)  # in samples from the clip's first frame
+        silence = min(position, found.end * rate) - at
+        if silence > 0 and missing.add(float(silence / rate), found.edge if at == first else 0.0):
+            yield np.zeros(int(silence), np.float32)
+        elif at - position > rate // 10 and first == 0 == at:
+            notes.append(f"{-position / rate:.2f} s of sound before the first frame are left out")
+        at = max(at, position)
+        skipped, frames = _without_start(stretch, rate, at - position)
+        position += skipped
+        for piece in resampled(frames, rate):
+            if end is not None and position >= end:
+                return
+            kept = piece[max(at - position, 0) : None if end is None else end - position]
+            position += len(piece)
+            at += len(kept)
+            yield kept
+    silence = round(found.end * rate) - at
+    if missing.add(silence / rate, found.edge) and found.has_picture and silence > 0:
+        yield np.zeros(silence if limit is None else max(min(silence, first + limit - at), 0), np.float32)
+
+
+def _decoded(found: Scan[AudioStream]) -> Iterator[AudioFrame]:
+    """Frames; what cannot be decoded is missing, and the time stamp of the next frame says for how long."""
+    found.stream.codec_context.thread_count = 1
+    error: InvalidDataError | None = None
+    is_any = False
+    for packet in found.packets:
+        try:
+            for frame in packet.decode():
+                is_any = True
+                yield frame
+        except InvalidDataError as failure:
+            error = failure
+    if error is not None and not is_any:
+        raise error
+
+
+class _Stretches:
+    """Called with each frame: where, in seconds from the clip's first frame, the unbroken stretch began that it is in."""
+
+    def __init__(self, found: Scan[AudioStream]) -> None:
+        self.zero, self.has_picture, self.first = found.zero, found.has_picture, found.span.first
+        self.begins: Fraction | None = None
+        self.ends = Fraction(0)
+
+    def __call__(self, frame: AudioFrame) -> Fraction:
+        at = self.ends if frame.pts is None else seconds(frame.pts, frame) - self.zero
+        if self.begins is None and not self.has_picture and abs(at) <= EDGE:  # what a codec needs to begin
+            self.zero, at = self.zero + at, Fraction(0)
+        if self.begins is not None and at < self.ends - JITTER:  # time runs backwards where files were joined
+            self.zero, at = self.zero - (self.ends - at), self.ends
+        if self.begins is None or at > self.ends + JITTER:
+            self.begins = self.ends = at
+        self.ends += Fraction(frame.samples, frame.sample_rate)
+        return self.begins
 
 
 def _without_start(frames: Iterator[AudioFrame], rate: int, before: int) -> tuple[int, Iterator[AudioFrame]]:
@@ -126,7 +161,7 @@ def _without_start(frames: Iterator[AudioFrame], rate: int, before: int) -> tupl
     done, skipped = 0, 0
     for frame in frames:
         at = Fraction(done * rate, frame.sample_rate)
-        if held and frame.sample_rate != held[0].sample_rate:
+        if held and _form(frame) != _form(held[-1]):
             before = 0
         elif at.denominator == 1 and at <= before - rate // 10:
             held, skipped = [], int(at)
@@ -141,7 +176,7 @@ def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
     """Mono pieces `(samples,)` at `rate`; a stream may change its format midway (joined mp3 files do)."""
     resampler, source = None, None
     for frame in frames:
-        if (form := (frame.format.name, frame.layout.name, frame.sample_rate)) != source:
+        if (form := _form(frame)) != source:
             yield from _mono(resampler, None)
             # Packed ("flt"): reading eight or more planes ends the process in PyAV 18.1.
             resampler, source = None if _is_wanted(frame, rate) else AudioResampler(format="flt", rate=rate), form
@@ -150,6 +185,10 @@ def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
         else:
             yield from _mono(resampler, frame)
     yield from _mono(resampler, None)
+
+
+def _form(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
 
 
 def _is_wanted(frame: AudioFrame, rate: int) -> bool:

@@ -30,7 +30,7 @@ DECODERS = [LAYOUT_VERSION, READER_VERSION, av.__version__, sorted(av.library_ve
 SETTLED_NS = 2 * 10**9
 _SIZE = ("min_pixels", "max_pixels", "pixel_multiple")
 _STREAM = ("video_sampling", "fps", "min_frames", "max_frames", "frame_multiple")
-_SOUND = ("sampling_rate", "max_audio_seconds", "long_audio")
+_SOUND = ("sampling_rate", "max_audio_seconds", "long_audio", "max_missing_share")
 
 
 class DecodeCache:
@@ -108,7 +108,7 @@ def entry_key(kind: str, content: str, suffix: str, settings: MediaSettings, seg
     """Changes with everything that decides the arrays: 64 hexadecimal digits. The ending guides libav's guess."""
     if kind == "video":
         frames = ("num_frames",) if settings.video_sampling == "uniform" else _STREAM
-        names = (*frames, *_SIZE)
+        names = (*frames, *_SIZE, "max_missing_share")
     else:
         names = _SOUND if kind == "audio" else _SIZE
     values = {name: getattr(settings, name) for name in names}

@@ -15,18 +15,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omni_grpo.media.container import (
-    AGAIN,
-    Scan,
-    Span,
-    default_track,
-    log_notes,
-    pictures,
-    scanned,
-    shown_time,
-    track_notes,
-)
+from omni_grpo.media.container import AGAIN, Span, default_track, log_notes, pictures, shown_time, track_notes
 from omni_grpo.media.image import fitted_size
+from omni_grpo.media.missing import Missing
+from omni_grpo.media.scan import Scan, scanned
 from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaError, MediaSettings
 
@@ -69,11 +61,16 @@ def read_video(path: str | Path, settings: MediaSettings, segment: Segment = WHO
 def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[Video, list[str]]:
     """As [`read_video`], with what there is to say of the choice of a track, unsaid."""
     with scanned(path, _video_stream, segment) as found:
-        notes = track_notes(pictures(found.container))
         span, tick = found.span, found.span.time_base
+        missing = Missing(path, "picture", float(found.end - found.start), settings.max_missing_share)
+        for hole in found.holes:
+            first, last = (min(max(at * tick - found.zero, found.start), found.end) for at in hole)
+            missing.add(float(last - first))
+        missing.add(float(found.end - max(span.last - found.zero, found.start)), found.edge)
+        notes = [*track_notes(pictures(found.container)), *missing.notes()]
         end = min(span.start + found.end / tick, Fraction(span.end))
         clip = Span(span.start + found.start / tick, end, tick)
-        if clip.start >= clip.end:
+        if clip.start >= clip.end:  # although that much may be missing
             raise MediaError(f"{path}: its picture ends before {segment.start:g} s; lower `start`, or drop the row")
         instants = sample_instants(clip, frame_count(clip.seconds, settings))
         sampled = _frames_at(instants, _begun_in(clip, _timed_frames(found)), found.stream, path, settings)
@@ -166,9 +163,12 @@ def _frames_at(
 
 
 def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
-    if container.format.name.endswith("_pipe") or container.format.name == "image2":
+    if container.format.name.endswith("_pipe"):
         raise MediaError(f'{path}: is a still image; give it as {{"type": "image"}}')
-    if not (streams := pictures(container)):
+    streams = pictures(container)
+    if not streams and any(stream.codec_context is None for stream in container.streams.video):
+        raise MediaError(f"{path}: its picture is coded in a way that cannot be decoded; convert it, or drop the row")
+    if not streams:
         raise MediaError(f'{path}: has no video stream; give it as {{"type": "audio"}}, or drop the row')
     return default_track(streams)
 
