@@ -155,8 +155,8 @@ def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str
         digest.update(json.dumps(prompt, sort_keys=True).encode())
         for message in prompt:
             for part in message["content"]:
-                if part["path"]:
-                    stat = Path(part["path"]).stat()
+                if part["path"] and (file := Path(part["path"])).exists():  # one that went is named by the check
+                    stat = file.stat()
                     digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
@@ -191,7 +191,7 @@ def preflight(
                 encoder(row["prompt"], row["id"])
             else:
                 collator([row])
-        except ValueError as error:
+        except (ValueError, MemoryError, RuntimeError) as error:  # also what torch says of too much memory
             text = str(error)  # upstream's own do not name the row
             return text if text.startswith("row ") else f"row {row['id']!r}: {text}"
         return None

@@ -80,7 +80,9 @@ def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = W
 
 
 def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
-    if not (streams := sounds(container)):
+    if not (streams := sounds(container)) and container.streams.audio:
+        raise MediaError(f"{path}: its sound is coded in a way that cannot be decoded; convert it, or drop the row")
+    if not streams:
         raise MediaError(f'{path}: has no sound track; set use_audio to false or "if_present" on this row')
     return default_track(streams)
 

@@ -31,7 +31,6 @@ FORMATS = (
     *["wav", "w64", "aiff", "caf", "au", "mp3", "aac", "flac", "ogg", "ac3", "eac3", "dts", "amr", "ape", "wv", "tta"],
     *["png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe"],
 )
-LIMITS = {"protocol_whitelist": "fd", "max_pixels": str(2**26)}  # pixels of a frame: twice those of 8K
 # What a file that only points to others holds in its first bytes, and what it is.
 PLAYLISTS = {
     b"#EXTM3U": "hls",
@@ -117,7 +116,7 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
         if missing > 1:  # some writers count a padding byte that they do not write
             raise truncated(path, f"{missing} bytes are missing")
         file.seek(0)
-        options = {**LIMITS, "fd": str(file.fileno()), "format_whitelist": ",".join(FORMATS)}
+        options = {"fd": str(file.fileno()), "protocol_whitelist": "fd", "format_whitelist": ",".join(FORMATS)}
         try:
             container = av.open("fd:", options=options, metadata_errors="replace")
         except FFmpegError as error:

@@ -22,6 +22,7 @@ from omni_grpo.media.scan import Scan, scanned
 from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaError, MediaSettings
 
+MAX_PIXELS = 2**26  # of a frame: twice those of 8K; a few bytes can ask for any size
 Item = TypeVar("Item")
 
 
@@ -170,11 +171,17 @@ def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
         raise MediaError(f"{path}: its picture is coded in a way that cannot be decoded; convert it, or drop the row")
     if not streams:
         raise MediaError(f'{path}: has no video stream; give it as {{"type": "audio"}}, or drop the row')
-    return default_track(streams)
+    stream = default_track(streams)
+    if stream.width * stream.height > MAX_PIXELS:
+        raise MediaError(
+            f"{path}: its frames are {stream.width}×{stream.height} pixels; scale it down, or drop the row"
+        )
+    return stream
 
 
 def _timed_frames(found: Scan[VideoStream]) -> Iterator[tuple[int, VideoFrame]]:
     found.stream.codec_context.thread_count = 1  # workers are the parallelism; damage is raised where it is met
+    found.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     is_avi = found.container.format.name == "avi"
     times: list[int] = []  # AVI: the k-th frame to come out is on show at the k-th of the decode times
     for packet in found.packets:
