@@ -12,7 +12,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.error import InvalidDataError
+from av.error import FFmpegError
 
 from omni_grpo.media.container import AGAIN, default_track, log_notes, open_media, seconds, sounds, track_notes
 from omni_grpo.media.missing import EDGE, JITTER, Missing
@@ -57,8 +57,10 @@ def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = W
         lasts = float(min(found.end, found.span.last - found.zero) - found.start)
         missing = Missing(path, "sound", float(found.end - found.start), settings.max_missing_share)
         notes = track_notes(sounds(found.container))
+        if (early := float(found.zero - found.span.first)) > EDGE and found.start == 0:
+            notes.append(f"{early:.2f} s of sound before the first frame are left out")
         pieces, total = [], 0
-        for piece in _placed(found, rate, limit, missing, notes):
+        for piece in _placed(found, rate, limit, missing):
             pieces.append(piece if limit is None else piece[: limit + 1 - total])
             total += len(pieces[-1])
             if limit is not None and total > limit:
@@ -87,48 +89,53 @@ def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
     return default_track(streams)
 
 
-def _placed(
-    found: Scan[AudioStream], rate: int, limit: int | None, missing: Missing, notes: list[str]
-) -> Iterator[np.ndarray]:
+def _placed(found: Scan[AudioStream], rate: int, limit: int | None, missing: Missing) -> Iterator[np.ndarray]:
     """Pieces `(samples,)` of the sound of a segment, each at its time; silence is where there is none (not past `limit`)."""
-    at, end = round(found.start * rate), round(found.end * rate) if found.has_end else None
-    if found.container.format.name.startswith("mov"):  # the last AAC packet is padded, and mp4 says by how much
-        last = round((found.span.last - found.zero) * rate)
-        end = last if end is None else min(end, last)
-    first = at
-    for begins, stretch in groupby(_decoded(found), _Stretches(found)):
-        position = round(begins * rate)  # in samples from the clip's first frame
-        silence = min(position, found.end * rate) - at
-        if silence > 0 and missing.add(float(silence / rate), found.edge if at == first else 0.0):
-            yield np.zeros(int(silence), np.float32)
-        elif at - position > rate // 10 and first == 0 == at:
-            notes.append(f"{-position / rate:.2f} s of sound before the first frame are left out")
-        at = max(at, position)
-        skipped, frames = _without_start(stretch, rate, at - position)
-        position += skipped
-        for piece in resampled(frames, rate):
-            if end is not None and position >= end:
-                return
-            kept = piece[max(at - position, 0) : None if end is None else end - position]
-            position += len(piece)
-            at += len(kept)
-            yield kept
+    first = at = round(found.start * rate)
+    for begins, piece in _heard(found, rate, first):
+        silence = min(begins, round(found.end * rate)) - at
+        if silence > 0 and missing.add(silence / rate, found.edge if at == first else 0.0):
+            yield np.zeros(silence, np.float32)
+        yield piece
+        at = begins + len(piece)
     silence = round(found.end * rate) - at
     if missing.add(silence / rate, found.edge) and found.has_picture and silence > 0:
         yield np.zeros(silence if limit is None else max(min(silence, first + limit - at), 0), np.float32)
 
 
+def _heard(found: Scan[AudioStream], rate: int, first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """What can be decoded from sample `first` on: where each piece stands, in samples from the clip's first frame."""
+    # The last packet of AAC is padded, and mp4 says by how much.
+    end = round(min(found.end, found.span.last - found.zero) * rate)
+    at = first
+    for begins, stretch in groupby(_decoded(found), _Stretches(found)):
+        position = round(begins * rate)
+        at = max(at, position)
+        skipped, frames = _without_start(stretch, rate, at - position)
+        position += skipped
+        for piece in resampled(frames, rate):
+            if position >= end:
+                return
+            kept = piece[max(at - position, 0) : end - position]
+            position += len(piece)
+            if len(kept):
+                yield at, kept
+            at += len(kept)
+
+
 def _decoded(found: Scan[AudioStream]) -> Iterator[AudioFrame]:
     """Frames; what cannot be decoded is missing, and the time stamp of the next frame says for how long."""
     found.stream.codec_context.thread_count = 1
-    error: InvalidDataError | None = None
+    if found.stream.codec_context.name == "flac":  # whose decoder else makes noise of damage
+        found.stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    error: FFmpegError | None = None
     is_any = False
     for packet in found.packets:
         try:
             for frame in packet.decode():
                 is_any = True
                 yield frame
-        except InvalidDataError as failure:
+        except FFmpegError as failure:
             error = failure
     if error is not None and not is_any:
         raise error

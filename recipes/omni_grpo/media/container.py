@@ -3,6 +3,9 @@
 
 import logging
 import os
+import re
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,18 +34,16 @@ FORMATS = (
     *["wav", "w64", "aiff", "caf", "au", "mp3", "aac", "flac", "ogg", "ac3", "eac3", "dts", "amr", "ape", "wv", "tta"],
     *["png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe"],
 )
-# What a file that only points to others holds in its first bytes, and what it is.
-PLAYLISTS = {
-    b"#EXTM3U": "hls",
-    b"ffconcat": "concat",
-    b"<MPD": "dash",
-    b"CompositionPlaylist": "imf",
-    b"c=IN ": "sdp",
-    b"rtsp://": "rtsp",
-    b"[playlist]": "pls",
-    b"<asx": "asx",
-    b"xspf.org": "xspf",
-}
+# What a file that only points to others holds in its first bytes.
+PLAYLIST = re.compile(
+    rb"(?P<hls>#EXTM3U)|(?P<concat>ffconcat)|(?P<dash><MPD)|(?P<imf>CompositionPlaylist)|(?P<sdp>c=IN )|(?P<rtsp>rtsp://)"
+    rb"|(?P<pls>\[playlist\])|(?P<asx><asx)|(?P<xspf>xspf\.org)"
+)
+# What libraries raise on absurd bytes; `NameError` and `ImportError` are our own.
+LIBRARY_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError, MemoryError, OSError),
+    *(ReferenceError, RuntimeError, SyntaxError, SystemError, TypeError, ValueError, struct.error, zlib.error),
+)
 
 OneStream = TypeVar("OneStream", bound=Stream)
 
@@ -96,7 +97,7 @@ def named(path: str | Path) -> Iterator[None]:
         raise
     except FFmpegError as error:
         raise MediaError(f"{path}: cannot be decoded, it is damaged ({error.strerror}); {AGAIN}") from error
-    except Exception as error:
+    except LIBRARY_ERRORS as error:
         raise MediaError(
             f"{path}: cannot be read, it is damaged ({type(error).__name__}: {error}); {AGAIN}"
         ) from error
@@ -130,8 +131,8 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
 def _not_opened(path: Path, error: FFmpegError) -> MediaError:
     with path.open("rb") as file:
         head = file.read(4096)
-    if kind := next((kind for mark, kind in PLAYLISTS.items() if mark in head), None):
-        return MediaError(f"{path}: is a playlist ({kind}); name the media file itself")
+    if found := PLAYLIST.search(head):
+        return MediaError(f"{path}: is a playlist ({found.lastgroup}); name the media file itself")
     return MediaError(
         f"{path}: is not a video or sound file of a kind that is read (such as mp4, mkv, webm, wav, mp3), or is truncated "
         f"before its index ({error.strerror}); convert it, {AGAIN}"

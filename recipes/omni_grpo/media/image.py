@@ -13,15 +13,8 @@ from omni_grpo.media.container import AGAIN, named, require_file
 from omni_grpo.media.settings import MediaError, MediaSettings
 
 MAX_ASPECT = 200  # of Qwen's own resize
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # by the EXIF orientation
+# By the EXIF orientation: flip left-right, rotate 180, flip top-bottom, transpose, rotate 270, transverse, rotate 90.
+UPRIGHT = {2 + k: Image.Transpose(turn) for k, turn in enumerate((0, 3, 1, 5, 4, 6, 2))}
 
 
 def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:

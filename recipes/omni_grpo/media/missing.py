@@ -32,7 +32,12 @@ class Missing:
     def add(self, seconds: float, tolerance: float = 0.0) -> bool:
         """Count a stretch, unless it is within `tolerance`; whether what is missing is still within what is allowed."""
         self.seconds += seconds if seconds > tolerance else 0.0
-        return self.seconds <= self.allowed * self.length
+        return self.share <= self.allowed
+
+    @property
+    def share(self) -> float:
+        """What is missing, as a share of the clip."""
+        return min(round(self.seconds / self.length, 9), 1.0)
 
     def notes(self) -> list[str]:
         """
@@ -41,11 +46,10 @@ class Missing:
         Raises:
             MediaError: more is missing than is allowed.
         """
-        share = self.seconds / self.length
-        said = f"{self.seconds:.2f} s of its {self.track} are missing ({share:.1%} of {self.length:.2f} s)"
-        if share > self.allowed:
+        said = f"{self.seconds:.2f} s of its {self.track} are missing ({self.share:.1%} of {self.length:.2f} s)"
+        if self.share > self.allowed:
             raise MediaError(
                 f"{self.path}: {said}, more than max_missing_share={self.allowed:g}; get the file again, drop the row, or "
-                f"set max_missing_share to {min(ceil(share * 100 + 1e-6) / 100, 1):g} to take it as it is"
+                f"set max_missing_share to {min(ceil(self.share * 100 + 1e-6) / 100, 1):g} to take it as it is"
             )
         return [said] if self.seconds else []

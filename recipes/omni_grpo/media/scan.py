@@ -84,7 +84,6 @@ class Scan(Generic[OneStream]):
         has_picture (`bool`): Whether there is a picture beside the stream, or it is one.
         zero (`Fraction`): The file's first frame (first packet, where there is no picture), in the stream's own seconds.
         start, end (`Fraction`): The segment asked for, in seconds from `zero`.
-        has_end (`bool`): Whether it ends before the file does.
         edge (`float`): Seconds by which tracks may begin and end apart before something counts as missing: any, where
             the file lists its packets.
         holes (list of `(int, int)`): Where frames are missing in the picture, in its ticks.
@@ -98,7 +97,6 @@ class Scan(Generic[OneStream]):
     zero: Fraction
     start: Fraction
     end: Fraction
-    has_end: bool
     edge: float
     holes: list[tuple[int, int]]
     packets: Iterable[Packet]
@@ -177,9 +175,7 @@ def scan(
         raise MediaError(f"{path}: lasts {float(length):.0f} s by its time stamps, which cannot be right; {AGAIN}")
     start, end = segment.bounds(length, path)
     holes = own.holes() if stream.type == "video" and _states_rate(container, path) else []
-    found = Scan(
-        container, stream, span, has_picture, zero, start, end, segment.end is not None, edge, holes, packets or ()
-    )
+    found = Scan(container, stream, span, has_picture, zero, start, end, edge, holes, packets or ())
     return found, skipped if packets is None else None
 
 
