@@ -52,9 +52,9 @@ def main(argv: list[str]) -> None:
         "solution": "?",
         "options": args.option or None,
         "media": [
-            *({"type": "video", "path": str(Path(p).resolve()), "use_audio": "if_present"} for p in args.video),
-            *({"type": "image", "path": str(Path(p).resolve())} for p in args.image),
-            *({"type": "audio", "path": str(Path(p).resolve())} for p in args.audio),
+            *({"type": "video", "path": str(Path(p).absolute()), "use_audio": "if_present"} for p in args.video),
+            *({"type": "image", "path": str(Path(p).absolute())} for p in args.image),
+            *({"type": "audio", "path": str(Path(p).absolute())} for p in args.audio),
         ],
     }
     (example,) = check_rows([("your question", row)], Path("/"))

@@ -54,9 +54,9 @@ def main(argv: list[str]) -> None:
     begin(stage)
     processes.wait_for_everyone()
     if args.benchmark:
-        examples = load_benchmark(args.benchmark, args.test_file, data.media_root)
+        examples = load_benchmark(args.benchmark, args.test_file, data.media_root, data.media_roots)
     else:
-        examples = load_examples(args.test_file, data.media_root)
+        examples = load_examples(args.test_file, data.media_root, media_roots=data.media_roots)
     protocol = args.protocol()
     share = Share(processes.process_index, processes.num_processes, processes.wait_for_everyone)
 

@@ -46,7 +46,9 @@ def main(argv: list[str]) -> None:
 
     # 1. Data: everything that can be wrong is met here, before the model is loaded.
     def dataset(source: str, target: str):
-        rows = to_dataset(load_sources(source, data.media_root), data.prompt_style, media.load_audio_from_video)
+        rows = to_dataset(
+            load_sources(source, data.media_root, data.media_roots), data.prompt_style, media.load_audio_from_video
+        )
         return with_sft_targets(rows, target, PROMPT_STYLES[data.prompt_style].schema)
 
     train = dataset(data.train_file, data.sft_target)

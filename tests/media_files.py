@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
+from av.stream import Disposition
 from PIL import Image
 
 GREY_STEP = 9  # far more than a lossy codec moves a flat frame
@@ -71,7 +72,7 @@ def write_video(
     codec: str = "libx264",
     pix_fmt: str = "yuv444p",
     gop: int = 12,
-    b_frames: bool = True,
+    b_frames: bool | int = True,
     mux: dict[str, str] | None = None,
 ) -> Path:
     """A video of `frames` at a constant `fps`, or shown at `times_ms` (the last one for 1/`fps` seconds).
@@ -87,7 +88,7 @@ def write_video(
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt, video.gop_size, video.codec_context.time_base = pix_fmt, gop, tick
         video.codec_context.thread_count = 1
-        video.options = {} if b_frames else {"bf": "0"}
+        video.options = {} if b_frames is True else {"bf": str(int(b_frames))}
         if sound is not None:
             opus = path.suffix == ".webm"
             audio = container.add_stream("libopus" if opus else "aac", rate=48_000 if opus else sound_rate)
@@ -100,6 +101,38 @@ def write_video(
             frame.pts, frame.time_base = time, tick
             _mux(container, video.encode(frame), lasts)
         _mux(container, video.encode(), lasts)
+    return path
+
+
+def write_tracks(
+    path: Path,
+    films: Sequence[Sequence[np.ndarray]],
+    sounds: Sequence[np.ndarray],
+    default: tuple[int, int],
+    starts: tuple[int, ...] = (0, 0),
+) -> Path:
+    """A file of several tracks: `films` at 8 frames a second, from frame `starts` on, `sounds` at 16 kHz; `default`
+    numbers those to be played."""
+    codec = {".mkv": ("ffv1", "yuv444p"), ".mp4": ("libx264", "yuv420p")}[path.suffix]
+    with av.open(str(path), "w") as container:
+        encoded: list[av.Packet] = []
+        for place, frames in enumerate(films):
+            stream = container.add_stream(codec[0], rate=8)
+            stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], codec[1]
+            stream.disposition = Disposition.default if place == default[0] else Disposition(0)
+            for time, pixels in enumerate(frames, starts[place]):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 8)
+                encoded += stream.encode(frame)
+            encoded += stream.encode()
+        for place, sound in enumerate(sounds):
+            stream = container.add_stream("aac", rate=16_000)
+            stream.layout, stream.metadata["language"] = "mono", ("deu", "eng", "fra")[place]
+            stream.disposition = Disposition.default if place == default[1] else Disposition(0)
+            block = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+            block.rate, block.pts = 16_000, 0
+            encoded += [*stream.encode(block), *stream.encode()]
+        container.mux(encoded)
     return path
 
 

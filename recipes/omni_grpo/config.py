@@ -27,6 +27,8 @@ class DataArguments:
         train_file (`str`, *optional*): JSONL file, several separated by commas, or the name of a Hugging Face data set.
         validation_file (`str`, *optional*): The same for validation.
         media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
+        media_roots (`list[str]`, *optional*):
+            Further folders that links below `media_root` may lead to, e.g. the `blobs` of a Hugging Face cache.
         prompt_style (`str`): System prompt and sections; a key of `omni_grpo.rows.prompts.PROMPT_STYLES`.
         sft_target (`str`):
             What SFT imitates: the row's `target`, its `solution` alone, the target where there is one, or the `sections`
@@ -43,6 +45,9 @@ class DataArguments:
     validation_file: str | None = field(default=None, metadata={"help": "The same for validation."})
     media_root: str | None = field(
         default=None, metadata={"help": "Folder that media paths are relative to (default: the data file's folder)."}
+    )
+    media_roots: list[str] | None = field(
+        default=None, metadata={"help": "Further folders that links below media_root may lead to."}
     )
     prompt_style: str = field(
         default="context_think_answer",
@@ -68,6 +73,8 @@ class DataArguments:
     def __post_init__(self) -> None:
         if self.prompt_style not in PROMPT_STYLES:
             raise ValueError(f"prompt_style: {self.prompt_style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
+        if isinstance(self.media_roots, str):  # one folder, written without brackets
+            self.media_roots = [self.media_roots]
         if self.decode_cache_mb < 0:
             raise ValueError(f"decode_cache_mb: must not be negative, got {self.decode_cache_mb}")
         if self.sft_target not in SFT_TARGETS:  # the parser checks choices on the command line, not in YAML

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from omni_grpo.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding.inputs import MODALITIES
+from omni_grpo.media.segment import segment_of
 from omni_grpo.media.settings import MediaError
 from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.pairs import check_pairs
@@ -29,7 +30,11 @@ from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 logger = logging.getLogger(__name__)
 
 SFT_TARGETS = ("target", "solution", "target_or_solution", "sections")
-_PART = {"type": Value("string"), "path": Value("string"), "text": Value("string"), "audio_in_video": Value("bool")}
+_PART = {
+    **{name: Value("string") for name in ("type", "path", "text")},
+    **{name: Value("float64") for name in ("start", "end")},
+    "audio_in_video": Value("bool"),
+}
 _FEATURES = {
     "id": Value("string"),
     "prompt": ListOf({"role": Value("string"), "content": ListOf(_PART)}),
@@ -44,7 +49,9 @@ _FEATURES = {
 }
 
 
-def load_sources(sources: str | None, media_root: str | None = None) -> list[Example]:
+def load_sources(
+    sources: str | None, media_root: str | None = None, media_roots: Sequence[str] | None = None
+) -> list[Example]:
     """
     Rows of one data file or data set, or of several separated by commas; ids are unique over all of them.
 
@@ -56,7 +63,8 @@ def load_sources(sources: str | None, media_root: str | None = None) -> list[Exa
     if not names:
         raise DataError("train_file: not given; name a JSONL file or a data set, several with commas between")
     first_seen: dict[str, str] = {}
-    examples = [example for name in names for example in load_examples(name, media_root, first_seen=first_seen)]
+    loaded = [load_examples(n, media_root, first_seen=first_seen, media_roots=media_roots) for n in names]
+    examples = [example for part in loaded for example in part]
     check_pairs(examples)  # the rows of a pair may lie in two files
     return examples
 
@@ -147,8 +155,8 @@ def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str
         digest.update(json.dumps(prompt, sort_keys=True).encode())
         for message in prompt:
             for part in message["content"]:
-                if part["path"]:
-                    stat = Path(part["path"]).stat()
+                if part["path"] and (file := Path(part["path"])).exists():  # one that went is named by the check
+                    stat = file.stat()
                     digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
@@ -183,7 +191,7 @@ def preflight(
                 encoder(row["prompt"], row["id"])
             else:
                 collator([row])
-        except ValueError as error:
+        except (ValueError, MemoryError, RuntimeError) as error:  # also what torch says of too much memory
             text = str(error)  # upstream's own do not name the row
             return text if text.startswith("row ") else f"row {row['id']!r}: {text}"
         return None
@@ -198,7 +206,8 @@ def preflight(
 
 
 def media_paths(prompts: Iterable[Any]) -> list[list[str]]:
-    """Paths of each prompt's media, for logs; none of a prompt that is plain text."""
+    """Paths of each prompt's media, for logs, with the fragment of a segment; none of a prompt that is plain text."""
     messages = [[m for m in prompt if not isinstance(m, str)] for prompt in prompts]
     contents = [[m["content"] for m in prompt if not isinstance(m["content"], str)] for prompt in messages]
-    return [[part["path"] for content in prompt for part in content if part.get("path")] for prompt in contents]
+    parts = [[part for content in prompt for part in content if part.get("path")] for prompt in contents]
+    return [[part["path"] + segment_of(part).fragment for part in prompt] for prompt in parts]

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_kind
+from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_kind, split_fragment
 
 
 class LogFile(TrainerCallback):
@@ -57,7 +57,7 @@ def log_playable_table(columns: Mapping[str, Iterable[Any]], step: int, num_file
     Send the completions table to the running wandb run as `rollouts`, with a column each for video, audio and image.
 
     The first `num_files` distinct files of at most 8 MB go along, once each; wandb plays them in every row that names
-    them. Further rows keep their text. Does nothing where no wandb run is active.
+    them; the caption says which seconds of a file were shown, where that is a segment. Further rows keep their text. Does nothing where no wandb run is active.
 
     Args:
         columns (`Mapping`): Column to one value a row; `media` holds paths, one a line.
@@ -79,7 +79,7 @@ def log_playable_table(columns: Mapping[str, Iterable[Any]], step: int, num_file
             if kind is None or players[kind] is not None:
                 continue
             if path not in loaded and len(loaded) < num_files and _is_small_file(path):
-                loaded[path] = kinds[kind](path)
+                loaded[path] = kinds[kind](split_fragment(path)[0], caption=path)
             players[kind] = loaded.get(path)
         text = {name: last_text(row[name]) for name in ("prompt", "completion") if name in row}
         data.append([step, *players.values(), *({**row, **text}).values()])
@@ -93,5 +93,5 @@ def last_text(messages: Any) -> str:
 
 
 def _is_small_file(path: str) -> bool:
-    file = Path(path)
+    file = Path(split_fragment(path)[0])
     return file.is_file() and file.stat().st_size <= MAX_MEDIA_BYTES

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frames of a video, images, sizes, settings and fingerprints, from real files."""
 
+import logging
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from media_files import (
     cut_file,
@@ -20,15 +22,18 @@ from media_files import (
     set_display_matrix,
     tone,
     write_sound,
+    write_tracks,
     write_video,
 )
 from omni_grpo.media.container import Span
+from omni_grpo.media.decode_cache import DecodeCache
 from omni_grpo.media.image import fitted_size
-from omni_grpo.media.reader import media_fingerprint, read_image, read_video
+from omni_grpo.media.reader import media_fingerprint, read_audio, read_image, read_media, read_video
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.media.video import frame_count, sample_instants, shown_at
 
 SETTINGS = MediaSettings()
+RATE = SETTINGS.sampling_rate
 MIDDLES_OF_24 = [1, 4, 7, 10, 13, 16, 19, 22]  # 8 parts of 24 frames
 
 
@@ -47,6 +52,7 @@ def on_show(times_ms: list[int], end_ms: float, count: int) -> list[int]:
         ("clip.mkv", "ffv1", "yuv444p"),
         ("clip.webm", "libvpx-vp9", "yuv420p"),
         ("clip.ts", "libx264", "yuv420p"),
+        ("clip.flv", "libx264", "yuv420p"),
         ("clip.avi", "mpeg4", "yuv420p"),
         ("b_frames.avi", "libx264", "yuv420p"),  # catches: trusting the presentation times that libav guesses for AVI
     ],
@@ -159,6 +165,43 @@ def test_size_that_changes_midway_is_brought_to_the_first(tmp_path):
     video = read_video(tmp_path / "call.webm", SETTINGS)
     assert video.frames.shape == (8, 48, 64, 3)
     assert frame_numbers(video.frames) == [1, 3, 5, 7] * 2
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("default", [(0, 0), (1, 1), (1, 2)])
+def test_of_several_tracks_the_default_one_is_read_and_said(tmp_path, caplog, suffix, default):
+    """Mutants: the first track, whichever is marked; a cache that says nothing at the second reading."""
+    films = [grey_frames(8), grey_frames(24)[16:]]
+    sounds = [tone(300 * (k + 1), 1.0, 16_000) for k in range(3)]
+    path = write_tracks(tmp_path / f"film.{suffix}", films, sounds, default)
+    cache = DecodeCache(tmp_path / "cache", 64)
+    for read in (read_media, cache.read, cache.read):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            video, sound = read("video", path, SETTINGS), read("audio", path, SETTINGS)
+        assert frame_numbers(video.frames) == [k + 16 * default[0] for k in range(8)]
+        assert np.abs(np.fft.rfft(sound[:16_000])).argmax() == pytest.approx(300 * (default[1] + 1), abs=2)
+        language = ("deu", "eng", "fra")[default[1]]
+        assert f"has 2 video tracks; the default one is read (stream {default[0]})" in caplog.text
+        assert (
+            f"has 3 audio tracks; the default one is read (stream {2 + default[1]}, language {language})"
+            in caplog.text
+        )
+        assert caplog.text.count(path.name) == 2
+
+
+def test_sound_begins_with_the_picture_that_is_shown(tmp_path):
+    """Mutant: with the first picture, where another is the default."""
+    films, sound = [grey_frames(8), grey_frames(8)], np.concatenate([tone(440, 0.5, RATE), tone(880, 1.0, RATE)])
+    path = write_tracks(tmp_path / "film.mkv", films, [sound], (1, 0), starts=(0, 4))
+    heard = read_audio(path, SETTINGS)
+    assert len(heard) == pytest.approx(RATE, abs=1100) and np.abs(np.fft.rfft(heard[:RATE])).argmax() == 880
+
+
+def test_one_track_is_not_worth_a_word(tmp_path, caplog):
+    path = write_video(tmp_path / "clip.mp4", grey_frames(8), sound=tone(440))
+    read_video(path, SETTINGS), read_audio(path, SETTINGS)
+    assert not caplog.records
 
 
 def test_short_clip_repeats_its_frames_evenly(tmp_path):
@@ -278,6 +321,46 @@ def test_bounds_set_the_size_of_frames_and_images(tmp_path):
     image = read_image(tmp_path / "wide.png", settings)
     assert image.shape == (28, 56, 3)
     assert image[5, 5].argmax() == 0 and image[5, -5].argmax() == 1 and image[-5, -5].argmax() == 2
+
+
+ODD_TAGS = {  # tag, type, count, value: what cameras and editors get wrong
+    "a resolution in words": (0x011A, 2, 4, b"abc\0"),
+    "a software of floats": (0x0131, 12, 1, struct.pack("<d", 1.5)),
+    "a date that is a number": (0x0132, 4, 1, struct.pack("<I", 7)),
+    "an offset beyond the tags": (0x8769, 4, 1, struct.pack("<I", 99_999)),
+    "an unknown type": (0x9C9B, 99, 1, b"\1\2\3\4"),
+    "a text of no length": (0x010E, 2, 0, bytes(4)),
+    "an orientation twice, in words": (0x0112, 2, 2, b"6\0\0\0"),
+    "a count past the end": (0x013B, 2, 4000, struct.pack("<I", 8)),
+}
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("odd", ODD_TAGS.values(), ids=ODD_TAGS)
+def test_an_odd_tag_is_no_reason_to_refuse_a_photo(tmp_path, odd, kind):
+    """Mutant: Pillow's exif_transpose, which writes the tags anew (`struct.error`, `TypeError`)."""
+    tag, form, count, value = odd
+    is_far = len(value) > 4
+    entries = [struct.pack("<HHI4s", 0x0112, 3, 1, struct.pack("<I", 6))]
+    entries.append(struct.pack("<HHI4s", tag, form, count, struct.pack("<I", 38) if is_far else value))
+    tags = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(sorted(entries)) + bytes(4)
+    Image.fromarray(quadrants()).save(tmp_path / f"photo.{kind}", exif=tags + (value if is_far else b""), quality=100)
+    pixels = read_image(tmp_path / f"photo.{kind}", SETTINGS)
+    if tag == 0x0112:  # the orientation itself cannot be read: as it is stored
+        assert pixels.shape == (48, 64, 3)
+    else:
+        assert pixels.shape == (64, 48, 3) and pixels[2, -3].argmax() == 0 and pixels[-3, -3].argmax() == 1
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_a_turned_tiff_is_turned_once(tmp_path, odd):
+    """Pillow turns a TIFF as it loads it. Mutant: its orientation looked up before that."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112] = 6
+    if odd:
+        tags.tagtype[0x011A], tags[0x011A] = 2, "abc"
+    Image.fromarray(quadrants()).save(tmp_path / "scan.tiff", tiffinfo=tags)
+    assert read_image(tmp_path / "scan.tiff", SETTINGS).shape == (64, 48, 3)
 
 
 def test_exif_orientation_is_applied(tmp_path):

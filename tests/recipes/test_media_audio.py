@@ -136,8 +136,9 @@ def test_sound_track_of_a_video(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_sound_that_starts_late_is_led_by_silence(tmp_path, name):
+    """In mp4, which lists its packets, it is meant so; in mkv it may have been lost, and the user says."""
     path = write_video(tmp_path / name, grey_frames(24), sound=tone(440, 2.0), sound_start=1.0)
-    sound = read_audio(path, SETTINGS)
+    sound = read_audio(path, SETTINGS if name == "clip.mp4" else replace(SETTINGS, max_missing_share=0.34))
     assert len(sound) == pytest.approx(3 * RATE, abs=30 * MILLISECOND)
     assert np.abs(sound[: RATE - 30 * MILLISECOND]).max() < 0.02
     assert np.abs(sound[RATE + 30 * MILLISECOND :]).max() > 0.4

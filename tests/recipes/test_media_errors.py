@@ -16,6 +16,7 @@ from omni_grpo.media.reader import has_audio, read_audio, read_image, read_video
 from omni_grpo.media.settings import MediaError, MediaSettings
 
 SETTINGS = MediaSettings()
+RATE = SETTINGS.sampling_rate
 READERS = {"video": read_video, "audio": read_audio, "image": read_image}
 AGAIN = "get the file again, or drop the row"
 
@@ -134,6 +135,57 @@ def test_live_recording_that_declares_no_length_is_read(tmp_path):
     content[4:8] = b"\xff\xff\xff\xff"
     wav.write_bytes(content)
     assert len(read_audio(wav, SETTINGS)) == SETTINGS.sampling_rate
+
+
+MARKS = [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000]
+
+
+@pytest.mark.parametrize("riff", MARKS)
+@pytest.mark.parametrize("data", [*MARKS, None])
+def test_wav_from_a_pipe_is_read_to_its_end(tmp_path, riff, data):
+    """What a program that cannot go back leaves where a size belongs. Mutants: one of the marks taken for a number, a
+    wav that ends within a block of samples refused, or its last whole sample lost."""
+    sound = tone(440, 1.01, RATE)
+    for surplus in range(3):  # bytes that are no whole sample of two channels
+        path = write_sound(tmp_path / "pipe.wav", np.stack([sound, sound], axis=1), RATE, "PCM_16")
+        content = bytearray(path.read_bytes()) + bytes(surplus if data is not None else 0)
+        content[4:8] = riff.to_bytes(4, "little")
+        if data is not None:
+            content[40:44] = data.to_bytes(4, "little")
+        path.write_bytes(content)
+        np.testing.assert_allclose(read_audio(path, SETTINGS), sound, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [2048, 4096, 3000])
+def test_wav_from_a_pipe_that_ends_in_half_a_sample_after_a_whole_packet(tmp_path, samples):
+    """Mutant: the lone byte given to the decoder, which fails on it."""
+    path = write_sound(tmp_path / "pipe.wav", np.full(samples, 0.5, np.float32), RATE, "PCM_16")
+    content = bytearray(path.read_bytes()) + b"\1"
+    content[4:8] = content[40:44] = b"\xff" * 4
+    path.write_bytes(content)
+    assert len(read_audio(path, SETTINGS)) == samples
+
+
+def test_wav_whose_samples_are_counted_though_the_file_is_not(tmp_path):
+    """Mutant: the size of the samples not looked at where the file's own is unknown."""
+    path = cut_file(write_sound(tmp_path / "pipe.wav", tone(440)), 0.7)
+    content = bytearray(path.read_bytes())
+    content[4:8] = bytes(4)
+    path.write_bytes(content)
+    assert re.fullmatch(rf"the file is truncated, \d+ bytes are missing; {AGAIN}", refusal(read_audio, path))
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.7])
+def test_flv_with_h264_and_aac(tmp_path, keep):
+    """A whole one is read. Mutant: the packets counted against FLV's index, which holds the headers too."""
+    path = cut_file(noisy_clip(tmp_path / "clip.flv", pix_fmt="yuv420p"), keep)
+    if keep < 1:
+        assert re.fullmatch(
+            rf"the file is truncated, the packet at .* is cut short; {AGAIN}", refusal(read_video, path)
+        )
+    else:
+        assert read_video(path, SETTINGS).frames.shape == (8, 48, 64, 3)
+        assert len(read_audio(path, SETTINGS)) == pytest.approx(3 * RATE, rel=0.02)
 
 
 def test_sound_without_samples(tmp_path):

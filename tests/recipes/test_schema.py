@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 import gold_answers
+from omni_grpo.config import DataArguments
 from omni_grpo.data import load_sources
 from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, schema_table
@@ -98,6 +100,82 @@ def test_a_link_out_of_the_root_is_refused(folder):
     os.symlink(folder.parent / "outside.mp4", folder / "link.mp4")
     with pytest.raises(DataError, match=r"data.jsonl:1 \(id 'a'\): media\[0\].path: 'link.mp4' leaves the media root"):
         load_examples(write_rows(folder / "data.jsonl", media("link.mp4")))
+
+
+def remedied(error: DataError) -> list[str]:
+    """The `media_roots` that a message tells to write, read as the YAML it is."""
+    [remedy] = set(re.findall(r"`(media_roots: .*)`", str(error)))
+    return yaml.safe_load(remedy)["media_roots"]
+
+
+@pytest.mark.parametrize("through", ["file", "config"])
+def test_the_links_of_a_hugging_face_cache_are_allowed_by_the_setting_that_the_message_names(tmp_path, through):
+    """The remedy is applied as it is written. Mutants: the link's own folder named, the name without its ending kept."""
+    repo = tmp_path / "datasets--me--films"
+    clips = repo / "snapshots" / "0a1b" / "clips"
+    (repo / "blobs").mkdir(parents=True)
+    clips.mkdir(parents=True)
+    for name in ("1", "2"):
+        (repo / "blobs" / f"hash{name}").write_bytes(b"x")
+        os.symlink(f"../../../blobs/hash{name}", clips / f"{name}.mp4")
+    rows = [{**media(f"clips/{name}.mp4"), "id": name} for name in ("1", "2")]
+    file = write_rows(repo / "snapshots" / "0a1b" / "data.jsonl", *rows)
+    with pytest.raises(DataError, match=r"'clips/1\.mp4' leaves the media root .* leads to .*hash1; .*allow") as error:
+        load_examples(file)
+    roots = remedied(error.value)
+    assert roots == [str(repo / "blobs")]
+    if through == "config":
+        roots = DataArguments(media_roots=roots[0]).media_roots  # one folder needs no brackets
+        found = load_sources(str(file), media_roots=roots)
+    else:
+        found = load_examples(file, media_roots=roots)
+    assert [Path(e.media[0].path) for e in found] == [clips / "1.mp4", clips / "2.mp4"]
+
+
+@pytest.mark.parametrize("depth", ["clips", "clips/a/b"])
+def test_a_media_folder_that_is_a_link_to_another_disk_needs_one_further_root(tmp_path, depth):
+    """Mutant: the folder of each file named, which asks for as many roots as there are folders."""
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    data.mkdir()
+    (disk / depth).mkdir(parents=True)
+    (disk / depth / "1.mp4").write_bytes(b"x")
+    os.symlink(disk / "clips", data / "clips")
+    file = write_rows(data / "data.jsonl", media(f"{depth}/1.mp4"))
+    with pytest.raises(DataError) as error:
+        load_examples(file)
+    roots = remedied(error.value)
+    assert roots == [str(disk / "clips")]
+    [example] = load_examples(file, media_roots=roots)
+    assert Path(example.media[0].path) == disk / depth / "1.mp4"
+
+
+def test_a_further_root_allows_itself_alone(folder, tmp_path):
+    """Mutants: any further root as leave for every path; `..` or an absolute path let through."""
+    allowed, secret = tmp_path / "allowed", tmp_path / "allowed_not"
+    for place in (allowed, secret):
+        place.mkdir()
+        (place / "x.mp4").write_bytes(b"x")
+    os.symlink(allowed / "x.mp4", folder / "fine.mp4")
+    os.symlink(secret / "x.mp4", folder / "secret.mp4")
+    file = write_rows(folder / "a.jsonl", media("fine.mp4"))
+    assert load_examples(file, media_roots=[str(allowed)])
+    for path in ("secret.mp4", "../allowed_not/x.mp4", str(secret / "x.mp4"), "../outside.mp4"):
+        file = write_rows(folder / "b.jsonl", media(path))
+        with pytest.raises(DataError, match="leaves the media root") as error:
+            load_examples(file, media_roots=[str(allowed)])
+        assert load_examples(file, media_roots=remedied(error.value))
+
+
+def test_links_within_the_root_are_fine(folder):
+    os.symlink("clip.mp4", folder / "same.mp4")
+    os.symlink(".", folder / "again")
+    for path in ("same.mp4", "again/clip.mp4"):
+        assert load_examples(write_rows(folder / "data.jsonl", media(path)))
+
+
+def test_a_further_root_that_is_not_there_is_refused(folder):
+    with pytest.raises(DataError, match=r"media_roots: no folder at .*gone; correct the path, or take it out"):
+        load_examples(write_rows(folder / "data.jsonl", media()), media_roots=[str(folder / "gone")])
 
 
 def test_links_in_a_circle_are_refused(folder):

@@ -12,7 +12,7 @@ the layout, and name it in [`READERS`]; `recipes/configs/benchmarks/<name>.yaml`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,12 @@ READERS: dict[str, Reader] = {
 }
 
 
-def load_benchmark(name: str, annotations: str | Path, media_root: str | Path | None = None) -> list[Example]:
+def load_benchmark(
+    name: str,
+    annotations: str | Path,
+    media_root: str | Path | None = None,
+    media_roots: Sequence[str] | None = None,
+) -> list[Example]:
     """
     Every question of a benchmark as a checked row, in the order of its file.
 
@@ -44,6 +49,7 @@ def load_benchmark(name: str, annotations: str | Path, media_root: str | Path | 
         annotations (`str` or `Path`): The released file; for RAVDESS, the folder with the actors.
         media_root (`str` or `Path`, *optional*):
             Folder of the clips as unpacked; defaults to the folder of `annotations`, or `annotations` if it is one.
+        media_roots (sequence of `str`, *optional*): Further folders that links below it may lead to.
 
     Raises:
         `DataError`: A record is not in the released layout, a clip is not there, or there is no record.
@@ -60,7 +66,7 @@ def load_benchmark(name: str, annotations: str | Path, media_root: str | Path | 
         rows = [(f"{source}:{index}", row) for index, row in enumerate(READERS[name](source, root))]
     except ValueError as error:
         raise DataError(f"{source}: {error}") from error
-    examples = check_rows(rows, root, graded=True)
+    examples = check_rows(rows, root, graded=True, media_roots=media_roots)
     if not examples:
         raise DataError(f"{source}: no record of {name} in it")
     return examples

@@ -16,8 +16,9 @@ import torch
 from transformers import ProcessorMixin
 
 from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, feature_rows, placeholder_ids
-from omni_grpo.media.keys import media_keys, sound_path
+from omni_grpo.media.keys import media_keys, sound_source
 from omni_grpo.media.reader import MediaReader, read_media
+from omni_grpo.media.segment import segment_of
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.rows.prompts import Messages, Part
 
@@ -32,14 +33,15 @@ def _load(
     for message in messages:
         for part in message["content"]:
             if part["type"] == "video":
-                video = read("video", part["path"], settings)
+                video = read("video", part["path"], settings, segment_of(part))
                 loaded["video"].append(_ordered(video.frames, part))
                 rates.append(video.fps)
                 if part["audio_in_video"]:
-                    loaded["audio"].append(read("audio", sound_path(part), settings))
+                    source = sound_source(part)
+                    loaded["audio"].append(read("audio", source["path"], settings, segment_of(source)))
                     video_of_sound.append(len(loaded["video"]) - 1)
             elif part["type"] == "audio":
-                loaded["audio"].append(read("audio", part["path"], settings))
+                loaded["audio"].append(read("audio", part["path"], settings, segment_of(part)))
                 video_of_sound.append(None)
             elif part["type"] == "image":
                 loaded["image"].append(read("image", part["path"], settings))

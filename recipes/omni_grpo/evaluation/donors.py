@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omni_grpo.evaluation.variants import VARIANTS, alters, items_of
+from omni_grpo.evaluation.variants import VARIANTS, Source, alters, items_of
 from omni_grpo.rows.prompts import Messages, build_messages
 from omni_grpo.rows.schema import Example
 
@@ -70,7 +70,7 @@ def choose_donors(
 
     A row of the same question and options lends first, where there is one: what is seen or heard then fits the
     question. Among those that may lend, chance decides, seeded by `seed` and the row's id. Rows that no other can lend
-    to are not in the result. Files are told apart by their paths.
+    to are not in the result. Files are told apart by their paths, segments of one file by the seconds they share.
 
     Args:
         examples (sequence of [`Example`]): All rows evaluated; the choice is made among them.
@@ -78,7 +78,7 @@ def choose_donors(
         modalities (collection of `str`): What is lent.
         seed (`str`): Another seed, other donors.
     """
-    files = {e.id: {path for modality, path in items_of(prompts[e.id]) if modality in modalities} for e in examples}
+    sources = {e.id: [s for modality, s in items_of(prompts[e.id]) if modality in modalities] for e in examples}
     pools: dict[Any, list[Example]] = {}
     for e in sorted(examples, key=lambda e: e.id):
         for pool in _pools(e, prompts[e.id]):
@@ -87,10 +87,14 @@ def choose_donors(
     for e in examples:
         for pool in _pools(e, prompts[e.id]):
             drawn = _from_anywhere(pools[pool], f"{seed}/{e.id}")
-            if (donor := next((d for d in drawn if files[d.id].isdisjoint(files[e.id])), None)) is not None:
+            if (donor := next((d for d in drawn if _are_apart(sources[d.id], sources[e.id])), None)) is not None:
                 donors[e.id] = donor
                 break
     return donors
+
+
+def _are_apart(ours: Sequence[Source], theirs: Sequence[Source]) -> bool:
+    return not any(a == b and one.overlaps(other) for a, one in ours for b, other in theirs)
 
 
 def _pools(example: Example, messages: Messages) -> tuple[Any, Any]:

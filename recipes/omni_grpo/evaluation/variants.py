@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from omni_grpo.media.keys import sound_path
+from omni_grpo.media.keys import sound_source
+from omni_grpo.media.segment import Segment, segment_of
 from omni_grpo.rows.prompts import Messages, Part
 
+Source = tuple[str, Segment]  # a file, and which seconds of it
 SENSES: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "image")}
 
 
@@ -56,13 +58,13 @@ def alters(messages: Messages, variant: str) -> bool:
     return any(modality in touched for modality, _ in items_of(messages))
 
 
-def items_of(messages: Messages) -> list[tuple[str, str]]:
-    """`(modality, path)` of each item of a prompt; a video's interleaved sound is an item of its own after it."""
+def items_of(messages: Messages) -> list[tuple[str, Source]]:
+    """Modality and source of each item of a prompt; a video's interleaved sound is an item of its own after it."""
     items = []
     for part in (part for message in messages for part in message["content"] if part["type"] != "text"):
-        items.append((part["type"], part["path"]))
+        items.append((part["type"], _source(part)))
         if part["audio_in_video"]:
-            items.append(("audio", sound_path(part)))
+            items.append(("audio", _source(sound_source(part))))
     return items
 
 
@@ -83,14 +85,22 @@ def vary(messages: Messages, variant: str, name: str = "", donor: Messages | Non
     done = VARIANTS[variant]
     if done.swapped and donor is None:
         raise ValueError(f"row {name!r}: {variant} needs another row's media")
-    lent = iter([path for modality, path in items_of(donor or []) if modality in done.swapped])
+    lent = iter([_fields(source) for modality, source in items_of(donor or []) if modality in done.swapped])
     varied = [{**m, "content": [v for p in m["content"] for v in _varied(p, done, name, lent)]} for m in messages]
     if next(lent, None) is not None:
         raise ValueError(f"row {name!r}: {variant}: the other row has more items")
     return varied
 
 
-def _varied(part: Part, done: Variant, name: str, lent: Iterator[str]) -> list[Part]:
+def _source(part: Part) -> Source:
+    return part["path"], segment_of(part)
+
+
+def _fields(source: Source) -> Part:
+    return {"path": source[0], **asdict(source[1])}
+
+
+def _varied(part: Part, done: Variant, name: str, lent: Iterator[Part]) -> list[Part]:
     if part["type"] == "text":
         return [part]
     varied = {**part, "audio_in_video": part["audio_in_video"] and "audio" not in done.removed}
@@ -98,9 +108,9 @@ def _varied(part: Part, done: Variant, name: str, lent: Iterator[str]) -> list[P
         return [{**varied, "type": "audio", "audio_in_video": False}] if varied["audio_in_video"] else []
     try:
         if part["type"] in done.swapped:
-            varied["path"] = next(lent)
+            varied |= next(lent)
         if varied["audio_in_video"] and done.swapped:  # the sound of one file inside the picture of another
-            varied["audio_path"] = next(lent) if "audio" in done.swapped else part["path"]
+            varied["sound"] = next(lent) if "audio" in done.swapped else _fields(_source(part))
     except StopIteration as error:
         raise ValueError(f"row {name!r}: the other row has fewer items") from error
     if part["type"] in done.shuffled:

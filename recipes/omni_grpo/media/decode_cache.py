@@ -7,6 +7,7 @@ import hashlib
 import json
 import struct
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import av
 import numpy as np
 import PIL
 
-from omni_grpo.media.audio import decode_audio, log_notes
-from omni_grpo.media.container import require_file
+from omni_grpo.media.audio import decode_audio
+from omni_grpo.media.container import log_notes, require_file
 from omni_grpo.media.entry_store import EntryStore
 from omni_grpo.media.image import read_image
 from omni_grpo.media.reader import READER_VERSION
+from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaSettings
-from omni_grpo.media.video import Video, read_video
+from omni_grpo.media.video import Video, decode_video
 
 LAYOUT_VERSION = 1  # of what [`_pack`] writes
 DECODERS = [LAYOUT_VERSION, READER_VERSION, av.__version__, sorted(av.library_versions.items()), PIL.__version__]
@@ -28,14 +30,14 @@ DECODERS = [LAYOUT_VERSION, READER_VERSION, av.__version__, sorted(av.library_ve
 SETTLED_NS = 2 * 10**9
 _SIZE = ("min_pixels", "max_pixels", "pixel_multiple")
 _STREAM = ("video_sampling", "fps", "min_frames", "max_frames", "frame_multiple")
-_SOUND = ("sampling_rate", "max_audio_seconds", "long_audio")
+_SOUND = ("sampling_rate", "max_audio_seconds", "long_audio", "max_missing_share")
 
 
 class DecodeCache:
     """
     Reads media as `media.read_media` does, from disk where the same bytes were read the same way before.
 
-    An entry's name is made of the file's content and ending, the settings that matter to its modality, and the versions
+    An entry's name is made of the file's content and ending, the segment, the settings that matter to its modality, and the versions
     of the readers: a file that is moved or copied is found again, one that is changed is not. Its content is hashed
     once, and remembered by path, size, times and inode. Warnings of the first reading are repeated at each.
 
@@ -57,7 +59,7 @@ class DecodeCache:
         self.decoded = 0
         self._contents: dict[str, tuple[list[Any], str]] = {}
 
-    def read(self, kind: str, path: str | Path, settings: MediaSettings) -> Any:
+    def read(self, kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Any:
         """
         The item, as `media.read_media` gives it.
 
@@ -66,11 +68,11 @@ class DecodeCache:
         """
         path = require_file(path)
         state = _state(path)
-        key = entry_key(kind, self._content(path, state), path.suffix, settings)
+        key = entry_key(kind, self._content(path, state), path.suffix, settings, segment)
         if (entry := self.store.read(key)) is not None:
             item, notes = _unpack(entry)
         else:
-            item, notes = _decode(kind, path, settings)
+            item, notes = _decode(kind, path, settings, segment)
             self.decoded += 1
             if _state(path) == state:  # not replaced while it was read
                 self.store.write(key, *_pack(item, notes))
@@ -102,15 +104,15 @@ def open_decode_cache(folder: str | None, max_mb: int, output_dir: str | Path) -
     return DecodeCache(folder or Path(output_dir).parent / "decode_cache", max_mb) if max_mb else None
 
 
-def entry_key(kind: str, content: str, suffix: str, settings: MediaSettings) -> str:
+def entry_key(kind: str, content: str, suffix: str, settings: MediaSettings, segment: Segment = WHOLE) -> str:
     """Changes with everything that decides the arrays: 64 hexadecimal digits. The ending guides libav's guess."""
     if kind == "video":
         frames = ("num_frames",) if settings.video_sampling == "uniform" else _STREAM
-        names = (*frames, *_SIZE)
+        names = (*frames, *_SIZE, "max_missing_share")
     else:
         names = _SOUND if kind == "audio" else _SIZE
     values = {name: getattr(settings, name) for name in names}
-    whole = json.dumps([DECODERS, kind, content, suffix.lower(), values], sort_keys=True)
+    whole = json.dumps([DECODERS, kind, content, suffix.lower(), values, asdict(segment)], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 
 
@@ -119,10 +121,10 @@ def _state(path: Path) -> list[Any]:
     return [str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _decode(kind: str, path: Path, settings: MediaSettings) -> tuple[Any, list[str]]:
-    if kind == "audio":
-        return decode_audio(path, settings)
-    return (read_video if kind == "video" else read_image)(path, settings), []
+def _decode(kind: str, path: Path, settings: MediaSettings, segment: Segment) -> tuple[Any, list[str]]:
+    if kind == "image":
+        return read_image(path, settings), []
+    return (decode_audio if kind == "audio" else decode_video)(path, settings, segment)
 
 
 def _pack(item: Video | np.ndarray, notes: list[str]) -> tuple[bytes, memoryview]:

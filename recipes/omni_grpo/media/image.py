@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ExifTags import Base
 
-from omni_grpo.media.container import AGAIN, require_file
+from omni_grpo.media.container import AGAIN, named, require_file
 from omni_grpo.media.settings import MediaError, MediaSettings
 
 MAX_ASPECT = 200  # of Qwen's own resize
+# By the EXIF orientation: flip left-right, rotate 180, flip top-bottom, transpose, rotate 270, transverse, rotate 90.
+UPRIGHT = {2 + k: Image.Transpose(turn) for k, turn in enumerate((0, 3, 1, 5, 4, 6, 2))}
 
 
 def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
@@ -24,12 +27,16 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
             bounded.
     """
     path = require_file(path)
-    try:
-        with Image.open(path) as image:
-            rgb = _on_white(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else "is a damaged image"
-        raise MediaError(f"{path}: {reason} ({error}); {AGAIN}") from error
+    with named(path):
+        try:
+            with Image.open(path) as image:
+                image.load()  # which turns a TIFF
+                # Pillow's exif_transpose writes all tags anew, and fails on one of an odd type that nobody needs.
+                turn = UPRIGHT.get(image.getexif().get(Base.Orientation))
+                rgb = _on_white(image if turn is None else image.transpose(turn))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else "is a damaged image"
+            raise MediaError(f"{path}: {reason} ({error}); {AGAIN}") from error
     height, width = fitted_size(rgb.shape[0], rgb.shape[1], settings, path)
     if (height, width) == rgb.shape[:2]:
         return rgb

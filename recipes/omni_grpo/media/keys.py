@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from omni_grpo.media.segment import WHOLE, Segment, segment_of
 from omni_grpo.media.settings import MediaSettings
 
 
@@ -21,6 +22,7 @@ class MediaKey:
         is_blank (`bool`): Whether its content was replaced by silence or grey.
         settings ([`MediaSettings`]): How it was read.
         frame_order (`str`): What decided the order of its frames, where it is another than the file's.
+        segment ([`Segment`]): Which seconds of the file.
     """
 
     modality: str
@@ -28,6 +30,7 @@ class MediaKey:
     is_blank: bool
     settings: MediaSettings
     frame_order: str = ""
+    segment: Segment = WHOLE
 
 
 def media_keys(
@@ -43,15 +46,16 @@ def media_keys(
     """
     keys: dict[str, tuple[MediaKey, ...]] = {}
     for part in (part for message in messages for part in message["content"]):
-        items = [(part["type"], part["path"], part.get("frame_order", ""))] if part["type"] != "text" else []
+        items = [(part["type"], part, part.get("frame_order", ""))] if part["type"] != "text" else []
         if part["type"] == "video" and part["audio_in_video"]:
-            items.append(("audio", sound_path(part), ""))
-        for modality, path, frame_order in items:
-            key = MediaKey(modality, str(path), modality in blank, settings, frame_order)
+            items.append(("audio", sound_source(part), ""))
+        for modality, source, frame_order in items:
+            path, segment = str(source["path"]), segment_of(source)
+            key = MediaKey(modality, path, modality in blank, settings, frame_order, segment)
             keys[modality] = (*keys.get(modality, ()), key)
     return keys
 
 
-def sound_path(part: dict[str, Any]) -> str:
-    """The file that a video's interleaved sound comes from: its own, or for diagnostics another (`audio_path`)."""
-    return part.get("audio_path") or part["path"]
+def sound_source(part: dict[str, Any]) -> dict[str, Any]:
+    """What holds `path`, `start` and `end` of a video's interleaved sound: the part, or for diagnostics its `sound`."""
+    return part.get("sound") or part

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from omni_grpo.media.audio import has_audio, read_audio
 from omni_grpo.media.container import require_file
 from omni_grpo.media.image import read_image
+from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.media.video import Video, read_video
 
@@ -20,6 +21,7 @@ __all__ = [
     "MediaError",
     "MediaReader",
     "MediaSettings",
+    "Segment",
     "Video",
     "has_audio",
     "media_fingerprint",
@@ -29,27 +31,30 @@ __all__ = [
     "read_video",
 ]
 
-READER_VERSION = 1  # raise it when the same file and settings give other arrays: caches are then made anew
+READER_VERSION = 2  # raise it when the same file and settings give other arrays: caches are then made anew
 
 
 class MediaReader(Protocol):
     """What [`read_media`] is, and the `read` of a cache: an item of a kind (`video`, `audio`, `image`) from a file."""
 
-    def __call__(self, kind: str, path: str | Path, settings: MediaSettings) -> Any: ...
+    def __call__(self, kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Any: ...
 
 
-def read_media(kind: str, path: str | Path, settings: MediaSettings) -> Any:
+def read_media(kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Any:
     """An item read by the reader of its kind: `video` a [`Video`], `audio` and `image` an array."""
-    return {"video": read_video, "audio": read_audio, "image": read_image}[kind](path, settings)
+    if kind == "image":
+        return read_image(path, settings)
+    return {"video": read_video, "audio": read_audio}[kind](path, settings, segment)
 
 
-def media_fingerprint(path: str | Path, settings: MediaSettings) -> str:
-    """A key for caches: equal for equal bytes under equal settings, wherever the file lies; 64 hexadecimal digits.
+def media_fingerprint(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> str:
+    """A key for caches: equal for the same seconds of equal bytes under equal settings, wherever the file lies; 64
+    hexadecimal digits.
 
     Raises:
         MediaError: the file is missing, empty or a directory.
     """
     with require_file(path).open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    key = json.dumps([READER_VERSION, content, asdict(settings)], sort_keys=True)
+    key = json.dumps([READER_VERSION, content, asdict(settings), asdict(segment)], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()

@@ -42,6 +42,10 @@ class MediaSettings:
         long_audio (`str`, defaults to `"refuse"`):
             What happens to longer sound: `"refuse"` raises [`MediaError`], `"truncate"` keeps the beginning and logs
             the file's name.
+        max_missing_share (`float`, defaults to `0.05`):
+            How much of a clip its sound, or its picture, may lack (a track that begins late or ends early, packets that
+            were lost): silence, or the frame before, takes its place, and the log says so. A file that lacks more is
+            refused.
         load_audio_from_video (`bool`, defaults to `False`):
             Whether the processor interleaves a video with its sound track by time.
 
@@ -66,6 +70,7 @@ class MediaSettings:
     sampling_rate: int = 16_000
     max_audio_seconds: float | None = 30.0
     long_audio: Literal["refuse", "truncate"] = "refuse"
+    max_missing_share: float = 0.05
     load_audio_from_video: bool = False
 
     def __post_init__(self) -> None:
@@ -75,6 +80,8 @@ class MediaSettings:
         for name in ("fps", "frame_multiple", "min_pixels", "max_pixels", "pixel_multiple", "sampling_rate"):
             self._require_positive(name)
         self._require_positive("max_audio_seconds")
+        if not 0 <= self.max_missing_share <= 1:
+            raise ValueError(f"max_missing_share={self.max_missing_share} must be a share from 0 to 1")
         for name in ("num_frames",) if self.video_sampling == "uniform" else ("min_frames", "max_frames"):
             value = getattr(self, name)
             if value < 1 or value % self.frame_multiple:

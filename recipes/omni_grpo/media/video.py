@@ -11,15 +11,18 @@ from typing import TypeVar
 
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omni_grpo.media.container import AGAIN, Span, moving_pictures, scanned, shown_time
+from omni_grpo.media.container import AGAIN, Span, default_track, log_notes, pictures, shown_time, track_notes
 from omni_grpo.media.image import fitted_size
+from omni_grpo.media.missing import Missing
+from omni_grpo.media.scan import Scan, scanned
+from omni_grpo.media.segment import WHOLE, Segment
 from omni_grpo.media.settings import MediaError, MediaSettings
 
+MAX_PIXELS = 2**26  # of a frame: twice those of 8K; a few bytes can ask for any size
 Item = TypeVar("Item")
 
 
@@ -30,7 +33,7 @@ class Video:
     Args:
         frames (`np.ndarray`): `(T, H, W, 3)`, uint8 RGB, upright.
         fps (`float`): Sampled frames a second, `T` over the clip's length: what the processor must be told.
-        timestamps (`np.ndarray`): `(T,)`, seconds from the clip's first frame at which the frames were sampled.
+        timestamps (`np.ndarray`): `(T,)`, seconds from the file's first frame at which the frames were sampled.
     """
 
     frames: np.ndarray
@@ -38,29 +41,48 @@ class Video:
     timestamps: np.ndarray
 
 
-def read_video(path: str | Path, settings: MediaSettings) -> Video:
-    """Sample the frames of a clip by presentation time, whatever its frame rate.
+def read_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Video:
+    """Sample the frames of a clip, a file or a segment of it, by presentation time, whatever its frame rate.
 
     The clip is cut into T equal parts and the frame on show in the middle of each is taken: the last one whose
-    presentation time is not after that instant. Rotation and mirroring that the file asks for are applied, pixels are
-    taken as square. A size that changes midway is brought to the first one. The file is decoded once, on one
-    thread, up to the last frame needed, and only chosen frames are kept: `T × H × W × 3` bytes.
+    presentation time is not after that instant, among those that begin in the clip (where none does, the one on show).
+    Rotation and mirroring that the file asks for are applied, pixels are taken as square. A size that changes midway is
+    brought to the first one. The file is decoded once, on one thread, from the key frame before the clip up to the last
+    frame needed, and only chosen frames are kept: `T × H × W × 3` bytes. Of several video tracks the default one is read.
 
     Raises:
         MediaError: the file is missing, empty, a directory, not media, a still image, without a video stream,
-            truncated or damaged, or thinner than 1:200 where the size is bounded.
+            truncated or damaged, or thinner than 1:200 where the size is bounded; or the segment is outside the file.
     """
-    with scanned(path, _video_stream) as (container, stream, span, packets):
-        instants = sample_instants(span, frame_count(span.seconds, settings))
-        sampled = _frames_at(instants, _timed_frames(container, stream, packets), stream, path, settings)
+    video, notes = decode_video(path, settings, segment)
+    log_notes(path, notes)
+    return video
+
+
+def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[Video, list[str]]:
+    """As [`read_video`], with what there is to say of the choice of a track, unsaid."""
+    with scanned(path, _video_stream, segment) as found:
+        span, tick = found.span, found.span.time_base
+        missing = Missing(path, "picture", float(found.end - found.start), settings.max_missing_share)
+        for hole in found.holes:
+            first, last = (min(max(at * tick - found.zero, found.start), found.end) for at in hole)
+            missing.add(float(last - first))
+        missing.add(float(found.end - max(span.last - found.zero, found.start)), found.edge)
+        notes = [*track_notes(pictures(found.container)), *missing.notes()]
+        end = min(span.start + found.end / tick, Fraction(span.end))
+        clip = Span(span.start + found.start / tick, end, tick)
+        if clip.start >= clip.end:  # although that much may be missing
+            raise MediaError(f"{path}: its picture ends before {segment.start:g} s; lower `start`, or drop the row")
+        instants = sample_instants(clip, frame_count(clip.seconds, settings))
+        sampled = _frames_at(instants, _begun_in(clip, _timed_frames(found)), found.stream, path, settings)
         if (first := next(sampled, None)) is None:
             raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
         frames = np.empty((len(instants), *first.shape), np.uint8)
         frames[0] = first
         for index, frame in enumerate(sampled, start=1):
             frames[index] = frame
-    timestamps = np.array([float((instant - span.start) * span.time_base) for instant in instants])
-    return Video(frames, len(frames) / span.seconds, timestamps)
+    timestamps = np.array([float((instant - span.start) * tick) for instant in instants])
+    return Video(frames, len(frames) / clip.seconds, timestamps), notes
 
 
 def frame_count(seconds: float, settings: MediaSettings) -> int:
@@ -81,7 +103,7 @@ def sample_instants(span: Span, count: int) -> list[Fraction]:
     >>> [float(instant) for instant in sample_instants(Span(10, 18, Fraction(1, 4)), 4)]
     [11.0, 13.0, 15.0, 17.0]
     """
-    return [span.start + Fraction((span.end - span.start) * (2 * part + 1), 2 * count) for part in range(count)]
+    return [span.start + (span.end - span.start) * Fraction(2 * part + 1, 2 * count) for part in range(count)]
 
 
 def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) -> Iterator[Item]:
@@ -104,6 +126,26 @@ def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) ->
     yield from shown * len(pending)
 
 
+def _begun_in(clip: Span, timed: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
+    """Of ascending items those whose time is in `clip`; where there is none, the last one before it.
+
+    >>> list(_begun_in(Span(5, 20, Fraction(1)), [(0, "a"), (10, "b"), (20, "c")]))
+    [(10, 'b')]
+    >>> list(_begun_in(Span(5, 9, Fraction(1)), [(0, "a"), (10, "b")]))
+    [(0, 'a')]
+    """
+    before: list[tuple[int, Item]] = []
+    for time, item in timed:
+        if time >= clip.end:
+            break
+        if time < clip.start:
+            before = [(time, item)]
+        else:
+            before = []
+            yield time, item
+    yield from before
+
+
 def _frames_at(
     instants: Sequence[Fraction],
     timed: Iterable[tuple[int, VideoFrame]],
@@ -122,22 +164,28 @@ def _frames_at(
 
 
 def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
-    if container.format.name.endswith("_pipe") or container.format.name == "image2":
+    if container.format.name.endswith("_pipe"):
         raise MediaError(f'{path}: is a still image; give it as {{"type": "image"}}')
-    streams = moving_pictures(container)
+    streams = pictures(container)
+    if not streams and any(stream.codec_context is None for stream in container.streams.video):
+        raise MediaError(f"{path}: its picture is coded in a way that cannot be decoded; convert it, or drop the row")
     if not streams:
         raise MediaError(f'{path}: has no video stream; give it as {{"type": "audio"}}, or drop the row')
-    return streams[0]
+    stream = default_track(streams)
+    if stream.width * stream.height > MAX_PIXELS:
+        raise MediaError(
+            f"{path}: its frames are {stream.width}×{stream.height} pixels; scale it down, or drop the row"
+        )
+    return stream
 
 
-def _timed_frames(
-    container: InputContainer, stream: VideoStream, packets: Iterable[Packet]
-) -> Iterator[tuple[int, VideoFrame]]:
-    stream.codec_context.thread_count = 1  # workers are the parallelism; damage is then raised where it is met
-    is_avi = container.format.name == "avi"
+def _timed_frames(found: Scan[VideoStream]) -> Iterator[tuple[int, VideoFrame]]:
+    found.stream.codec_context.thread_count = 1  # workers are the parallelism; damage is raised where it is met
+    found.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    is_avi = found.container.format.name == "avi"
     times: list[int] = []  # AVI: the k-th frame to come out is on show at the k-th of the decode times
-    for packet in packets:
-        if is_avi and (time := shown_time(container, packet)) is not None:
+    for packet in found.packets:
+        if is_avi and (time := shown_time(found.container, packet)) is not None:
             heapq.heappush(times, time)
         for frame in packet.decode():
             time = heapq.heappop(times) if is_avi else frame.pts

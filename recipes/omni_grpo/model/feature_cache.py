@@ -54,7 +54,7 @@ class FeatureCache:
     def name_of(self, key: MediaKey) -> str:
         """The entry's name, 64 hexadecimal digits."""
         if key not in self._names:
-            parts = [media_fingerprint(key.path, key.settings), key.modality, key.is_blank]
+            parts = [media_fingerprint(key.path, key.settings, key.segment), key.modality, key.is_blank]
             parts += [key.frame_order] if key.frame_order else []
             whole = json.dumps([*parts, self.encoders[key.modality]])
             self._names[key] = hashlib.sha256(whole.encode()).hexdigest()

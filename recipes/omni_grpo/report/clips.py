@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type
+from omni_grpo.media.segment import segment_of
 from omni_grpo.report.markup import note, number, text
 from omni_grpo.report.run_folder import Row, RunFolder
 from omni_grpo.report.tables import tone
@@ -85,7 +86,9 @@ def _medium(item: Row, key: str) -> str:
         return note(f"{path.name} was not found when this page was written.")
     if path.stat().st_size > MAX_MEDIA_BYTES:
         return note(f"{path.name} is too large to embed ({path.stat().st_size / 1e6:.0f} MB).")
-    source = f'src="data:{kind_of_file};base64,{base64.b64encode(path.read_bytes()).decode()}"'
+    source = (
+        f'src="data:{kind_of_file};base64,{base64.b64encode(path.read_bytes()).decode()}{segment_of(item).fragment}"'
+    )
     what = kind_of_file.partition("/")[0]
     label = f"{what.capitalize()} of test row {text(key)}"
     if what == "image":

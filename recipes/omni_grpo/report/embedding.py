@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type
+from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type, split_fragment
 
 MAX_EMBEDDED_BYTES = 12_000_000  # of all files together, before base64
 
@@ -43,7 +43,7 @@ def choose_media(paths: Iterable[str], page: Path, num_embedded: int) -> dict[st
     for path in sorted(distinct, key=lambda path: hashlib.sha256(path.encode("utf-8", "replace")).hexdigest()):
         if len(chosen) == num_embedded:
             break
-        file = Path(path)
+        file = Path(split_fragment(path)[0])
         if media_type(path) and file.is_file() and file.stat().st_size <= min(budget, MAX_MEDIA_BYTES):
             chosen.add(path)
             budget -= file.stat().st_size
@@ -51,11 +51,14 @@ def choose_media(paths: Iterable[str], page: Path, num_embedded: int) -> dict[st
 
 
 def _medium(path: str, page: Path, is_embedded: bool) -> Medium:
-    file, kind = Path(path), media_type(path)
+    plain, fragment = split_fragment(path)
+    file, kind = Path(plain), media_type(path)
+    name = file.name + fragment
     if kind is None:
-        return Medium(file.name, reason="a browser cannot show this kind of file")
+        return Medium(name, reason="a browser cannot show this kind of file")
     if not file.is_file():
-        return Medium(file.name, kind, reason="was not found when this page was written")
+        return Medium(name, kind, reason="was not found when this page was written")
     if is_embedded:
-        return Medium(file.name, kind, data=f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}")
-    return Medium(file.name, kind, link=quote(os.path.relpath(file.resolve(), page.resolve().parent)))
+        data = base64.b64encode(file.read_bytes()).decode()
+        return Medium(name, kind, data=f"data:{kind};base64,{data}{fragment}")
+    return Medium(name, kind, link=quote(os.path.relpath(file.resolve(), page.resolve().parent)) + fragment)

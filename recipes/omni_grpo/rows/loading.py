@@ -9,17 +9,19 @@ line, id and field.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from omni_grpo.media.segment import segment_of
 from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example, MediaItem, check_row
 from omni_rewards import answer_score
 
 
 def _to_example(row: Mapping[str, Any], root: Path) -> Example:
     media = tuple(
-        MediaItem(m["type"], str((root / m["path"]).resolve()), m.get("use_audio") or False)
+        MediaItem(m["type"], _where(root / m["path"]), m.get("use_audio") or False, **asdict(segment_of(m)))
         for m in row.get("media") or ()
     )
     options = tuple(row["options"]) if row.get("options") else None
@@ -36,6 +38,12 @@ def _to_example(row: Mapping[str, Any], root: Path) -> Example:
         pair=row.get("pair"),
         meta=row.get("meta") or {},
     )
+
+
+def _where(path: Path) -> str:
+    """Absolute, with the file's own name: a link may lead to a name without an ending (a Hugging Face blob)."""
+    resolved = path.resolve()
+    return str(resolved if resolved.suffix == path.suffix else path.parent.resolve() / path.name)
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
@@ -68,7 +76,11 @@ def _check_solution(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def check_rows(
-    rows: Iterable[tuple[str, Any]], root: Path, first_seen: dict[str, str] | None = None, graded: bool = False
+    rows: Iterable[tuple[str, Any]],
+    root: Path,
+    first_seen: dict[str, str] | None = None,
+    graded: bool = False,
+    media_roots: Sequence[str] | None = None,
 ) -> list[Example]:
     """
     Check every row and turn it into an [`Example`].
@@ -79,13 +91,17 @@ def check_rows(
         first_seen (`dict[str, str]`, *optional*):
             Ids used before, each with the place of its row; those of `rows` are added.
         graded (`bool`, defaults to `False`): Whether each solution must be one that `answer_reward` can read.
+        media_roots (sequence of `str`, *optional*): Further folders that links below `root` may lead to.
 
     Raises:
-        `DataError`: Naming every bad row (the first 20 in full).
+        `DataError`: Naming every bad row (the first 20 in full), or a further root that is no folder.
     """
     examples: list[Example] = []
     errors: list[str] = []
     first_seen = {} if first_seen is None else first_seen
+    roots = [Path(folder) for folder in media_roots or ()]
+    if lost := [str(folder) for folder in roots if not folder.is_dir()]:
+        raise DataError(f"media_roots: no folder at {', '.join(lost)}; correct the path, or take it out")
     for where, row in rows:
         if isinstance(row, ValueError):
             errors.append(f"{where}: not JSON ({row}); write one object a line, in UTF-8")
@@ -93,7 +109,7 @@ def check_rows(
         if not isinstance(row, Mapping):
             errors.append(f"{where}: expected a JSON object, got {row!r}")
             continue
-        problems = check_row(row, root)
+        problems = check_row(row, root, roots)
         if graded and not problems:
             problems.extend(_check_solution(row))
         name = row.get("id")
@@ -115,6 +131,7 @@ def load_examples(
     media_root: str | Path | None = None,
     split: str = "train",
     first_seen: dict[str, str] | None = None,
+    media_roots: Sequence[str] | None = None,
 ) -> list[Example]:
     """
     Read and check a data file.
@@ -126,6 +143,7 @@ def load_examples(
             data set by name).
         split (`str`, defaults to `"train"`): Split of a data set by name.
         first_seen (`dict[str, str]`, *optional*): Ids of files read before, see [`check_rows`].
+        media_roots (sequence of `str`, *optional*): Further folders that links below it may lead to.
 
     Raises:
         `DataError`: A row is broken, its solution unreadable for its type, an id used twice, or there is no row.
@@ -138,7 +156,7 @@ def load_examples(
         rows, root = _read_jsonl(path), path.parent
     else:
         rows, root = _read_hub(str(source), split), Path.cwd()
-    examples = check_rows(rows, Path(media_root) if media_root else root, first_seen, graded=True)
+    examples = check_rows(rows, Path(media_root) if media_root else root, first_seen, True, media_roots)
     if not examples:
         raise DataError(f"{source}: no rows, the file or split is empty; write one JSON object a line")
     return examples

@@ -83,9 +83,10 @@ def _media_parts(example: Example, load_audio_from_video: bool) -> list[Part]:
     for item in example.media:
         sound = _is_heard(item, example.id)
         interleaved = sound and load_audio_from_video
-        parts.append({"type": item.type, "path": item.path, "text": None, "audio_in_video": interleaved})
+        part = {"type": item.type, "path": item.path, "start": item.start, "end": item.end, "text": None}
+        parts.append({**part, "audio_in_video": interleaved})
         if sound and not interleaved:
-            parts.append({"type": "audio", "path": item.path, "text": None, "audio_in_video": False})
+            parts.append({**part, "type": "audio", "audio_in_video": False})
     return parts
 
 
@@ -142,8 +143,8 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
             Interleave a video's sound with its frames instead of giving it as an audio item after the video.
 
     Returns:
-        `list[dict]`: Messages whose content is a list of parts `{"type", "path", "text", "audio_in_video"}`. Parts
-        hold paths, never arrays: TRL copies, gathers and logs prompts.
+        `list[dict]`: Messages whose content is a list of parts `{"type", "path", "start", "end", "text",
+        "audio_in_video"}`. Parts hold paths, never arrays: TRL copies, gathers and logs prompts.
 
     Raises:
         `MediaError`: Sound was asked of a video that has none or cannot be opened; the message names the row.
@@ -159,7 +160,7 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
 
 def text_part(text: str) -> Part:
     """A part of a message that is text."""
-    return {"type": "text", "path": None, "text": text, "audio_in_video": False}
+    return {"type": "text", "path": None, "start": None, "end": None, "text": text, "audio_in_video": False}
 
 
 def as_parts(messages: Messages) -> Messages:

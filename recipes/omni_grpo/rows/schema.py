@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ FIELDS: dict[str, tuple[str, str, str]] = {
         "list of objects",
         "no",
         "any number, any mix, also none; each with `type` (`image`, `video`, `audio`), `path` (relative to the file, or "
-        'to `media_root`) and, for a video, `use_audio` (`true`, `false` or `"if_present"`; `false` if not given)',
+        'to `media_root`), for a video `use_audio` (`true`, `false` or `"if_present"`; `false` if not given), and, for a '
+        "segment of a video or a sound, its `start` and `end` in seconds (`end` null or not given: to the end)",
     ),
     "pair": (
         "string",
@@ -60,11 +62,14 @@ class MediaItem:
         use_audio (`bool` or `"if_present"`, defaults to `False`):
             Video only. `True`: its sound track is heard too, and a file without one is refused. `"if_present"`: heard
             where there is one.
+        start, end (`float`): Video and audio: which seconds of the file, see [`~omni_grpo.media.segment.Segment`].
     """
 
     type: str
     path: str
     use_audio: bool | str = False
+    start: float = 0.0
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def _check_text(row: Mapping[str, Any], name: str, required: bool) -> Iterator[s
         yield f"{name}: expected a non-empty string, got {value!r}"
 
 
-def _check_media(items: Any, root: Path) -> Iterator[str]:
+def _check_media(items: Any, root: Path, roots: Sequence[Path]) -> Iterator[str]:
     if not isinstance(items, (list, tuple)):
         yield f"media: expected a list of objects, got {items!r}"
         return
@@ -108,31 +113,55 @@ def _check_media(items: Any, root: Path) -> Iterator[str]:
             yield f'{where}.use_audio: expected true, false or "if_present", got {use_audio!r}'
         elif use_audio and item.get("type") in ("image", "audio"):
             yield f"{where}.use_audio: only a video has a sound track to use, this is {item.get('type')}"
-        if unknown := sorted(set(item) - {"type", "path", "use_audio"}):
+        if unknown := sorted(set(item) - {"type", "path", "use_audio", "start", "end"}):
             yield f"{where}: unknown keys {unknown}; free data belongs in `meta`"
-        path = item.get("path")
-        if not isinstance(path, str) or not path:
-            yield f"{where}.path: expected a path, got {path!r}"
-            continue
-        try:
-            full = (root / path).resolve()
-            inside, there = full.is_relative_to(root.resolve()), full.is_file()
-        except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a null byte
-            yield f"{where}.path: {path!r} cannot be a path ({error}); fix the path"
-            continue
-        if not inside:
-            yield f"{where}.path: {path!r} leaves the media root {root}; move the file below it or set `media_root`"
-        elif not there:
-            yield f"{where}.path: no file at {full}; fix the path or set `media_root`"
+        yield from _check_segment(item, where)
+        yield from _check_path(item.get("path"), root, roots, f"{where}.path")
 
 
-def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
+def _check_segment(item: Mapping[str, Any], where: str) -> Iterator[str]:
+    given = {name: item[name] for name in ("start", "end") if item.get(name) is not None}
+    if given and item.get("type") == "image":
+        yield f"{where}.{next(iter(given))}: an image has no time; take `start` and `end` out"
+        return
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e9:
+            yield f"{where}.{name}: expected seconds, 0 or more, got {value!r}"
+            return
+    if "end" in given and (start := given.get("start", 0)) >= given["end"]:
+        yield f"{where}: `start` {start:g} must be less than `end` {given['end']:g}; correct them, or leave `end` out"
+
+
+def _check_path(path: Any, root: Path, roots: Sequence[Path], where: str) -> Iterator[str]:
+    if not isinstance(path, str) or not path:
+        yield f"{where}: expected a path, got {path!r}"
+        return
+    try:
+        full = (root / path).resolve()
+        inside, there = any(full.is_relative_to(r.resolve()) for r in (root, *roots)), full.is_file()
+        # The outermost link that leads out: what it leads to is what a further root must name.
+        ways = [way for way in reversed((root / path).parents) if way.is_relative_to(root) and way.is_symlink()]
+        leads = next((way.resolve() for way in ways if not way.resolve().is_relative_to(root.resolve())), full.parent)
+    except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a null byte
+        yield f"{where}: {path!r} cannot be a path ({error}); fix the path"
+        return
+    if not inside:
+        yield (
+            f"{where}: {path!r} leaves the media root {root} and leads to {full}; move the file below it, or allow "
+            f"that folder too: `media_roots: {json.dumps([str(leads)], ensure_ascii=False)}`"
+        )
+    elif not there:
+        yield f"{where}: no file at {full}; fix the path or set `media_root`"
+
+
+def check_row(row: Mapping[str, Any], root: Path, roots: Sequence[Path] = ()) -> list[str]:
     """
     Everything that is wrong with one row, as `"field: what is wrong; remedy"`; empty when the row is good.
 
     Args:
         row (`Mapping`): The row as read from JSON.
         root (`Path`): Folder that media paths are relative to and must not leave.
+        roots (sequence of `Path`, *optional*): Further folders that links may lead to.
     """
     problems = [
         *_check_text(row, "id", True),
@@ -153,7 +182,7 @@ def check_row(row: Mapping[str, Any], root: Path) -> list[str]:
         not isinstance(options, (list, tuple)) or not all(isinstance(o, str) and o.strip() for o in options)
     ):
         problems.append(f"options: expected a list of non-empty strings, got {options!r}")
-    problems.extend(_check_media(row["media"] if row.get("media") is not None else (), root))
+    problems.extend(_check_media(row["media"] if row.get("media") is not None else (), root, roots))
     if row.get("meta") is not None and not isinstance(row["meta"], Mapping):
         problems.append(f"meta: expected an object, got {row['meta']!r}")
     if unknown := sorted(set(row) - set(FIELDS)):
