@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     if args.benchmark:
         examples = load_benchmark(args.benchmark, args.test_file, data.media_root)
     else:
-        examples = load_examples(args.test_file, data.media_root)
+        examples = load_examples(args.test_file, data.media_root, args.test_split)
     protocol = args.protocol()
     share = Share(processes.process_index, processes.num_processes, processes.wait_for_everyone)
 

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
     reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
-    rows = load_sources(data.train_file, data.media_root)
+    rows = load_sources(data.train_file, data.media_root, data.train_split)
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)

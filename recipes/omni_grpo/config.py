@@ -24,8 +24,12 @@ class DataArguments:
     Which rows, and how prompts are made of them.
 
     Args:
-        train_file (`str`, *optional*): JSONL file, several separated by commas, or the name of a Hugging Face data set.
+        train_file (`str`, *optional*):
+            File of rows (JSONL, JSON, CSV, Parquet, Arrow), the name of a Hugging Face data set, or several separated by
+            commas. A data set's split can be named behind it, `name[split]`.
         validation_file (`str`, *optional*): The same for validation.
+        train_split (`str`, defaults to `"train"`): Split of data sets in `train_file` that are named without one.
+        validation_split (`str`, defaults to `"validation"`): The same for `validation_file`.
         media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
         prompt_style (`str`): System prompt and sections; a key of `omni_grpo.rows.prompts.PROMPT_STYLES`.
         sft_target (`str`):
@@ -38,9 +42,11 @@ class DataArguments:
     """
 
     train_file: str | None = field(
-        default=None, metadata={"help": "JSONL file(s), comma-separated, or the name of a Hugging Face data set."}
+        default=None, metadata={"help": "Data file(s) or Hugging Face data set(s), `name[split]`, comma-separated."}
     )
     validation_file: str | None = field(default=None, metadata={"help": "The same for validation."})
+    train_split: str = field(default="train", metadata={"help": "Split of train_file where that names none."})
+    validation_split: str = field(default="validation", metadata={"help": "Split of validation_file, likewise."})
     media_root: str | None = field(
         default=None, metadata={"help": "Folder that media paths are relative to (default: the data file's folder)."}
     )

@@ -13,17 +13,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, IterableDataset, Value
+from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
 from omni_grpo.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding.inputs import MODALITIES
 from omni_grpo.media.settings import MediaError
-from omni_grpo.rows.loading import load_examples
+from omni_grpo.rows.loading import check_rows, load_examples
 from omni_grpo.rows.pairs import check_pairs
 from omni_grpo.rows.prompts import build_messages, target_in_sections
 from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example
+from omni_grpo.rows.sources import table_rows
+from omni_grpo.rows.trl_rows import PICTURES, TRL_COLUMNS
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -44,9 +46,10 @@ _FEATURES = {
 }
 
 
-def load_sources(sources: str | None, media_root: str | None = None) -> list[Example]:
+def load_sources(sources: str | None, media_root: str | None = None, split: str = "train") -> list[Example]:
     """
-    Rows of one data file or data set, or of several separated by commas; ids are unique over all of them.
+    Rows of one data file or data set, or of several separated by commas; ids are unique over all of them. `split` is
+    read of a data set that is named without one.
 
     Raises:
         `DataError`: No source is named, or as in [`~omni_grpo.rows.loading.load_examples`] and
@@ -56,7 +59,7 @@ def load_sources(sources: str | None, media_root: str | None = None) -> list[Exa
     if not names:
         raise DataError("train_file: not given; name a JSONL file or a data set, several with commas between")
     first_seen: dict[str, str] = {}
-    examples = [example for name in names for example in load_examples(name, media_root, first_seen=first_seen)]
+    examples = [example for name in names for example in load_examples(name, media_root, split, first_seen)]
     check_pairs(examples)  # the rows of a pair may lie in two files
     return examples
 
@@ -64,7 +67,7 @@ def load_sources(sources: str | None, media_root: str | None = None) -> list[Exa
 def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_video: bool = False) -> Dataset:
     """
     A data set with TRL's `prompt` and the columns that rewards read (`solution`, `problem_type`, `options`,
-    `context`, …). Prompts hold media paths, never arrays.
+    `context`, …, and those that rows of TRL's form bring). Prompts hold media paths, never arrays.
 
     Raises:
         `DataError`: Naming every row whose video has no sound to use, or cannot be opened to look.
@@ -78,9 +81,64 @@ def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_v
             errors.append(str(error))
         for name in _FEATURES:
             if name != "prompt":
-                rows[name].append(getattr(example, name))
+                rows[name].append(getattr(example, name) or None)
     _refuse(errors)
-    return Dataset.from_dict(rows, features=Features(_FEATURES))
+    dataset = Dataset.from_dict(rows, features=Features(_FEATURES))
+    pictures = {"image": Image(), "images": ListOf(Image())}
+    for name in dict.fromkeys(name for example in examples for name in example.columns):
+        dataset = dataset.add_column(name, [e.columns.get(name) for e in examples])
+        dataset = dataset.cast_column(name, pictures[name]) if name in pictures else dataset
+    return dataset
+
+
+def with_files(dataset: Any, targets: bool = False) -> Any:
+    """
+    A stock TRL data set, its pictures in columns or in turns, with prompts as [`to_dataset`] makes them, and `id` and
+    `target` where it has none. One whose media are named by `path` already stays as it is. Of a dictionary, each.
+
+    Args:
+        dataset (`Dataset`, `IterableDataset`, `dict` or `None`): For a trainer.
+        targets (`bool`, defaults to `False`): Whether each row needs a `target`, made of TRL's `completion` or `messages`.
+
+    Raises:
+        `DataError`: Naming every row that does not fit TRL's form; of a stream, when the row comes up.
+    """
+    if isinstance(dataset, dict):
+        return {name: with_files(part, targets) for name, part in dataset.items()}
+    names = list(dataset.column_names or next(iter(dataset))) if dataset is not None else []
+    ours = dataset is None or (dataset.features or {}).get("prompt") == _FEATURES["prompt"]
+    if ours or not (set(names) & set(PICTURES) or _lacks_files(dataset, names) or (targets and "target" not in names)):
+        return dataset
+
+    def made(rows: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+        known = (
+            (where, {name: row[name] for name in row if name in (*TRL_COLUMNS, "id", "target")}) for where, row in rows
+        )
+        examples = check_rows(known, Path("/"), base=Path.cwd())
+        columns = {"prompt": [build_messages(example, "short") for example in examples]}
+        for name in {"id", "target"} - set(names) - ({"target"} if not targets else set()):
+            columns[name] = [getattr(example, name) for example in examples]
+        return columns
+
+    if isinstance(dataset, IterableDataset):
+        return dataset.map(lambda row, i: {k: v[0] for k, v in made([(f"row:{i}", row)]).items()}, with_indices=True)
+    for name, values in made(table_rows(dataset, "row")).items():
+        dataset = dataset.remove_columns(list({name} & set(names))).add_column(name, values, feature=_FEATURES[name])
+    return dataset
+
+
+def _lacks_files(dataset: Any, names: Sequence[str]) -> bool:
+    """Whether a prompt has a medium without the `path` of its file; of a stream the first row tells."""
+    if "prompt" not in names:
+        return False
+    rows = dataset["prompt"] if isinstance(dataset, Dataset) else [next(iter(dataset))["prompt"]]
+    return any(p["type"] in MODALITIES and not p.get("path") for prompt in rows for p in _parts(prompt))
+
+
+def _parts(prompt: Any) -> list[Any]:
+    """Parts of a prompt's turns; none of a prompt or a turn that is plain text."""
+    turns = [] if isinstance(prompt, str) else prompt
+    return [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
 
 
 def _refuse(errors: Sequence[str]) -> None:
@@ -126,14 +184,8 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
     for dataset in datasets:
         if isinstance(dataset, IterableDataset):
             return frozenset(MODALITIES)
-        for prompt in dataset["prompt"] if dataset is not None else ():
-            for message in prompt:
-                if isinstance(message["content"], str):
-                    continue
-                for part in message["content"]:
-                    found.add(part["type"])
-                    if part.get("audio_in_video"):
-                        found.add("audio")
+        for part in (part for prompt in dataset["prompt"] for part in _parts(prompt)) if dataset is not None else ():
+            found.update((part["type"], "audio") if part.get("audio_in_video") else (part["type"],))
     return frozenset(found & set(MODALITIES))
 
 
@@ -199,6 +251,4 @@ def preflight(
 
 def media_paths(prompts: Iterable[Any]) -> list[list[str]]:
     """Paths of each prompt's media, for logs; none of a prompt that is plain text."""
-    messages = [[m for m in prompt if not isinstance(m, str)] for prompt in prompts]
-    contents = [[m["content"] for m in prompt if not isinstance(m["content"], str)] for prompt in messages]
-    return [[part["path"] for content in prompt for part in content if part.get("path")] for prompt in contents]
+    return [[part["path"] for part in _parts(prompt) if part.get("path")] for prompt in prompts]

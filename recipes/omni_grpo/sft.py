@@ -13,7 +13,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data import modalities_of
+from omni_grpo.data import modalities_of, with_files
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
@@ -89,7 +89,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         args ([`OmniSFTConfig`]): Configuration.
-        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.data.to_dataset`].
+        train_dataset (`Dataset`): With `id`, `prompt`, `target`, from [`~omni_grpo.data.to_dataset`]; or of a form of TRL's.
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
@@ -119,6 +119,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
+        train_dataset, eval_dataset = with_files(train_dataset, targets=True), with_files(eval_dataset, targets=True)
         encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
