@@ -84,10 +84,10 @@ def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_v
                 rows[name].append(getattr(example, name) or None)
     _refuse(errors)
     dataset = Dataset.from_dict(rows, features=Features(_FEATURES))
-    pictures = {"image": Image(), "images": ListOf(Image())}
     for name in dict.fromkeys(name for example in examples for name in example.columns):
         dataset = dataset.add_column(name, [e.columns.get(name) for e in examples])
-        dataset = dataset.cast_column(name, pictures[name]) if name in pictures else dataset
+        if name in PICTURES:
+            dataset = dataset.cast_column(name, Image() if name == "image" else ListOf(Image()))
     return dataset
 
 
@@ -105,25 +105,25 @@ def with_files(dataset: Any, targets: bool = False) -> Any:
     """
     if isinstance(dataset, dict):
         return {name: with_files(part, targets) for name, part in dataset.items()}
-    names = list(dataset.column_names or next(iter(dataset))) if dataset is not None else []
-    ours = dataset is None or (dataset.features or {}).get("prompt") == _FEATURES["prompt"]
-    if ours or not (set(names) & set(PICTURES) or _lacks_files(dataset, names) or (targets and "target" not in names)):
+    if dataset is None or (dataset.features or {}).get("prompt") == _FEATURES["prompt"]:
         return dataset
+    names = list(dataset.column_names or next(iter(dataset)))
+    if not (set(names) & set(PICTURES) or _lacks_files(dataset, names) or (targets and "target" not in names)):
+        return dataset
+    new = ["prompt", *(name for name in ("id", "target") if name not in names)]
 
-    def made(rows: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
-        known = (
-            (where, {name: row[name] for name in row if name in (*TRL_COLUMNS, "id", "target")}) for where, row in rows
-        )
-        examples = check_rows(known, Path("/"), base=Path.cwd())
-        columns = {"prompt": [build_messages(example, "short") for example in examples]}
-        for name in {"id", "target"} - set(names) - ({"target"} if not targets else set()):
-            columns[name] = [getattr(example, name) for example in examples]
-        return columns
+    def made(rows: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
+        asked = ((at, {k: v for k, v in row.items() if k in (*TRL_COLUMNS, "id", "target")}) for at, row in rows)
+        examples = check_rows(asked, Path("/"), base=Path.cwd())
+        return [{"prompt": build_messages(e, "short"), "id": e.id, "target": e.target} for e in examples]
 
     if isinstance(dataset, IterableDataset):
-        return dataset.map(lambda row, i: {k: v[0] for k, v in made([(f"row:{i}", row)]).items()}, with_indices=True)
-    for name, values in made(table_rows(dataset, "row")).items():
-        dataset = dataset.remove_columns(list({name} & set(names))).add_column(name, values, feature=_FEATURES[name])
+        return dataset.map(
+            lambda row, i: {k: v for k, v in made([(f"row:{i}", row)])[0].items() if k in new}, with_indices=True
+        )
+    rows, dataset = made(table_rows(dataset, "row")), dataset.remove_columns([n for n in new if n in names])
+    for name in new:
+        dataset = dataset.add_column(name, [row[name] for row in rows], feature=_FEATURES[name])
     return dataset
 
 
@@ -241,7 +241,8 @@ def preflight(
         return None
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
-        results = tqdm(pool.map(check, dataset), total=len(dataset), desc="checking data", unit="row")
+        rows = dataset.select_columns([name for name in ("id", "prompt", "target") if name in dataset.column_names])
+        results = tqdm(pool.map(check, rows), total=len(dataset), desc="checking data", unit="row")
         errors = [error for error in results if error]
     _refuse(errors)
     if done_file:

@@ -165,11 +165,11 @@ REFUSED = {
     ),
     "media, too": (
         {"prompt": ASK, "image": "image0.png", "media": [{"type": "image", "path": "image0.png"}]},
-        r"name all media in one: `media` beside a `problem`",
+        r"name all media in one: in `media` beside a `problem`",
     ),
     "media beside turns": (
         {"prompt": TURN, "media": [{"type": "image", "path": "image0.png"}]},
-        r"name all media in one: `media` beside a `problem`",
+        r"name all media in one: in `media` beside a `problem`",
     ),
     "a picture that is none": ({"prompt": ASK, "image": {"bytes": b"no picture"}}, r"image: .*cannot identify image"),
     "a number": ({"prompt": ASK, "image": 7}, r"expected a path, or a picture as `datasets.Image` holds it, got 7"),
@@ -184,6 +184,10 @@ REFUSED = {
     "turns without content": ({"prompt": [{"role": "user"}]}, r"not a form of TRL's \('content'\)"),
     "a prompt that is a number": ({"prompt": 7}, r"not a form of TRL's"),
     "no turns": ({"messages": [], "image": "image0.png"}, r"not a form of TRL's"),
+    "a completion with a picture": (
+        {"prompt": ASK, "completion": [{"role": "assistant", "content": [{"type": "image", "path": "image0.png"}]}]},
+        r"prompt and completion: .*a completion is text alone",
+    ),
     "an audio column": ({"prompt": ASK, "audio": "sound0.wav"}, r"audio: only pictures are read from a column"),
     "a broken solution": (
         {"prompt": ASK, "problem_type": "yes_no", "solution": "maybe"},

@@ -3,31 +3,27 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
 import gzip
 import io
 import json
-import lzma
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_grpo.rows.schema import FIELDS, DataError
+from omni_grpo.rows.schema import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = tuple[str, Any]
 
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 TEXT_FILES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv")
 TABLES = (".parquet", ".arrow")
 ROLES = ("train", "validation", "test")  # what our fields take where no split is named
-# Cells of a CSV that JSON stands in where they begin like it: no other type of theirs is a text.
-_STRUCTURED = {name for name, (kind, *_) in FIELDS.items() if kind.startswith(("list", "object"))}
-_STRUCTURED |= {"prompt", "messages", "completion", "images"}
+STRUCTURED = ("options", "media", "meta", "messages", "images")  # JSON in the cells of a CSV
 
 
 def read_source(source: str, split: str = "train") -> tuple[Iterator[Row], Path]:
@@ -38,7 +34,7 @@ def read_source(source: str, split: str = "train") -> tuple[Iterator[Row], Path]
 
     Args:
         source (`str`):
-            A file of JSON lines or a JSON array, CSV, TSV (all of them also `.gz`, `.bz2`, `.xz`), Parquet or Arrow; a
+            A file of JSON lines or a JSON array, CSV, TSV (all of them also `.gz`), Parquet or Arrow; a
             folder that `datasets` reads or has saved; the name of a data set. The latter two with `[split]` behind.
         split (`str`, defaults to `"train"`): Split of a folder or data set that names none itself.
 
@@ -49,8 +45,8 @@ def read_source(source: str, split: str = "train") -> tuple[Iterator[Row], Path]
     named = None if Path(source).exists() else re.fullmatch(r"([^\[\]]+)\[(.+)\]", source)
     name, asked = named.groups() if named else (source, None)
     path = Path(name)
-    compressed = path.suffix.lower() if path.suffix.lower() in OPENERS else ""
-    kind = Path(path.stem).suffix.lower() if compressed else path.suffix.lower()
+    compressed = path.suffix.lower() == ".gz"
+    kind = Path(path.stem if compressed else name).suffix.lower()
     if path.is_dir() or (not path.is_file() and kind not in (*TEXT_FILES, *TABLES)):
         return _read_dataset(name, asked or split), path if path.is_dir() else Path.cwd()
     if asked or split not in ROLES:
@@ -61,11 +57,10 @@ def read_source(source: str, split: str = "train") -> tuple[Iterator[Row], Path]
         )
     try:
         if kind in TABLES:
-            return table_rows(_read_table(path), str(path)), path.parent
-        with OPENERS.get(compressed, open)(path, "rb") as file:
-            content = file.read()
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise DataError(f"{path}: cannot be read as {compressed or kind} ({error}); get or write it again") from error
+            return _read_table(path, kind), path.parent
+        content = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as {path.suffix} ({error}); get or write it again") from error
     if kind in (".csv", ".tsv"):
         return _read_csv(content, path, "\t" if kind == ".tsv" else ","), path.parent
     if kind not in TEXT_FILES and content.strip()[:1] not in (b"", b"{", b"["):
@@ -105,7 +100,11 @@ def _read_csv(content: bytes, path: Path, delimiter: str) -> Iterator[Row]:
     try:
         records = csv.DictReader(io.StringIO(_decoded(content), newline=""), delimiter=delimiter, strict=True)
         for record in records:
-            row: Any = {name: _cell(name, value) for name, value in record.items() if value}
+            try:
+                cells = {name: value for name, value in record.items() if value and name}
+                row = {name: json.loads(value) if name in STRUCTURED else value for name, value in cells.items()}
+            except ValueError as error:
+                row = ValueError(f"{', '.join(STRUCTURED)}: not JSON ({error}); write a list or object into the cell")
             if None in record:
                 row = ValueError(f"more cells than the header has ({record[None]!r}); put quotes around texts")
             yield f"{path}:{records.line_num}", row
@@ -113,37 +112,24 @@ def _read_csv(content: bytes, path: Path, delimiter: str) -> Iterator[Row]:
         yield str(path), ValueError(f"not CSV in UTF-8 ({error}); write it anew, or write JSON lines")
 
 
-def _cell(name: str, value: Any) -> Any:
-    if name in _STRUCTURED and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value  # the check of the field says what is wrong
-    return value
-
-
-def _read_table(path: Path) -> Dataset:
+def _read_table(path: Path, kind: str) -> Iterator[Row]:
     from datasets import Dataset
     from pyarrow import parquet
 
-    if path.suffix.lower() == ".arrow":
-        return Dataset.from_file(str(path))
-    return Dataset(parquet.read_table(path))  # type: ignore[arg-type]
+    table = Dataset.from_file(str(path)) if kind == ".arrow" else Dataset(parquet.read_table(path))  # type: ignore[arg-type]
+    return table_rows(table, str(path))
 
 
 def _read_dataset(name: str, split: str) -> Iterator[Row]:
     """Rows of a data set by name, of a folder of data files, or of what `save_to_disk` wrote."""
-    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+    from datasets import DatasetDict, load_dataset, load_from_disk
 
+    saved = any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
-        if (Path(name) / "dataset_dict.json").is_file() or (Path(name) / "state.json").is_file():
-            saved = load_from_disk(name)
-            saved = DatasetDict(train=saved) if isinstance(saved, Dataset) else saved
-            if split not in saved:
-                raise ValueError(f'Unknown split "{split}". Should be one of {list(saved)}.')
-            rows: Any = saved[split]
-        else:
-            rows = load_dataset(name, split=split)
+        rows: Any = load_from_disk(name) if saved else load_dataset(name, split=split)
+        if isinstance(rows, DatasetDict) and split not in rows:
+            raise ValueError(f"no such split; there are {', '.join(map(str, rows))}.")
+        rows = rows[split] if isinstance(rows, DatasetDict) else rows
     except ValueError as error:  # an unknown split among them: `datasets` lists those that are there
         raise DataError(f"{name}[{split}]: {error} Name a split as `{name}[split]`") from error
     return table_rows(rows, f"{name}[{split}]")
@@ -155,13 +141,11 @@ def table_rows(rows: Dataset, place: str) -> Iterator[Row]:
     from datasets import List as ListOf
 
     for column, feature in rows.features.items():
-        if isinstance(getattr(feature, "feature", feature), (Audio, Video)):
-            raise DataError(
-                f"{place}: column {column!r} holds embedded sounds or films, which are not read from there; write them "
-                "to files and name those in `media`"
-            )
-        if isinstance(getattr(feature, "feature", feature), Image):
+        one = getattr(feature, "feature", feature)
+        if isinstance(one, (Audio, Video)):
+            raise DataError(f"{place}: column {column!r} embeds sounds or films; write files and name them in `media`")
+        if isinstance(one, Image):
             embedded = Image(decode=False)
-            rows = rows.cast_column(column, ListOf(embedded) if hasattr(feature, "feature") else embedded)
+            rows = rows.cast_column(column, embedded if one is feature else ListOf(embedded))
     for number, row in enumerate(rows):
         yield f"{place}:{number}", {name: value for name, value in row.items() if value is not None}  # type: ignore[union-attr]

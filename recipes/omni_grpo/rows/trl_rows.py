@@ -51,29 +51,32 @@ def from_trl_row(row: Mapping[str, Any], where: str, root: Path) -> tuple[dict[s
     Raises:
         `ValueError`: `"field: what is wrong; remedy"`.
     """
+    row = {name: value for name, value in row.items() if value is not None}
     own = {name: row[name] for name in row if name in FIELDS} | {"id": str(row.get("id", where))}
     columns = {name: row[name] for name in row if name not in (*FIELDS, *TRL_COLUMNS)}
     if alone := sorted({"audio", "audios", "video", "videos"} & columns.keys()):
         raise ValueError(f"{alone[0]}: only pictures are read from a column of their own; name the file in `media`")
-    given = [name for name in PICTURES if row.get(name) is not None]
+    given = [name for name in PICTURES if name in row]
     if len(given) > 1 or row.get("media"):
-        named = " and ".join(name for name in (*TRL_COLUMNS, "media") if row.get(name) is not None)
+        named = " and ".join(name for name in (*TRL_COLUMNS, "media") if name in row)
         raise ValueError(
-            f"{named}: name all media in one: `media` beside a `problem`, `images`, or parts of the prompt"
+            f"{named}: name all media in one: in `media` beside a `problem`, in `images`, or in the prompt"
         )
     try:
         pictures = row["images"] if given == ["images"] and isinstance(row["images"], list) else map(row.get, given)
         paths = [_path_of(picture, root) for picture in pictures]
         columns |= {name: paths if name == "images" else paths[0] for name in given}
-        turns, completion = row.get("prompt") or row.get("messages") or row["problem"], row.get("completion") or ""
+        turns, said = row.get("prompt") or row.get("messages") or row["problem"], row.get("completion") or []
         turns = [{"role": "user", "content": turns}] if isinstance(turns, str) else list(turns)
+        said = [{"role": "assistant", "content": said}] if isinstance(said, str) else said
         if not row.get("prompt") and turns[-1]["role"] == "assistant":
-            completion = [turns.pop()]
+            said = [turns.pop()]
         prompt, own["media"] = _with_media(turns, paths, root)
-        asked = (
-            part["text"] for turn in prompt if turn["role"] == "user" for part in turn["content"] if "text" in part
-        )
-        own = {"problem": "\n".join(asked) or None, "target": _text(completion) or None} | own
+        target, shown = _with_media(said, [], root)
+        if shown:
+            raise ValueError("a completion is text alone")
+        asked = _text([turn for turn in prompt if turn["role"] == "user"])
+        own = {"problem": asked or None, "target": _text(target) or None} | own
     except (*_MALFORMED, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{' and '.join(name for name in TRL_COLUMNS if name in row)}: not a form of TRL's ({error}); write the prompt as a "
@@ -91,32 +94,29 @@ def _with_media(turns: list[Any], paths: list[str], root: Path) -> tuple[list[di
     for turn in prepare_multimodal_messages([_without_blanks(turn) for turn in turns], paths):
         content = []
         for part in turn["content"]:
-            kind, text = part["type"], part.get("text")
-            if kind != "text":
+            if (kind := part["type"]) == "text":
+                content.append({"type": "text", "text": "" + part["text"]})
+            else:
                 file = _path_of(part[kind], root)
-                media.append({name: part[name] for name in part if name != kind} | {"path": file})
-            content.append({"type": "text", "text": "" + text} if kind == "text" else {"type": kind})
+                content.append({"type": kind})
+                media.append({name: value for name, value in part.items() if name != kind} | {"path": file})
         prompt.append({"role": turn["role"], "content": content})
     return prompt, media
 
 
 def _without_blanks(turn: Mapping[str, Any]) -> dict[str, Any]:
     """A turn without the keys that Arrow fills up with nulls; a medium's file under the name of its type, as in TRL."""
-    if isinstance(turn["content"], str):
-        return {"role": turn["role"], "content": turn["content"]}
-    parts = [{name: value for name, value in part.items() if value is not None} for part in turn["content"]]
-    for part in parts:
-        for name in {"path", "url"} & part.keys():
-            part[part["type"]] = part.pop(name)
+    parts = turn["content"]
+    if not isinstance(parts, str):
+        names = [{"path": part["type"], "url": part["type"]} for part in parts]
+        parts = [
+            {n.get(k, k): v for k, v in part.items() if v is not None} for n, part in zip(names, parts, strict=True)
+        ]
     return {"role": turn["role"], "content": parts}
 
 
-def _text(turns: Any) -> str:
-    """Text of a completion."""
-    if isinstance(turns, str):
-        return turns
-    contents = ([turn["content"]] if isinstance(turn["content"], str) else turn["content"] for turn in turns)
-    return "".join(part if isinstance(part, str) else part["text"] for content in contents for part in content)
+def _text(turns: list[dict[str, Any]]) -> str:
+    return "\n".join(part["text"] for turn in turns for part in turn["content"] if part["type"] == "text")
 
 
 def _path_of(picture: Any, root: Path) -> str:
