@@ -71,7 +71,9 @@ def main(argv: list[str]) -> None:
     for entry in args.models:
         name, _, path = entry.partition("=")
         processor = load_processor(path)
-        encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+        encoder = PromptEncoder(
+            processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+        )
         model = load_model(path, dtype=args.dtype).to(processes.device).eval()
         stages[name], predictions[name] = evaluate(
             model,

@@ -52,7 +52,9 @@ def main(argv: list[str]) -> None:
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
-    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+    encoder = PromptEncoder(
+        processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+    )
     if is_main_process():
         preflight(train, encoder, stage.folder / "preflight")
     announce(f"RL on {len(train)} rows from {data.train_file}, rewards {', '.join(args.reward_funcs)}")

@@ -56,7 +56,9 @@ def main(argv: list[str]) -> None:
         validation = dataset(data.validation_file, data.validation_split, "target_or_solution")
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
-    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+    encoder = PromptEncoder(
+        processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+    )
     if is_main_process():
         collator = OmniCollator(encoder, args.max_length)
         preflight(train, encoder, stage.folder / "preflight", collator=collator)

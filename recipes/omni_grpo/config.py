@@ -36,6 +36,9 @@ class DataArguments:
             What SFT imitates: the row's `target`, its `solution` alone, the target where there is one, or the `sections`
             of the target that `prompt_style` asks for.
         max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; longer rows are refused.
+        escape_control_tokens (`bool`, defaults to `False`):
+            Write the tokenizer's special tokens, where a row's texts hold them, as ordinary text, and allow section tags in
+            questions; both are refused otherwise.
         decode_cache (`str`, *optional*):
             Folder of decoded frames and waveforms, which runs may share; defaults to `decode_cache` beside `output_dir`.
         decode_cache_mb (`int`, defaults to `8192`): Most MB there, least recently used go first; 0 keeps nothing.
@@ -62,6 +65,9 @@ class DataArguments:
     )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Longest prompt in tokens, media included; longer rows are refused."}
+    )
+    escape_control_tokens: bool = field(
+        default=False, metadata={"help": "Special tokens in a row's texts become ordinary text; refused otherwise."}
     )
     decode_cache: str | None = field(
         default=None,

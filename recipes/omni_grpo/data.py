@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
+from omni_grpo.encoding.checks import TEXTS, media_problems, text_problems
 from omni_grpo.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding.inputs import MODALITIES
 from omni_grpo.media.settings import MediaError
@@ -113,7 +114,7 @@ def with_files(dataset: Any, targets: bool = False) -> Any:
     new = ["prompt", *(name for name in ("id", "target") if name not in names)]
 
     def made(rows: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
-        asked = ((at, {k: v for k, v in row.items() if k in (*TRL_COLUMNS, "id", "target")}) for at, row in rows)
+        asked = ((at, {k: v for k, v in row.items() if k in (*TRL_COLUMNS, "target")}) for at, row in rows)
         examples = check_rows(asked, Path("/"), base=Path.cwd())
         return [{"prompt": build_messages(e, "short"), "id": e.id, "target": e.target} for e in examples]
 
@@ -192,9 +193,12 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:
     """Changes with the prompts, the files' sizes and times, and everything that decides how they are encoded."""
     digest = hashlib.sha256(processing_key(encoder.processor).encode())
-    digest.update(json.dumps([asdict(encoder.settings), encoder.max_prompt_length]).encode())
-    if collator is not None:
-        digest.update(json.dumps([collator.max_length, *dataset["target"]]).encode())
+    digest.update(json.dumps([asdict(encoder.settings), encoder.max_prompt_length, encoder.escape]).encode())
+    digest.update(
+        json.dumps(
+            [collator and collator.max_length, *(dataset[name][:] for name in TEXTS if name in dataset.column_names)]
+        ).encode()
+    )
     for prompt in dataset["prompt"]:
         digest.update(json.dumps(prompt, sort_keys=True).encode())
         for message in prompt:
@@ -230,18 +234,22 @@ def preflight(
         return
 
     def check(row: dict[str, Any]) -> str | None:
+        found, limit = list(text_problems(encoder.processor.tokenizer, row, encoder.escape)), encoder.max_prompt_length
         try:
-            if collator is None:
-                encoder(row["prompt"], row["id"])
-            else:
-                collator([row])
+            encoder(row["prompt"], row["id"]) if collator is None else collator([row])
         except ValueError as error:
-            text = str(error)  # upstream's own do not name the row
-            return text if text.startswith("row ") else f"row {row['id']!r}: {text}"
-        return None
+            found += media_problems(encoder.processor, row["prompt"], encoder.settings, encoder.read)
+            longer = collator and replace(collator, encoder=encoder.lenient(None))
+            for again in (lambda: encoder.lenient(limit)(row["prompt"], row["id"]), lambda: longer and longer([row])):
+                try:
+                    again()
+                except ValueError as other:
+                    found.append(str(other).removeprefix(f"row {row['id']!r}: "))
+            found = found or [str(error).removeprefix(f"row {row['id']!r}: ")]
+        return f"row {row['id']!r}: " + "; also: ".join(dict.fromkeys(found)) if found else None
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
-        rows = dataset.select_columns([name for name in ("id", "prompt", "target") if name in dataset.column_names])
+        rows = dataset.select_columns([name for name in dataset.column_names if name not in PICTURES])
         results = tqdm(pool.map(check, rows), total=len(dataset), desc="checking data", unit="row")
         errors = [error for error in results if error]
     _refuse(errors)

@@ -14,6 +14,7 @@ from trl.models.utils import unwrap_model_for_generation
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
 from omni_grpo.data import modalities_of, with_files
+from omni_grpo.encoding.checks import target_ids
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
@@ -48,7 +49,8 @@ class OmniCollator:
         prompts = [self.encoder(row["prompt"], str(row["id"])) for row in rows]
         ids, labels = [], []
         for row, prompt in zip(rows, prompts, strict=True):
-            target = tokenizer(row["target"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            target = target_ids(tokenizer, row["target"], str(row["id"]), self.encoder.escape)
+            target.append(tokenizer.eos_token_id)
             if self.max_length is not None and len(prompt.input_ids) + len(target) > self.max_length:
                 raise ValueError(
                     f"row {row['id']!r}: prompt ({len(prompt.input_ids)}) and target ({len(target)}) have more tokens "
@@ -75,7 +77,7 @@ def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
         return dataset
     tokenizer = encoder.processor.tokenizer
     rows: Any = dataset  # upstream's type of a row is a list's, too
-    targets = (tokenizer(row["target"], add_special_tokens=False)["input_ids"] for row in rows)
+    targets = (target_ids(tokenizer, row["target"], str(row["id"]), encoder.escape) for row in rows)
     prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in rows)
     return dataset.add_column(column, [len(p) + len(t) + 1 for p, t in zip(prompts, targets, strict=True)])
 
