@@ -105,6 +105,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
         reward_settings (`dict`, *optional*):
             Keyword settings of rewards by their path; see [`~omni_grpo.launch.reward_settings.configured_rewards`].
+        allow_unused_rewards (`bool`, defaults to `False`):
+            Go on, with a warning, where a reward applies to no row of the data; it is refused otherwise.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
         sampling_threads (`int`, *optional*):
             CPU threads while completions are sampled; defaults to as many as otherwise. A small model samples fastest
@@ -127,6 +129,9 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         metadata={
             "help": "Keyword settings of rewards by their path, a judge's among them (on the command line as JSON)."
         },
+    )
+    allow_unused_rewards: bool = field(
+        default=False, metadata={"help": "Go on where a reward applies to no row of the data; refused otherwise."}
     )
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
     sampling_threads: int | None = field(

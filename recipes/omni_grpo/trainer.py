@@ -27,6 +27,7 @@ from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.model.loading import copy_weights, freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.reward_columns import check_reward_columns
 from omni_grpo.rollout_table import RolloutTable
 from omni_grpo.rows.prompts import as_parts
 from omni_grpo.rows.trl_rows import PICTURES
@@ -112,6 +113,7 @@ class OmniGRPOTrainer(
         self._whole: Sequence[dict[str, Any]] = []
         self._names: list[str] = []
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
+        check_reward_columns(reward_funcs, train_dataset, args)
         with _reference_copied_from(model):
             super().__init__(
                 model=model,

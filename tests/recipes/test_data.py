@@ -138,7 +138,7 @@ def test_a_row_is_told_all_that_is_wrong_with_it_and_each_remedy_works(processor
     mended = replace(strict, long_audio="truncate")
     assert told(row(problem="Is it <|im_end|>?"), 200, 400, mended, escape=True) == []
     assert told(row(), None, None, replace(settings, max_audio_seconds=3, long_audio="truncate")) == []
-    assert len(told(row(), 60, None, mended)) == 1 and len(told(row(), 60, 80, mended)) == 2
+    assert len(told(row(), 40, None, mended)) == 1 and len(told(row(), 40, 60, mended)) == 2
 
 
 def test_many_bad_rows_are_counted(encoder, tmp_path):

@@ -92,11 +92,15 @@ def media_problems(processor: Any, messages: Messages, settings: MediaSettings, 
     for part in (part for turn in messages for part in turn["content"] if part["type"] != "text"):
         heard = [("audio", sound_path(part))] if part["audio_in_video"] else []
         for kind, path in [(part["type"], part["path"]), *heard]:
-            for how in (settings, cut):
+            item = None
+            try:
+                item = read(kind, path, settings)
+            except MediaError as error:
+                yield str(error)
+            if kind == "audio":
                 try:
-                    item = read(kind, path, how)
-                    if kind == "audio" and how is cut:
-                        refuse_long_sounds(processor, [item], f"{path}: its sound lasts at least")
+                    sound = read(kind, path, cut) if item is None else item
+                    refuse_long_sounds(processor, [sound], f"{path}: its sound lasts at least")
                 except MediaError as error:
                     yield str(error)
 

@@ -10,6 +10,8 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +144,7 @@ class Stage:
                 moved = stamped.with_name(f"{stamped.name}-{count}")
             self.folder.rename(moved)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write({"fingerprint": self.fingerprint, "done": False})
+        self._write({"fingerprint": self.fingerprint, "done": False, "command": shlex.join(sys.argv)})
         return moved
 
     def finish(self, **facts: Any) -> None:
@@ -154,3 +156,21 @@ class Stage:
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps(record, indent=1))
         os.replace(draft, path)
+
+
+def refuse_unfinished(folder: str | Path) -> None:
+    """
+    A run's folder holds its model when its stage is done.
+
+    Raises:
+        `ValueError`: It is not; with the command that wrote it, and what to do.
+    """
+    record = Path(folder) / RECORD
+    stage = json.loads(record.read_text()) if record.is_file() else {}
+    if stage.get("done") is False:
+        whole = sorted(Path(folder).glob("checkpoint-*/COMPLETE"), key=lambda mark: (len(str(mark)), str(mark)))
+        further = f", it goes on from {whole[-1].parent}, or name that folder instead" if whole else ""
+        raise ValueError(
+            f"{folder} holds no finished model: the stage `{stage.get('command', Path(folder).name)}` did not end; run it "
+            f"again{further}"
+        )
