@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RECORD = "stage.json"
+from omni_grpo.run_record import RECORD as RECORD
+
 # Fields whose value names files that the stage reads.
 INPUT_FIELDS = ("model_name_or_path", "models", "train_file", "validation_file", "test_file")
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
@@ -156,21 +157,3 @@ class Stage:
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps(record, indent=1))
         os.replace(draft, path)
-
-
-def refuse_unfinished(folder: str | Path) -> None:
-    """
-    A run's folder holds its model when its stage is done.
-
-    Raises:
-        `ValueError`: It is not; with the command that wrote it, and what to do.
-    """
-    record = Path(folder) / RECORD
-    stage = json.loads(record.read_text()) if record.is_file() else {}
-    if stage.get("done") is False:
-        whole = sorted(Path(folder).glob("checkpoint-*/COMPLETE"), key=lambda mark: (len(str(mark)), str(mark)))
-        further = f", it goes on from {whole[-1].parent}, or name that folder instead" if whole else ""
-        raise ValueError(
-            f"{folder} holds no finished model: the stage `{stage.get('command', Path(folder).name)}` did not end; run it "
-            f"again{further}"
-        )

@@ -20,8 +20,8 @@ from transformers import (
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
 
-from omni_grpo.launch.stages import refuse_unfinished
 from omni_grpo.model.towers import find_thinker
+from omni_grpo.run_record import refuse_unfinished
 
 logger = logging.getLogger(__name__)
 
