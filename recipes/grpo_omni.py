@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
     rows = load_sources(data.train_file, data.media_root, data.train_split)
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
-    check_reward_columns(reward_funcs, train, args)
+    check_reward_columns(reward_funcs, train, args.allow_unused_rewards, args.context_gain_weight is not None)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
     encoder = PromptEncoder(

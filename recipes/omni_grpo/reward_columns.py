@@ -33,14 +33,15 @@ def needed_columns(reward: Callable[..., Any] | str) -> list[str]:
     return [parameter.name for parameter in named if parameter.name not in GIVEN_BY_TRL]
 
 
-def check_reward_columns(rewards: Any, dataset: Any, args: Any) -> None:
+def check_reward_columns(rewards: Any, dataset: Any, allow_unused: bool, context_gain: bool = False) -> None:
     """
     Hold the rewards of a run to its rows. A stream is not looked at.
 
     Args:
         rewards (`Callable`, `str`, or a list of them): The run's rewards.
         dataset (`Dataset` or `IterableDataset`): Its training rows.
-        args ([`~omni_grpo.OmniGRPOConfig`]): With `allow_unused_rewards`.
+        allow_unused (`bool`): The run's `allow_unused_rewards`.
+        context_gain (`bool`, defaults to `False`): Whether the run has a `context_gain_weight`, which needs media.
 
     Raises:
         `DataError`: A reward applies to no row, and `allow_unused_rewards` is not set; or a column is missing that a
@@ -59,9 +60,9 @@ def check_reward_columns(rewards: Any, dataset: Any, args: Any) -> None:
                 broken.append(f"{name}: {rows} `{column}`, which it needs; add it, or take the reward out")
             elif len(empty) == len(dataset):
                 unused.append(f"{name} applies to no row: none has a `{column}`")
-    if args.context_gain_weight is not None and not modalities_of(dataset):
+    if context_gain and not modalities_of(dataset):
         unused.append("context_gain applies to no row: none has media")
-    if broken or (unused and not args.allow_unused_rewards):
+    if broken or (unused and not allow_unused):
         remedy = "; fill the column, take the reward out, or set `allow_unused_rewards: true`" if unused else ""
         raise DataError("\n".join([*broken, *unused]) + remedy)
     for problem in unused:

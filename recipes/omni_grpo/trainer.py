@@ -113,7 +113,7 @@ class OmniGRPOTrainer(
         self._whole: Sequence[dict[str, Any]] = []
         self._names: list[str] = []
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
-        check_reward_columns(reward_funcs, train_dataset, args)
+        check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         with _reference_copied_from(model):
             super().__init__(
                 model=model,

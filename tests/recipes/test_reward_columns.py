@@ -6,10 +6,9 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Image
 
 import grpo_omni
 import omni_rewards
@@ -25,9 +24,8 @@ from small_runs import SMALL_RUN, length_reward
 ROW = Example(id="a", problem="Is it?", problem_type="yes_no", solution="yes")
 
 
-def check(rewards, rows=(ROW,), allowed=False, gain=None):
-    args = SimpleNamespace(allow_unused_rewards=allowed, context_gain_weight=gain)
-    check_reward_columns(rewards, rows if isinstance(rows, Dataset) else to_dataset(rows, "short"), args)
+def check(rewards, rows=(ROW,), allowed=False, context_gain=False):
+    check_reward_columns(rewards, to_dataset(rows, "short"), allowed, context_gain)
 
 
 def of_its_own(completions, label, **kwargs):
@@ -71,8 +69,8 @@ def test_a_column_that_a_reward_cannot_do_without_is_never_allowed_to_be_missing
 
 def test_context_gain_without_media_is_refused_unless_allowed():
     with pytest.raises(DataError, match=r"context_gain applies to no row: none has media"):
-        check(section_format_reward, gain=1.0)
-    check(section_format_reward, gain=1.0, allowed=True)
+        check(section_format_reward, context_gain=True)
+    check(section_format_reward, context_gain=True, allowed=True)
 
 
 def test_a_column_of_pictures_is_not_decoded(clips):
@@ -81,13 +79,8 @@ def test_a_column_of_pictures_is_not_decoded(clips):
     def reads(completions, image, **kwargs):
         return [0.0] * len(completions)
 
-    column = [str(clips / "gone.png")]
-    rows = Dataset.from_dict(
-        {"prompt": ["Is it?"], "image": column}, Features({"prompt": Value("string"), "image": Value("string")})
-    )
-    from datasets import Image
-
-    check(reads, rows.cast_column("image", Image()))
+    rows = Dataset.from_dict({"prompt": ["Is it?"], "image": [str(clips / "gone.png")]})
+    check_reward_columns(reads, rows.cast_column("image", Image()), False)
 
 
 def test_the_trainer_refuses_and_goes_on_where_it_is_allowed(tiny, settings, tmp_path, mixed):
