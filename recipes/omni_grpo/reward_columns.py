@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -50,7 +50,8 @@ def check_reward_columns(rewards: Any, dataset: Any, allow_unused: bool, context
     if not hasattr(dataset, "column_names") or not hasattr(dataset, "__len__"):
         return
     unused, broken = [], []
-    for reward in rewards if isinstance(rewards, Sequence) and not isinstance(rewards, str) else [rewards]:
+    funcs: list[Any] = rewards if isinstance(rewards, list) else [rewards]
+    for reward in funcs:
         for column in needed_columns(reward):
             name, there = get_callable_name(reward), column in dataset.column_names
             values = dataset[column] if there and column not in PICTURES else []
