@@ -47,6 +47,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
     from omni_grpo.rows.loading import load_examples
+    from omni_grpo.rows.schema import DataError
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
     # Without `cpu` it takes each of several processes on CPUs for the only one. A share may take long to wait for.
@@ -56,7 +57,11 @@ def main(argv: list[str]) -> None:
     if args.benchmark:
         examples = load_benchmark(args.benchmark, args.test_file, data.media_root, data.media_roots)
     else:
-        examples = load_examples(args.test_file, data.media_root, media_roots=data.media_roots)
+        examples = load_examples(args.test_file, data.media_root, args.test_split, media_roots=data.media_roots)
+        if open_ended := [e.id for e in examples if not (e.problem_type and e.solution)]:
+            raise DataError(
+                f"{args.test_file}: rows {open_ended[:5]}: add `problem_type` and `solution` to score answers"
+            )
     protocol = args.protocol()
     share = Share(processes.process_index, processes.num_processes, processes.wait_for_everyone)
 
@@ -66,7 +71,9 @@ def main(argv: list[str]) -> None:
     for entry in args.models:
         name, _, path = entry.partition("=")
         processor = load_processor(path)
-        encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+        encoder = PromptEncoder(
+            processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+        )
         model = load_model(path, dtype=args.dtype).to(processes.device).eval()
         stages[name], predictions[name] = evaluate(
             model,

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.reward_columns import check_reward_columns
     from omni_grpo.rows.prompts import PROMPT_STYLES
     from omni_grpo.trainer import OmniGRPOTrainer
 
@@ -48,11 +49,14 @@ def main(argv: list[str]) -> None:
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
     reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
-    rows = load_sources(data.train_file, data.media_root, data.media_roots)
+    rows = load_sources(data.train_file, data.media_root, data.train_split, data.media_roots)
     train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
+    check_reward_columns(reward_funcs, train, args.allow_unused_rewards, args.context_gain_weight is not None)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
-    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+    encoder = PromptEncoder(
+        processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+    )
     if is_main_process():
         preflight(train, encoder, stage.folder / "preflight")
     announce(f"RL on {len(train)} rows from {data.train_file}, rewards {', '.join(args.reward_funcs)}")

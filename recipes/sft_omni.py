@@ -45,17 +45,20 @@ def main(argv: list[str]) -> None:
     begin(stage)
 
     # 1. Data: everything that can be wrong is met here, before the model is loaded.
-    def dataset(source: str, target: str):
-        rows = to_dataset(
-            load_sources(source, data.media_root, data.media_roots), data.prompt_style, media.load_audio_from_video
-        )
+    def dataset(source: str, split: str, target: str):
+        rows = load_sources(source, data.media_root, split, data.media_roots)
+        rows = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
         return with_sft_targets(rows, target, PROMPT_STYLES[data.prompt_style].schema)
 
-    train = dataset(data.train_file, data.sft_target)
-    validation = dataset(data.validation_file, "target_or_solution") if data.validation_file else None
+    train = dataset(data.train_file, data.train_split, data.sft_target)
+    validation = None
+    if data.validation_file:
+        validation = dataset(data.validation_file, data.validation_split, "target_or_solution")
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
-    encoder = PromptEncoder(processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded)
+    encoder = PromptEncoder(
+        processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+    )
     if is_main_process():
         collator = OmniCollator(encoder, args.max_length)
         preflight(train, encoder, stage.folder / "preflight", collator=collator)

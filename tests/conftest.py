@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_ASSETS_CACHE"] = tempfile.mkdtemp(prefix="omni-grpo-assets-")  # embedded pictures, as files
 
 # A busy machine is no failure, and the same code passes or fails each time: `make test-fuzz` draws new examples.
 hypothesis.settings.register_profile("fuzz", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

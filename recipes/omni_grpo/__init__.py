@@ -13,7 +13,8 @@ Read from a row to a batch, then from a batch to a model and its figures:
 - `credit`: which reward moves which token
 - `grounding`: context gain, and pairs of rows whose media are swapped
 - `constrained`: sections enforced while sampling
-- `checkpoints`, `logs`, `rollout_table`: saving, logging, and what people need to look into a run
+- `reward_columns`: whether each reward applies to the rows
+- `checkpoints`, `run_record`, `logs`, `rollout_table`: saving, logging, and what people need to look into a run
 - `generation`, `evaluation`, `benchmarks`, `metrics`, `statistics`: answers, and figures with intervals
 - `report`: a run, its rollouts, or several runs as one page
 - `launch`: what the entry scripts share; `demo`: the data that the demo draws

@@ -13,10 +13,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
 
 from omni_grpo.model.loading import load_model
+from omni_grpo.run_record import COMPLETE as COMPLETE
 
 logger = logging.getLogger(__name__)
-
-COMPLETE = "COMPLETE"  # written last, after every rank has written its part
 
 
 class CompleteCheckpoints:

@@ -24,8 +24,12 @@ class DataArguments:
     Which rows, and how prompts are made of them.
 
     Args:
-        train_file (`str`, *optional*): JSONL file, several separated by commas, or the name of a Hugging Face data set.
+        train_file (`str`, *optional*):
+            File of rows (JSONL, JSON, CSV, Parquet, Arrow), the name of a Hugging Face data set, or several separated by
+            commas. A data set's split can be named behind it, `name[split]`.
         validation_file (`str`, *optional*): The same for validation.
+        train_split (`str`, defaults to `"train"`): Split of data sets in `train_file` that are named without one.
+        validation_split (`str`, defaults to `"validation"`): The same for `validation_file`.
         media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
         media_roots (`list[str]`, *optional*):
             Further folders that links below `media_root` may lead to, e.g. the `blobs` of a Hugging Face cache.
@@ -34,15 +38,20 @@ class DataArguments:
             What SFT imitates: the row's `target`, its `solution` alone, the target where there is one, or the `sections`
             of the target that `prompt_style` asks for.
         max_prompt_length (`int`, *optional*): Longest prompt in tokens, media included; longer rows are refused.
+        escape_control_tokens (`bool`, defaults to `False`):
+            Write the tokenizer's special tokens, where a row's texts hold them, as ordinary text, and allow section tags in
+            questions; both are refused otherwise.
         decode_cache (`str`, *optional*):
             Folder of decoded frames and waveforms, which runs may share; defaults to `decode_cache` beside `output_dir`.
         decode_cache_mb (`int`, defaults to `8192`): Most MB there, least recently used go first; 0 keeps nothing.
     """
 
     train_file: str | None = field(
-        default=None, metadata={"help": "JSONL file(s), comma-separated, or the name of a Hugging Face data set."}
+        default=None, metadata={"help": "Data file(s) or Hugging Face data set(s), `name[split]`, comma-separated."}
     )
     validation_file: str | None = field(default=None, metadata={"help": "The same for validation."})
+    train_split: str = field(default="train", metadata={"help": "Split of train_file where that names none."})
+    validation_split: str = field(default="validation", metadata={"help": "Split of validation_file, likewise."})
     media_root: str | None = field(
         default=None, metadata={"help": "Folder that media paths are relative to (default: the data file's folder)."}
     )
@@ -61,6 +70,9 @@ class DataArguments:
     )
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Longest prompt in tokens, media included; longer rows are refused."}
+    )
+    escape_control_tokens: bool = field(
+        default=False, metadata={"help": "Special tokens in a row's texts become ordinary text; refused otherwise."}
     )
     decode_cache: str | None = field(
         default=None,
@@ -100,6 +112,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
         reward_settings (`dict`, *optional*):
             Keyword settings of rewards by their path; see [`~omni_grpo.launch.reward_settings.configured_rewards`].
+        allow_unused_rewards (`bool`, defaults to `False`):
+            Go on, with a warning, where a reward applies to no row of the data; it is refused otherwise.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
         sampling_threads (`int`, *optional*):
             CPU threads while completions are sampled; defaults to as many as otherwise. A small model samples fastest
@@ -122,6 +136,9 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         metadata={
             "help": "Keyword settings of rewards by their path, a judge's among them (on the command line as JSON)."
         },
+    )
+    allow_unused_rewards: bool = field(
+        default=False, metadata={"help": "Go on where a reward applies to no row of the data; refused otherwise."}
     )
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
     sampling_threads: int | None = field(

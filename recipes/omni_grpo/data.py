@@ -9,22 +9,25 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, IterableDataset, Value
+from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
+from omni_grpo.encoding.checks import TEXTS, media_problems, text_problems
 from omni_grpo.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.encoding.inputs import MODALITIES
 from omni_grpo.media.segment import segment_of
 from omni_grpo.media.settings import MediaError
-from omni_grpo.rows.loading import load_examples
+from omni_grpo.rows.loading import check_rows, load_examples
 from omni_grpo.rows.pairs import check_pairs
 from omni_grpo.rows.prompts import build_messages, target_in_sections
 from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example
+from omni_grpo.rows.sources import table_rows
+from omni_grpo.rows.trl_rows import PICTURES, TRL_COLUMNS
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -50,10 +53,14 @@ _FEATURES = {
 
 
 def load_sources(
-    sources: str | None, media_root: str | None = None, media_roots: Sequence[str] | None = None
+    sources: str | None,
+    media_root: str | None = None,
+    split: str = "train",
+    media_roots: Sequence[str] | None = None,
 ) -> list[Example]:
     """
-    Rows of one data file or data set, or of several separated by commas; ids are unique over all of them.
+    Rows of one data file or data set, or of several separated by commas; ids are unique over all of them. `split` is
+    read of a data set that is named without one.
 
     Raises:
         `DataError`: No source is named, or as in [`~omni_grpo.rows.loading.load_examples`] and
@@ -63,7 +70,7 @@ def load_sources(
     if not names:
         raise DataError("train_file: not given; name a JSONL file or a data set, several with commas between")
     first_seen: dict[str, str] = {}
-    loaded = [load_examples(n, media_root, first_seen=first_seen, media_roots=media_roots) for n in names]
+    loaded = [load_examples(n, media_root, split, first_seen, media_roots) for n in names]
     examples = [example for part in loaded for example in part]
     check_pairs(examples)  # the rows of a pair may lie in two files
     return examples
@@ -72,7 +79,7 @@ def load_sources(
 def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_video: bool = False) -> Dataset:
     """
     A data set with TRL's `prompt` and the columns that rewards read (`solution`, `problem_type`, `options`,
-    `context`, …). Prompts hold media paths, never arrays.
+    `context`, …, and those that rows of TRL's form bring). Prompts hold media paths, never arrays.
 
     Raises:
         `DataError`: Naming every row whose video has no sound to use, or cannot be opened to look.
@@ -86,9 +93,64 @@ def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_v
             errors.append(str(error))
         for name in _FEATURES:
             if name != "prompt":
-                rows[name].append(getattr(example, name))
+                rows[name].append(getattr(example, name) or None)
     _refuse(errors)
-    return Dataset.from_dict(rows, features=Features(_FEATURES))
+    dataset = Dataset.from_dict(rows, features=Features(_FEATURES))
+    for name in dict.fromkeys(name for example in examples for name in example.columns):
+        dataset = dataset.add_column(name, [e.columns.get(name) for e in examples])
+        if name in PICTURES:
+            dataset = dataset.cast_column(name, Image() if name == "image" else ListOf(Image()))
+    return dataset
+
+
+def with_files(dataset: Any, targets: bool = False) -> Any:
+    """
+    A stock TRL data set, its pictures in columns or in turns, with prompts as [`to_dataset`] makes them, and `id` and
+    `target` where it has none. One whose media are named by `path` already stays as it is. Of a dictionary, each.
+
+    Args:
+        dataset (`Dataset`, `IterableDataset`, `dict` or `None`): For a trainer.
+        targets (`bool`, defaults to `False`): Whether each row needs a `target`, made of TRL's `completion` or `messages`.
+
+    Raises:
+        `DataError`: Naming every row that does not fit TRL's form; of a stream, when the row comes up.
+    """
+    if isinstance(dataset, dict):
+        return {name: with_files(part, targets) for name, part in dataset.items()}
+    if dataset is None or (dataset.features or {}).get("prompt") == _FEATURES["prompt"]:
+        return dataset
+    names = list(dataset.column_names or next(iter(dataset)))
+    if not (set(names) & set(PICTURES) or _lacks_files(dataset, names) or (targets and "target" not in names)):
+        return dataset
+    new = ["prompt", *(name for name in ("id", "target") if name not in names)]
+
+    def made(rows: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
+        asked = ((at, {k: v for k, v in row.items() if k in (*TRL_COLUMNS, "target")}) for at, row in rows)
+        examples = check_rows(asked, Path("/"), base=Path.cwd())
+        return [{"prompt": build_messages(e, "short"), "id": e.id, "target": e.target} for e in examples]
+
+    if isinstance(dataset, IterableDataset):
+        return dataset.map(
+            lambda row, i: {k: v for k, v in made([(f"row:{i}", row)])[0].items() if k in new}, with_indices=True
+        )
+    rows, dataset = made(table_rows(dataset, "row")), dataset.remove_columns([n for n in new if n in names])
+    for name in new:
+        dataset = dataset.add_column(name, [row[name] for row in rows], feature=_FEATURES[name])
+    return dataset
+
+
+def _lacks_files(dataset: Any, names: Sequence[str]) -> bool:
+    """Whether a prompt has a medium without the `path` of its file; of a stream the first row tells."""
+    if "prompt" not in names:
+        return False
+    rows = dataset["prompt"] if isinstance(dataset, Dataset) else [next(iter(dataset))["prompt"]]
+    return any(p["type"] in MODALITIES and not p.get("path") for prompt in rows for p in _parts(prompt))
+
+
+def _parts(prompt: Any) -> list[Any]:
+    """Parts of a prompt's turns; none of a prompt or a turn that is plain text."""
+    turns = [] if isinstance(prompt, str) else prompt
+    return [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
 
 
 def _refuse(errors: Sequence[str]) -> None:
@@ -134,23 +196,20 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
     for dataset in datasets:
         if isinstance(dataset, IterableDataset):
             return frozenset(MODALITIES)
-        for prompt in dataset["prompt"] if dataset is not None else ():
-            for message in prompt:
-                if isinstance(message["content"], str):
-                    continue
-                for part in message["content"]:
-                    found.add(part["type"])
-                    if part.get("audio_in_video"):
-                        found.add("audio")
+        for part in (part for prompt in dataset["prompt"] for part in _parts(prompt)) if dataset is not None else ():
+            found.update((part["type"], "audio") if part.get("audio_in_video") else (part["type"],))
     return frozenset(found & set(MODALITIES))
 
 
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:
     """Changes with the prompts, the files' sizes and times, and everything that decides how they are encoded."""
     digest = hashlib.sha256(processing_key(encoder.processor).encode())
-    digest.update(json.dumps([asdict(encoder.settings), encoder.max_prompt_length]).encode())
-    if collator is not None:
-        digest.update(json.dumps([collator.max_length, *dataset["target"]]).encode())
+    digest.update(json.dumps([asdict(encoder.settings), encoder.max_prompt_length, encoder.escape]).encode())
+    digest.update(
+        json.dumps(
+            [collator and collator.max_length, *(dataset[name][:] for name in TEXTS if name in dataset.column_names)]
+        ).encode()
+    )
     for prompt in dataset["prompt"]:
         digest.update(json.dumps(prompt, sort_keys=True).encode())
         for message in prompt:
@@ -186,18 +245,23 @@ def preflight(
         return
 
     def check(row: dict[str, Any]) -> str | None:
+        found, limit = list(text_problems(encoder.processor.tokenizer, row, encoder.escape)), encoder.max_prompt_length
         try:
-            if collator is None:
-                encoder(row["prompt"], row["id"])
-            else:
-                collator([row])
+            encoder(row["prompt"], row["id"]) if collator is None else collator([row])
         except (ValueError, MemoryError, RuntimeError) as error:  # also what torch says of too much memory
-            text = str(error)  # upstream's own do not name the row
-            return text if text.startswith("row ") else f"row {row['id']!r}: {text}"
-        return None
+            found += media_problems(encoder.processor, row["prompt"], encoder.settings, encoder.read)
+            longer = collator and replace(collator, encoder=encoder.lenient(None))
+            for again in (lambda: encoder.lenient(limit)(row["prompt"], row["id"]), lambda: longer and longer([row])):
+                try:
+                    again()
+                except ValueError as other:
+                    found.append(str(other).removeprefix(f"row {row['id']!r}: "))
+            found = found or [str(error).removeprefix(f"row {row['id']!r}: ")]
+        return f"row {row['id']!r}: " + "; also: ".join(dict.fromkeys(found)) if found else None
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
-        results = tqdm(pool.map(check, dataset), total=len(dataset), desc="checking data", unit="row")
+        rows = dataset.select_columns([name for name in dataset.column_names if name not in PICTURES])
+        results = tqdm(pool.map(check, rows), total=len(dataset), desc="checking data", unit="row")
         errors = [error for error in results if error]
     _refuse(errors)
     if done_file:
@@ -207,7 +271,4 @@ def preflight(
 
 def media_paths(prompts: Iterable[Any]) -> list[list[str]]:
     """Paths of each prompt's media, for logs, with the fragment of a segment; none of a prompt that is plain text."""
-    messages = [[m for m in prompt if not isinstance(m, str)] for prompt in prompts]
-    contents = [[m["content"] for m in prompt if not isinstance(m["content"], str)] for prompt in messages]
-    parts = [[part for content in prompt for part in content if part.get("path")] for prompt in contents]
-    return [[part["path"] + segment_of(part).fragment for part in prompt] for prompt in parts]
+    return [[p["path"] + segment_of(p).fragment for p in _parts(prompt) if p.get("path")] for prompt in prompts]

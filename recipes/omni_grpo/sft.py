@@ -13,7 +13,8 @@ from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data import modalities_of
+from omni_grpo.data import modalities_of, with_files
+from omni_grpo.encoding.checks import target_ids
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
@@ -48,7 +49,8 @@ class OmniCollator:
         prompts = [self.encoder(row["prompt"], str(row["id"])) for row in rows]
         ids, labels = [], []
         for row, prompt in zip(rows, prompts, strict=True):
-            target = tokenizer(row["target"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            target = target_ids(tokenizer, row["target"], str(row["id"]), self.encoder.escape)
+            target.append(tokenizer.eos_token_id)
             if self.max_length is not None and len(prompt.input_ids) + len(target) > self.max_length:
                 raise ValueError(
                     f"row {row['id']!r}: prompt ({len(prompt.input_ids)}) and target ({len(target)}) have more tokens "
@@ -75,7 +77,7 @@ def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
         return dataset
     tokenizer = encoder.processor.tokenizer
     rows: Any = dataset  # upstream's type of a row is a list's, too
-    targets = (tokenizer(row["target"], add_special_tokens=False)["input_ids"] for row in rows)
+    targets = (target_ids(tokenizer, row["target"], str(row["id"]), encoder.escape) for row in rows)
     prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in rows)
     return dataset.add_column(column, [len(p) + len(t) + 1 for p, t in zip(prompts, targets, strict=True)])
 
@@ -89,7 +91,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         args ([`OmniSFTConfig`]): Configuration.
-        train_dataset (`Dataset`): With `id`, `prompt`, `target`; from [`~omni_grpo.data.to_dataset`].
+        train_dataset (`Dataset`): With `id`, `prompt`, `target`, from [`~omni_grpo.data.to_dataset`]; or of a form of TRL's.
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
@@ -119,6 +121,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
+        train_dataset, eval_dataset = with_files(train_dataset, targets=True), with_files(eval_dataset, targets=True)
         encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)

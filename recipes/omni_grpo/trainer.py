@@ -18,7 +18,7 @@ from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.constrained.decoding import ConstrainedDecoding
 from omni_grpo.credit.schedules import schedules
 from omni_grpo.credit.section_credit import SectionCredit
-from omni_grpo.data import media_paths, modalities_of
+from omni_grpo.data import media_paths, modalities_of, with_files
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
 from omni_grpo.encoding.lookahead import EncodesAhead
@@ -27,8 +27,10 @@ from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.model.loading import copy_weights, freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.reward_columns import check_reward_columns
 from omni_grpo.rollout_table import RolloutTable
 from omni_grpo.rows.prompts import as_parts
+from omni_grpo.rows.trl_rows import PICTURES
 from omni_grpo.sharing.media import SharedMedia
 from omni_grpo.sharing.prompt import SharedPrompt
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
@@ -67,7 +69,9 @@ class OmniGRPOTrainer(
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         reward_funcs (`Callable` or `list`): As in TRL.
         args ([`OmniGRPOConfig`]): Configuration.
-        train_dataset (`Dataset`): From [`~omni_grpo.data.to_dataset`]; `prompt` parts hold media paths.
+        train_dataset (`Dataset`):
+            From [`~omni_grpo.data.to_dataset`], its `prompt` parts hold media paths; or a stock TRL data set, with pictures
+            in its columns `image` or `images` or in its turns, see [`~omni_grpo.data.with_files`].
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
@@ -106,7 +110,10 @@ class OmniGRPOTrainer(
         self._encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         self._section_schema = section_schema or args.schema(CONTEXT_THINK_ANSWER)
         self._rows: Sequence[EncodedPrompt] = []
+        self._whole: Sequence[dict[str, Any]] = []
         self._names: list[str] = []
+        train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
+        check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         with _reference_copied_from(model):
             super().__init__(
                 model=model,
@@ -154,9 +161,10 @@ class OmniGRPOTrainer(
         return output
 
     def _generate_and_score_completions(self, inputs):
-        """Keep the rows' names for errors, and send each row's media along with it."""
+        """Keep the rows' names for errors, and send each row's media along with it: TRL sees no picture."""
         self._names = [str(row.get("id", f"#{i}")) for i, row in enumerate(inputs)]
-        output = super()._generate_and_score_completions(inputs)
+        self._whole = inputs
+        output = super()._generate_and_score_completions([_without_pictures(row) for row in inputs])
         output["media"] = list(self._rows)  # a list survives TRL's shuffle and split, row by row
         return output
 
@@ -170,6 +178,7 @@ class OmniGRPOTrainer(
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         """Show id, media and sections in the completions table; count groups whose rewards are all equal, exactly."""
+        inputs = self._whole if len(self._whole) == len(inputs) else inputs  # rewards read the pictures' columns
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
         sections = [parse_sections(text, self._section_schema) for text in texts]
         self._log_completion_extra("id", self._names)
@@ -189,6 +198,10 @@ class OmniGRPOTrainer(
         """Prompts as plain text with their media named: readable, and of one type in every row, as wandb's tables ask."""
         self._logs["prompt"] = deque(map(_readable, self._logs["prompt"]), maxlen=self._logs["prompt"].maxlen)
         super().log(logs, start_time)
+
+
+def _without_pictures(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in PICTURES}
 
 
 def _readable(prompt: Any) -> Any:

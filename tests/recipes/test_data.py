@@ -102,6 +102,45 @@ def test_every_row_whose_sound_cannot_be_used_is_named_at_once(clips, tmp_path):
     assert re.match(r"row 'c': .*cut\.mp4: the file is truncated", c)
 
 
+def test_a_row_is_told_all_that_is_wrong_with_it_and_each_remedy_works(processor, settings, tmp_path):
+    """
+    One launch, not four: two files, a control token, the sound against both its limits, the prompt, the target. Then all
+    remedies at once, and the run goes on. Mutants: the first error alone; lengths of the row with its sound uncut;
+    `lower max_audio_seconds` as the whole remedy.
+    """
+    long = write_sound(tmp_path / "long.wav", tone(300, 5.0, 16_000), 16_000)
+    cut = cut_file(write_video(tmp_path / "cut.mp4", grey_frames(8)), keep=0.6)
+    (tmp_path / "zero.wav").touch()
+
+    def row(*media, **fields):
+        return example("bad", MediaItem("audio", str(long)), *media, **{"target": TEXTS[0]} | fields)
+
+    def told(row, limit, length, settings=settings, escape=False) -> list[str]:
+        encoder = PromptEncoder(processor, settings, limit, escape=escape)
+        try:
+            preflight(to_dataset([row], "short"), encoder, collator=OmniCollator(encoder, length))
+        except DataError as error:
+            [line] = str(error).splitlines()[1:]
+            return line.removeprefix("row 'bad': ").split("; also: ")
+        return []
+
+    sound = r"long\.wav: its sound lasts 5\.0 s, more than max_audio_seconds=2; .* set long_audio: truncate"
+    model = r"long\.wav: its sound lasts at least 4\.00 s and .* hears 3 s; .*to 3 with `long_audio: truncate`"
+    prompt = r"the prompt has \d+ tokens \(25 audio\), `max_prompt_length` is 60; lower"
+    target = r"prompt \(\d+\) and target \(\d+\) have more tokens than `max_length` \(80\); raise it"
+    strict = replace(settings, max_audio_seconds=2.0)
+    found = told(row(problem="Is it <|im_end|>?"), 60, 80, strict)
+    wanted = [r"problem: its text holds the special token '<\|im_end\|>'", sound, model, prompt, target]
+    assert len(found) == len(wanted) and all(map(re.search, wanted, found)), found
+    found = told(row(MediaItem("audio", str(tmp_path / "zero.wav")), video(cut)), 60, 80, strict)
+    wanted = [sound, model, r"zero\.wav: the file is empty", r"cut\.mp4: the file is truncated"]
+    assert len(found) == len(wanted) and all(map(re.search, wanted, found)), found
+    mended = replace(strict, long_audio="truncate")
+    assert told(row(problem="Is it <|im_end|>?"), 200, 400, mended, escape=True) == []
+    assert told(row(), None, None, replace(settings, max_audio_seconds=3, long_audio="truncate")) == []
+    assert len(told(row(), 40, None, mended)) == 1 and len(told(row(), 40, 60, mended)) == 2
+
+
 def test_many_bad_rows_are_counted(encoder, tmp_path):
     (tmp_path / "zero.wav").touch()
     rows = [example(f"r{i}", MediaItem("audio", str(tmp_path / "zero.wav"))) for i in range(23)]

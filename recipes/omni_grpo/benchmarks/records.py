@@ -16,7 +16,7 @@ def read_json(path: Path, kind: type) -> Any:
     Raises `ValueError` if it is no JSON or holds something else than a `kind` (`list` or `dict`).
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from error
     if not isinstance(value, kind):

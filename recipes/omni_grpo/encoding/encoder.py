@@ -47,6 +47,7 @@ class PromptEncoder:
         max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens.
         cache_mb (`int`, defaults to `512`): Memory for encodings, in MB; the least recently used go first.
         decode_cache ([`DecodeCache`], *optional*): Where decoded frames and waveforms are kept on disk.
+        escape (`bool`, defaults to `False`): Write control tokens in texts as ordinary text; they are refused otherwise.
 
     Attributes:
         encoded (`int`): Prompts decoded and processed so far (not those answered from memory).
@@ -59,12 +60,14 @@ class PromptEncoder:
         max_prompt_length: int | None = None,
         cache_mb: int = 512,
         decode_cache: DecodeCache | None = None,
+        escape: bool = False,
     ) -> None:
         self.processor = processor
         self.settings = settings
         self.max_prompt_length = max_prompt_length
+        self.escape = escape
         self.encoded = 0
-        self._read: MediaReader = decode_cache.read if decode_cache else read_media
+        self.read: MediaReader = decode_cache.read if decode_cache else read_media
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
         self._bytes, self._max_bytes = 0, cache_mb * 2**20
         self._lock = threading.Lock()
@@ -81,6 +84,15 @@ class PromptEncoder:
         key = prompt_key(messages, blank)
         row = self._take(key, name) or self._encoded_once(key, messages, name, blank)
         return row if row.name == name else replace(row, name=name)  # equal prompts of two rows: errors name this one
+
+    def lenient(self, max_prompt_length: int | None) -> PromptEncoder:
+        """One that cuts long sounds and escapes control tokens, to see what else is wrong with a row."""
+        longest = self.processor.feature_extractor.chunk_length  # type: ignore[attr-defined]
+        longest = min(self.settings.max_audio_seconds or longest, longest)
+        settings = replace(self.settings, long_audio="truncate", max_audio_seconds=longest)
+        twin = PromptEncoder(self.processor, settings, max_prompt_length, cache_mb=0, escape=True)
+        twin.read = self.read
+        return twin
 
     def expect(self, prompts: Iterable[tuple[Messages, str]], blank: Collection[str] = ()) -> None:
         """
@@ -136,7 +148,7 @@ class PromptEncoder:
 
     def _encode(self, key: str, messages: Messages, name: str, blank: Collection[str]) -> EncodedPrompt:
         limit = self.max_prompt_length
-        row = encode_prompt(self.processor, messages, self.settings, name, limit, blank, self._read)
+        row = encode_prompt(self.processor, messages, self.settings, name, limit, blank, self.read, self.escape)
         with self._lock:
             self.encoded += 1
             if key not in self._cache:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import ProcessorMixin
 
+from omni_grpo.encoding.checks import control_token_problems, escaped, refuse_long_sounds, without_escapes
 from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, feature_rows, placeholder_ids
 from omni_grpo.media.keys import media_keys, sound_source
 from omni_grpo.media.reader import MediaReader, read_media
@@ -62,25 +63,6 @@ def _ordered(frames: np.ndarray, part: Part) -> np.ndarray:
     return frames[order]
 
 
-def _check_text(processor: ProcessorMixin, messages: Messages, name: str) -> None:
-    """A media mark or the end of a turn, written out in a question, would be taken for the real one."""
-    special = [str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special]
-    for part in (p for m in messages for p in m["content"] if p["type"] == "text"):
-        if found := [token for token in special if token in part["text"]]:
-            raise MediaError(f"row {name!r}: its text holds the special token {found[0]!r}; take it out of the row")
-
-
-def _check_audio_length(processor: ProcessorMixin, sounds: list[Any], name: str) -> None:
-    """The feature extractor would cut longer sounds without a word."""
-    extractor = processor.feature_extractor
-    for sound in sounds:
-        if len(sound) > extractor.n_samples:
-            raise MediaError(
-                f"row {name!r}: a sound lasts {len(sound) / extractor.sampling_rate:.2f} s and this model's feature "
-                f"extractor hears {extractor.chunk_length} s; shorten it or lower `max_audio_seconds`"
-            )
-
-
 def _check_audible(sounds: list[Any], mask: torch.Tensor, rate: int, name: str) -> None:
     """A sound of a few milliseconds becomes no token at all, and the model would not hear it."""
     for sound, heard in zip(sounds, mask, strict=True):
@@ -114,6 +96,7 @@ def encode_prompt(
     max_prompt_length: int | None = None,
     blank: Collection[str] = (),
     read: MediaReader = read_media,
+    escape: bool = False,
 ) -> EncodedPrompt:
     """
     Decode a prompt's media and run the processor on it.
@@ -125,25 +108,30 @@ def encode_prompt(
         name (`str`): The row's id, for errors.
         max_prompt_length (`int`, *optional*): Longest prompt allowed, in tokens, media included.
         blank (collection of `str`): Modalities whose content is replaced by silence or grey, for diagnostics.
+        escape (`bool`): Whether control tokens in texts are written as ordinary text, not refused.
         read ([`~omni_grpo.media.reader.MediaReader`]): Reads files; [`~omni_grpo.media.decode_cache.DecodeCache.read`] from disk.
 
     Raises:
         `MediaError`: A file cannot be read as asked or is too long, or a text holds a special token.
         `ValueError`: The prompt is longer than `max_prompt_length`.
     """
-    _check_text(processor, messages, name)
+    tokenizer = processor.tokenizer
+    texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
+    if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
+        raise MediaError(f"row {name!r}: {problem}")
     try:
         loaded, rates, video_of_sound = _load(messages, settings, blank, read)
+        refuse_long_sounds(processor, loaded["audio"])
     except MediaError as error:
         raise MediaError(f"row {name!r}: {error}") from error
-    _check_audio_length(processor, loaded["audio"], name)
     interleaved = _interleaved(messages, rates, name)
     # The template sees type and text alone: some templates test for keys such as 'audio', not for their values.
     conversation = [
         {
             "role": m["role"],
             "content": [
-                {"type": p["type"]} | ({"text": p["text"]} if p["type"] == "text" else {}) for p in m["content"]
+                {"type": p["type"]} | ({"text": escaped(tokenizer, p["text"])} if p["type"] == "text" else {})
+                for p in m["content"]
             ],
         }
         for m in messages
@@ -166,7 +154,7 @@ def encode_prompt(
         images_kwargs=images_kwargs,
         return_tensors="pt",
     )
-    input_ids = inputs.pop("input_ids")[0].tolist()
+    input_ids = without_escapes(tokenizer, inputs.pop("input_ids")[0].tolist())
     inputs.pop("attention_mask", None)
     media = {k: v if isinstance(v, torch.Tensor) else torch.tensor(v) for k, v in inputs.items()}
     media.pop("num_audio_tokens", None)

@@ -22,7 +22,8 @@ class EvalArguments:
 
     Args:
         models (`list[str]`): `name=directory` of each model, in the order of the tables.
-        test_file (`str`): JSONL file or Hugging Face data set; of a benchmark, its annotation file as released.
+        test_file (`str`): Data file or Hugging Face data set; of a benchmark, its annotation file as released.
+        test_split (`str`, defaults to `"test"`): Split of a data set that is not named as `name[split]`.
         benchmark (`str`, *optional*): A key of `omni_grpo.benchmarks.READERS`, whose reader reads `test_file`.
         protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next five.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
@@ -50,7 +51,10 @@ class EvalArguments:
     """
 
     models: list[str] = field(default_factory=list, metadata={"help": "name=directory of each model."})
-    test_file: str | None = field(default=None, metadata={"help": "JSONL file or Hugging Face data set."})
+    test_file: str | None = field(
+        default=None, metadata={"help": "Data file or Hugging Face data set, `name[split]`."}
+    )
+    test_split: str = field(default="test", metadata={"help": "Split of test_file where that names none."})
     output_dir: str | None = field(default=None, metadata={"help": "One folder a model is made in it."})
     benchmark: str | None = field(default=None, metadata={"help": "Whose released annotations test_file is."})
     protocol_version: str = field(default="1", metadata={"help": "Raised with anything that changes figures."})

@@ -26,7 +26,7 @@ from omni_grpo.launch.stages import read_fields
 # OmniGRPOConfig's own default; a test holds the two together.
 DEFAULT_REWARDS = ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"]
 # What TRL passes to every reward: a parameter of these names is no setting.
-_GIVEN_BY_TRL = {
+GIVEN_BY_TRL = {
     "prompts",
     "completions",
     "completion_ids",
@@ -122,7 +122,7 @@ def _build(path: str, values: Mapping[str, Any]) -> Callable[..., Any]:
     known = [
         name
         for name, parameter in parameters.items()
-        if name not in _GIVEN_BY_TRL and (makes_rewards or parameter.default is not parameter.empty)
+        if name not in GIVEN_BY_TRL and (makes_rewards or parameter.default is not parameter.empty)
     ]
     refuse_unknown(values, known, where)
     if not makes_rewards:

@@ -10,13 +10,16 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RECORD = "stage.json"
+from omni_grpo.run_record import RECORD as RECORD
+
 # Fields whose value names files that the stage reads.
 INPUT_FIELDS = ("model_name_or_path", "models", "train_file", "validation_file", "test_file")
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
@@ -142,7 +145,7 @@ class Stage:
                 moved = stamped.with_name(f"{stamped.name}-{count}")
             self.folder.rename(moved)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write({"fingerprint": self.fingerprint, "done": False})
+        self._write({"fingerprint": self.fingerprint, "done": False, "command": shlex.join(sys.argv)})
         return moved
 
     def finish(self, **facts: Any) -> None:

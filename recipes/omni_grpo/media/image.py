@@ -32,7 +32,7 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
             with Image.open(path) as image:
                 image.load()  # which turns a TIFF
                 # Pillow's exif_transpose writes all tags anew, and fails on one of an odd type that nobody needs.
-                turn = UPRIGHT.get(image.getexif().get(Base.Orientation))
+                turn = UPRIGHT.get(image.getexif().get(Base.Orientation, 1))
                 rgb = _on_white(image if turn is None else image.transpose(turn))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else "is a damaged image"

@@ -169,7 +169,7 @@ def scan(
     if kind == "flac" and span.end - span.start < (stream.duration or 0):
         raise truncated(path, f"{stream.duration} samples are declared, {span.end - span.start} are there")
     has_picture = picture is not None and picture.index in spans
-    zero = spans[picture.index if has_picture else stream.index].first
+    zero = spans[picture.index if picture is not None and has_picture else stream.index].first
     length = max(span.last for span in spans.values()) - zero
     if length > MAX_SECONDS:
         raise MediaError(f"{path}: lasts {float(length):.0f} s by its time stamps, which cannot be right; {AGAIN}")

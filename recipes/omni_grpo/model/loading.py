@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from omni_grpo.model.towers import find_thinker
+from omni_grpo.run_record import refuse_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,10 @@ def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
         **model_init_kwargs: Passed to `from_pretrained` (`dtype`, `attn_implementation`, …).
 
     Raises:
-        `ValueError`: The checkpoint is of another architecture, or lacks weights (transformers would draw new ones).
+        `ValueError`: The checkpoint is of another architecture, or lacks weights (transformers would draw new ones), or
+            is the folder of a run that did not finish.
     """
+    refuse_unfinished(name_or_path)
     adapter = Path(name_or_path) / "adapter_config.json"
     if adapter.is_file():
         from peft import PeftModel
@@ -67,6 +70,7 @@ def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
 
 def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
     """The checkpoint's processor, its tokenizer padding on the left as generation needs."""
+    refuse_unfinished(name_or_path)
     processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
     processor.tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
     return processor

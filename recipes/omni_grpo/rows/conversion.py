@@ -46,7 +46,7 @@ def convert(
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}; known are {', '.join(LAYOUTS)}")
     source, destination = Path(source_json), Path(destination_jsonl)
-    records = json.loads(source.read_text(encoding="utf-8"))
+    records = json.loads(source.read_text(encoding="utf-8-sig"))
     if not isinstance(records, list):
         raise ValueError(f"{source} must hold a JSON list of records, got a {type(records).__name__}")
     rows: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Read rows from a JSONL file or a Hugging Face data set.
+Read rows from a data file or a Hugging Face data set.
 
 Every row is checked before anything else happens; one [`~omni_grpo.rows.schema.DataError`] lists each bad row by file,
 line, id and field.
@@ -8,7 +8,6 @@ line, id and field.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +15,12 @@ from typing import Any
 
 from omni_grpo.media.segment import segment_of
 from omni_grpo.rows.schema import MAX_REPORTED, DataError, Example, MediaItem, check_row
+from omni_grpo.rows.sources import read_source
+from omni_grpo.rows.trl_rows import from_trl_row, is_trl_row
 from omni_rewards import answer_score
 
 
-def _to_example(row: Mapping[str, Any], root: Path) -> Example:
+def _to_example(row: Mapping[str, Any], root: Path, of_trl: Mapping[str, Any]) -> Example:
     media = tuple(
         MediaItem(m["type"], _where(root / m["path"]), m.get("use_audio") or False, **asdict(segment_of(m)))
         for m in row.get("media") or ()
@@ -27,9 +28,9 @@ def _to_example(row: Mapping[str, Any], root: Path) -> Example:
     options = tuple(row["options"]) if row.get("options") else None
     return Example(
         id=row["id"],
-        problem=row["problem"],
-        problem_type=row["problem_type"],
-        solution=row["solution"],
+        problem=row.get("problem") or "",
+        problem_type=row.get("problem_type") or "",
+        solution=row.get("solution") or "",
         options=options,
         context=row.get("context"),
         reference_reasoning=row.get("reference_reasoning"),
@@ -37,6 +38,7 @@ def _to_example(row: Mapping[str, Any], root: Path) -> Example:
         media=media,
         pair=row.get("pair"),
         meta=row.get("meta") or {},
+        **of_trl,
     )
 
 
@@ -44,27 +46,6 @@ def _where(path: Path) -> str:
     """Absolute, with the file's own name: a link may lead to a name without an ending (a Hugging Face blob)."""
     resolved = path.resolve()
     return str(resolved if resolved.suffix == path.suffix else path.parent.resolve() / path.name)
-
-
-def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each line stands, and its JSON; the error, where it is none."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as error:
-                row = error
-            yield f"{path}:{number}", row
-
-
-def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
-    from datasets import load_dataset
-
-    rows: Any = load_dataset(name, split=split)
-    for number, row in enumerate(rows):
-        yield f"{name}[{split}]:{number}", {k: v for k, v in row.items() if v is not None}
 
 
 def _check_solution(row: Mapping[str, Any]) -> Iterator[str]:
@@ -80,6 +61,7 @@ def check_rows(
     root: Path,
     first_seen: dict[str, str] | None = None,
     graded: bool = False,
+    base: Path | None = None,
     media_roots: Sequence[str] | None = None,
 ) -> list[Example]:
     """
@@ -87,10 +69,11 @@ def check_rows(
 
     Args:
         rows (iterable of `(str, Mapping)`): Where the row stands (for messages), and the row.
-        root (`Path`): Folder that media paths are relative to.
+        root (`Path`): Folder that media paths are relative to, and must not leave.
         first_seen (`dict[str, str]`, *optional*):
             Ids used before, each with the place of its row; those of `rows` are added.
         graded (`bool`, defaults to `False`): Whether each solution must be one that `answer_reward` can read.
+        base (`Path`, *optional*): Where the paths of rows in TRL's form begin; defaults to `root`.
         media_roots (sequence of `str`, *optional*): Further folders that links below `root` may lead to.
 
     Raises:
@@ -104,13 +87,19 @@ def check_rows(
         raise DataError(f"media_roots: no folder at {', '.join(lost)}; correct the path, or take it out")
     for where, row in rows:
         if isinstance(row, ValueError):
-            errors.append(f"{where}: not JSON ({row}); write one object a line, in UTF-8")
+            errors.append(f"{where}: {row}")
             continue
         if not isinstance(row, Mapping):
             errors.append(f"{where}: expected a JSON object, got {row!r}")
             continue
-        problems = check_row(row, root, roots)
-        if graded and not problems:
+        of_trl: Mapping[str, Any] = {}
+        try:
+            if is_trl_row(row):
+                row, of_trl = from_trl_row(row, where, base or root)
+            problems = check_row(row, root, bool(of_trl), roots)
+        except ValueError as error:
+            problems = [str(error)]
+        if graded and not problems and row.get("problem_type") and row.get("solution"):
             problems.extend(_check_solution(row))
         name = row.get("id")
         if isinstance(name, str) and name in first_seen:
@@ -119,7 +108,7 @@ def check_rows(
             first_seen[name] = where
         errors.extend(f"{where} (id {name!r}): {problem}" for problem in problems)
         if not problems:
-            examples.append(_to_example(row, root))
+            examples.append(_to_example(row, root, of_trl))
     if errors:
         more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
         raise DataError(f"{len(errors)} problem(s) in the data:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
@@ -137,26 +126,22 @@ def load_examples(
     Read and check a data file.
 
     Args:
-        source (`str` or `Path`): A `.jsonl` file, or the name of a Hugging Face data set with the same columns.
+        source (`str` or `Path`): A data file, a folder, or the name of a Hugging Face data set; see [`read_source`].
         media_root (`str` or `Path`, *optional*):
             Folder that media paths are relative to; defaults to the folder of the file (the working directory for a
             data set by name).
-        split (`str`, defaults to `"train"`): Split of a data set by name.
+        split (`str`, defaults to `"train"`): Split of a data set by name that is not named as `name[split]`.
         first_seen (`dict[str, str]`, *optional*): Ids of files read before, see [`check_rows`].
         media_roots (sequence of `str`, *optional*): Further folders that links below it may lead to.
 
     Raises:
-        `DataError`: A row is broken, its solution unreadable for its type, an id used twice, or there is no row.
-        `FileNotFoundError`: `source` looks like a file (it ends in `.jsonl` or `.json`) and is not there.
+        `DataError`: A row is broken, its solution unreadable for its type, an id used twice, there is no row, no such
+            split, or the file is of a kind that is not read.
+        `FileNotFoundError`: `source` looks like a file and is not there.
     """
-    path = Path(source)
-    if path.suffix in (".jsonl", ".json") or path.is_file():
-        if not path.is_file():
-            raise FileNotFoundError(f"no data file at {path.resolve()}; check `train_file` / `validation_file`")
-        rows, root = _read_jsonl(path), path.parent
-    else:
-        rows, root = _read_hub(str(source), split), Path.cwd()
-    examples = check_rows(rows, Path(media_root) if media_root else root, first_seen, True, media_roots)
+    rows, root = read_source(str(source), split)
+    root = Path(media_root) if media_root else root
+    examples = check_rows(rows, root, first_seen, graded=True, media_roots=media_roots)
     if not examples:
         raise DataError(f"{source}: no rows, the file or split is empty; write one JSON object a line")
     return examples

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from omni_grpo.media.reader import has_audio
@@ -136,6 +137,8 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
     """
     System turn and user turn of an example: media in their order, then question, options, answer instruction.
 
+    A prompt of TRL's form is taken as it is written; the style's system turn stands before one that has none.
+
     Args:
         example ([`Example`]): A checked row.
         style (`str`): Key of [`PROMPT_STYLES`].
@@ -152,10 +155,14 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
     """
     if style not in PROMPT_STYLES:
         raise ValueError(f"prompt_style {style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
-    user = [*_media_parts(example, load_audio_from_video), text_part(question_text(example))]
-    system = PROMPT_STYLES[style].system
-    turns = [{"role": "system", "content": [text_part(system)]}] if system else []
-    return [*turns, {"role": "user", "content": user}]
+    items = (_media_parts(replace(example, media=(item,)), load_audio_from_video) for item in example.media)
+    marks = [{"type": item.type} for item in example.media]
+    turns: Messages = [{"role": "system", "content": [text_part(PROMPT_STYLES[style].system)]}]
+    for turn in example.prompt or [{"role": "user", "content": [*marks, text_part(question_text(example))]}]:
+        parts = ([text_part(part["text"])] if part["type"] == "text" else next(items) for part in turn["content"])
+        turns.append({"role": turn["role"], "content": list(chain.from_iterable(parts))})
+    has_own = not PROMPT_STYLES[style].system or turns[1]["role"] == "system"
+    return turns[has_own:]
 
 
 def text_part(text: str) -> Part:

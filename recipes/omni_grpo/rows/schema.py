@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import cached_assets_path
+
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
 
 MEDIA_TYPES = ("image", "video", "audio")
@@ -74,7 +76,11 @@ class MediaItem:
 
 @dataclass(frozen=True)
 class Example:
-    """One checked row; the fields are those of [`FIELDS`]."""
+    """
+    One checked row; the fields are those of [`FIELDS`]. A row of TRL's form may have an empty `problem_type` or
+    `solution`, and has `prompt`, its own turns, and `columns`, which are carried to rewards; see
+    [`~omni_grpo.rows.trl_rows.from_trl_row`].
+    """
 
     id: str
     problem: str
@@ -87,6 +93,8 @@ class Example:
     media: tuple[MediaItem, ...] = ()
     pair: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    prompt: Sequence[Mapping[str, Any]] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _check_text(row: Mapping[str, Any], name: str, required: bool) -> Iterator[str]:
@@ -95,6 +103,11 @@ def _check_text(row: Mapping[str, Any], name: str, required: bool) -> Iterator[s
         return
     if not isinstance(value, str) or not value.strip():
         yield f"{name}: expected a non-empty string, got {value!r}"
+
+
+def pictures_folder() -> Path:
+    """Where embedded pictures lie as files, in Hugging Face's cache of assets."""
+    return cached_assets_path("omni-grpo", subfolder="pictures")
 
 
 def _check_media(items: Any, root: Path, roots: Sequence[Path]) -> Iterator[str]:
@@ -138,7 +151,8 @@ def _check_path(path: Any, root: Path, roots: Sequence[Path], where: str) -> Ite
         return
     try:
         full = (root / path).resolve()
-        inside, there = any(full.is_relative_to(r.resolve()) for r in (root, *roots)), full.is_file()
+        inside = any(full.is_relative_to(r.resolve()) for r in (root, pictures_folder(), *roots))
+        there = full.is_file()
         # The outermost link that leads out: what it leads to is what a further root must name.
         ways = [way for way in reversed((root / path).parents) if way.is_relative_to(root) and way.is_symlink()]
         leads = next((way.resolve() for way in ways if not way.resolve().is_relative_to(root.resolve())), full.parent)
@@ -154,26 +168,27 @@ def _check_path(path: Any, root: Path, roots: Sequence[Path], where: str) -> Ite
         yield f"{where}: no file at {full}; fix the path or set `media_root`"
 
 
-def check_row(row: Mapping[str, Any], root: Path, roots: Sequence[Path] = ()) -> list[str]:
+def check_row(row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: Sequence[Path] = ()) -> list[str]:
     """
     Everything that is wrong with one row, as `"field: what is wrong; remedy"`; empty when the row is good.
 
     Args:
         row (`Mapping`): The row as read from JSON.
         root (`Path`): Folder that media paths are relative to and must not leave.
+        of_trl (`bool`, defaults to `False`): Whether it came in one of TRL's forms, which ask for a prompt alone.
         roots (sequence of `Path`, *optional*): Further folders that links may lead to.
     """
     problems = [
         *_check_text(row, "id", True),
-        *_check_text(row, "problem", True),
-        *_check_text(row, "solution", True),
+        *_check_text(row, "problem", not of_trl),
+        *_check_text(row, "solution", not of_trl),
         *_check_text(row, "context", False),
         *_check_text(row, "reference_reasoning", False),
         *_check_text(row, "target", False),
         *_check_text(row, "pair", False),
     ]
     kind = row.get("problem_type")
-    if not isinstance(kind, str) or kind not in PROBLEM_TYPES:
+    if (kind is not None or not of_trl) and (not isinstance(kind, str) or kind not in PROBLEM_TYPES):
         problems.append(f"problem_type: {kind!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
     elif kind in CHOICE_TYPES and not row.get("options"):
         problems.append(f"options: required for problem_type {kind!r}; list what to choose from")
