@@ -59,6 +59,21 @@ class CompleteCheckpoints:
         else:
             super()._load_best_model()  # type: ignore[misc]
 
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """
+        Load them, or say that they are not there.
+
+        Raises:
+            `ValueError`: The checkpoint holds weights alone, with which upstream goes on as if nothing were missing.
+        """
+        if checkpoint is not None and not self.is_deepspeed_enabled and not any(Path(checkpoint).glob("optimizer*")):
+            raise ValueError(
+                f"{checkpoint} was saved with `save_only_model: true`, without optimiser, schedule and random state: a "
+                f"run cannot go on from it. Begin one from its weights: `--model_name_or_path {checkpoint} --output_dir "
+                "ANOTHER`"
+            )
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+
     def _weights_are_plain(self) -> bool:
         return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
 
@@ -96,11 +111,12 @@ class EpochOrder(TrainerCallback):
 
 class GenerationBorders(TrainerCallback):
     """
-    Lets checkpoints be saved only where the next micro-step samples anew.
+    Lets checkpoints be saved only where the next micro-step samples anew, and evaluates there, too.
 
     Between two generations of one buffered batch (`num_iterations` > 1, or `steps_per_generation` above gradient
     accumulation) the buffer is not part of a checkpoint: a run resumed there would sample again and end elsewhere. A
-    save that falls there waits for the next border.
+    save that falls there waits for the next border. So does an evaluation, which says of a checkpoint whether it is
+    the best.
 
     Args:
         micro_steps (`int`): Micro-steps that one generated batch serves: `steps_per_generation * num_iterations`.
@@ -108,15 +124,18 @@ class GenerationBorders(TrainerCallback):
 
     def __init__(self, micro_steps: int) -> None:
         self.micro_steps = micro_steps
-        self.waiting = False
+        self.waiting: set[str] = set()
 
     def on_step_end(self, args, state, control, **kwargs):
         border = state.global_step * args.gradient_accumulation_steps % self.micro_steps == 0
         last = state.global_step >= state.max_steps
-        if control.should_save and not (border or last):
-            self.waiting, control.should_save = True, False
-        elif self.waiting and border:
-            self.waiting, control.should_save = False, True
+        for wish in ("should_evaluate", "should_save"):
+            if getattr(control, wish) and not (border or last):
+                self.waiting.add(wish)
+                setattr(control, wish, False)
+            elif wish in self.waiting and (border or last):
+                self.waiting.remove(wish)
+                setattr(control, wish, True)
 
 
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:

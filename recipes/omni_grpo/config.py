@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -133,6 +134,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     )
 
     def __post_init__(self) -> None:
+        choose_best_by(self, "eval_reward")
         super().__post_init__()
         self.check_sharing()
         self.check_grounding()
@@ -148,14 +150,52 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
-        if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
-            raise ValueError(
-                f"reward_weights has {len(self.reward_weights)} entries, reward_funcs has {len(self.reward_funcs)}; "
-                "give one weight per reward"
-            )
         self.reward_settings = read_settings(self.reward_settings)
-        self.check_credit(self.beta, self.reward_weights, len(self.reward_funcs))
-        refuse_single_checkpoint(self.save_total_limit)
+        self.check_credit(self.beta, self.reward_weights)
+        check_checkpoints(self)
+
+    def check_weights(self, rewards: int) -> None:
+        """
+        Hold the weights to the rewards of the run; how many these are, a trainer in Python knows alone.
+
+        Raises:
+            `ValueError`: Other than one weight for each reward.
+        """
+        if self.reward_weights is not None and len(self.reward_weights) != rewards:
+            raise ValueError(
+                f"reward_weights has {len(self.reward_weights)} entries, reward_funcs has {rewards}; give one weight per "
+                "reward"
+            )
+        schedule: Any = self.reward_weight_schedule or {}
+        for step, weights in schedule.items():
+            if len(weights) != rewards:
+                raise ValueError(
+                    f"reward_weight_schedule: {step}: {weights} is not one weight for each of the {rewards} rewards"
+                )
+
+    def check_rows(self, rows: int) -> None:
+        """
+        Raises:
+            `ValueError`: A data set of so many rows fills no generation batch, so that nothing would be trained.
+        """
+        group, size, processes = self.num_generations, self.generation_batch_size, self.world_size
+        assert size is not None  # upstream fills it in
+        if rows * group >= size:
+            return
+        remedy = f"give at least {size // group} rows"
+        for rows_a_step in (self.per_device_train_batch_size, group // math.gcd(group, processes)):
+            least = math.lcm(rows_a_step * processes, group)
+            if steps := rows * group // least * least // (rows_a_step * processes):
+                remedy += (
+                    f", or set `per_device_train_batch_size: {rows_a_step}` and `steps_per_generation: {steps}` "
+                    "(without generation_batch_size)"
+                )
+                break
+        raise ValueError(
+            f"train_file: {rows} row(s), each answered {group} times (num_generations), are {rows * group} completions; "
+            f"a generation batch takes {size} (generation_batch_size, over {processes} process(es)), so that none would "
+            f"be made and nothing trained; {remedy}"
+        )
 
 
 @dataclass
@@ -184,13 +224,38 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
     )
 
     def __post_init__(self) -> None:
+        choose_best_by(self, "eval_answer_accuracy" if self.validate_answers else "eval_loss")
         super().__post_init__()
         if self.packing or self.padding_free:
             raise ValueError("packing / padding_free: not available with media; set both to false")
-        refuse_single_checkpoint(self.save_total_limit)
+        check_checkpoints(self)
+
+    def check_rows(self, rows: int) -> None:
+        """
+        Raises:
+            `ValueError`: A data set of so many rows fills no batch, so that nothing would be trained.
+        """
+        size, processes = self.per_device_train_batch_size, self.world_size
+        if self.dataloader_drop_last and rows < size * processes:
+            raise ValueError(
+                f"train_file: {rows} row(s) fill no batch of {size * processes} (per_device_train_batch_size {size}, "
+                f"{processes} process(es)), and `dataloader_drop_last: true` drops what is not full, so that nothing "
+                f"would be trained; set `dataloader_drop_last: false`, or give at least {size * processes} rows"
+            )
 
 
-def refuse_single_checkpoint(save_total_limit: int | None) -> None:
-    """A limit of one deletes the last good checkpoint before the next one is known to be whole."""
-    if save_total_limit == 1:
+def choose_best_by(args: Any, metric: str) -> None:
+    """Unless a field says otherwise, the best checkpoint is the one of the best `metric`; upstream goes by the loss."""
+    if args.metric_for_best_model is None and (args.load_best_model_at_end or args.save_strategy == "best"):
+        args.metric_for_best_model = metric
+
+
+def check_checkpoints(args: Any) -> None:
+    """
+    Raises:
+        `ValueError`: What is asked for can leave a run without a complete checkpoint.
+    """
+    if args.save_total_limit == 1:  # deletes the last good one before the next one is known to be whole
         raise ValueError("save_total_limit: 1 can leave no complete checkpoint after a crash; use 2 or more")
+    if args.save_strategy == "best" and args.eval_strategy == "no":
+        raise ValueError("save_strategy: best saves what an evaluation finds best; set `eval_strategy: steps`, too")
