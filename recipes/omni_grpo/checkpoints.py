@@ -111,25 +111,26 @@ class EpochOrder(TrainerCallback):
 
 class GenerationBorders(TrainerCallback):
     """
-    Lets checkpoints be saved only where the next micro-step samples anew, and evaluates there, too.
+    Lets checkpoints be saved only where the next micro-step samples anew.
 
     Between two generations of one buffered batch (`num_iterations` > 1, or `steps_per_generation` above gradient
     accumulation) the buffer is not part of a checkpoint: a run resumed there would sample again and end elsewhere. A
-    save that falls there waits for the next border. So does an evaluation, which says of a checkpoint whether it is
-    the best.
+    save that falls there waits for the next border.
 
     Args:
         micro_steps (`int`): Micro-steps that one generated batch serves: `steps_per_generation * num_iterations`.
+        chooses_best (`bool`, defaults to `False`): Evaluations say which checkpoint is the best, and wait as saves do.
     """
 
-    def __init__(self, micro_steps: int) -> None:
+    def __init__(self, micro_steps: int, chooses_best: bool = False) -> None:
         self.micro_steps = micro_steps
+        self.wishes = ("should_save", "should_evaluate")[: 1 + chooses_best]
         self.waiting: set[str] = set()
 
     def on_step_end(self, args, state, control, **kwargs):
         border = state.global_step * args.gradient_accumulation_steps % self.micro_steps == 0
         last = state.global_step >= state.max_steps
-        for wish in ("should_evaluate", "should_save"):
+        for wish in self.wishes:
             if getattr(control, wish) and not (border or last):
                 self.waiting.add(wish)
                 setattr(control, wish, False)

@@ -123,7 +123,7 @@ class OmniGRPOTrainer(
         self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
         self._share_features(modalities_of(train_dataset, *evals))
         per_generation = (args.steps_per_generation or 1) * args.num_iterations
-        self.add_callback(GenerationBorders(per_generation))
+        self.add_callback(GenerationBorders(per_generation, args.metric_for_best_model is not None))
         self._foresee(self._encoder, per_generation)
         self.add_callback(EpochOrder)
         self._begin_credit()
