@@ -107,11 +107,10 @@ def model_kwargs(model_args: Any) -> dict[str, Any]:
             raise ValueError(f"{field}: a quantised model is trained through LoRA alone; set `use_peft: true`")
         if find_spec("bitsandbytes") is None:
             raise ImportError(f"{field} needs bitsandbytes: pip install 'omni-grpo[quantization]'")
-        from trl import get_kbit_device_map, get_quantization_config
+        from trl import get_quantization_config
 
         kwargs["quantization_config"] = quantization = get_quantization_config(model_args)
-        quantization.llm_int8_skip_modules = ["visual", "audio_tower", "lm_head"]  # of 4 bits, too, whatever its name
-        kwargs["device_map"] = get_kbit_device_map()
+        quantization.llm_int8_skip_modules = [".*(visual|audio_tower)", "lm_head"]  # of 4 bits, too
     return {k: v for k, v in kwargs.items() if v is not None}
 
 
