@@ -68,9 +68,8 @@ class CompleteCheckpoints:
         """
         if checkpoint is not None and not self.is_deepspeed_enabled and not any(Path(checkpoint).glob("optimizer*")):
             raise ValueError(
-                f"{checkpoint} was saved with `save_only_model: true`, without optimiser, schedule and random state: a "
-                f"run cannot go on from it. Begin one from its weights: `--model_name_or_path {checkpoint} --output_dir "
-                "ANOTHER`"
+                f"{checkpoint} was saved with `save_only_model: true`, without optimiser and random state, so that no run "
+                f"goes on from it. Begin one from it: `--model_name_or_path {checkpoint} --output_dir ANOTHER`"
             )
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
 

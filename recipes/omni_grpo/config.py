@@ -134,7 +134,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     )
 
     def __post_init__(self) -> None:
-        choose_best_by(self, "eval_reward")
+        if self.load_best_model_at_end or self.save_strategy == "best":  # upstream would go by the loss
+            self.metric_for_best_model = self.metric_for_best_model or "eval_reward"
         super().__post_init__()
         self.check_sharing()
         self.check_grounding()
@@ -161,40 +162,29 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         Raises:
             `ValueError`: Other than one weight for each reward.
         """
-        if self.reward_weights is not None and len(self.reward_weights) != rewards:
-            raise ValueError(
-                f"reward_weights has {len(self.reward_weights)} entries, reward_funcs has {rewards}; give one weight per "
-                "reward"
-            )
         schedule: Any = self.reward_weight_schedule or {}
-        for step, weights in schedule.items():
-            if len(weights) != rewards:
-                raise ValueError(
-                    f"reward_weight_schedule: {step}: {weights} is not one weight for each of the {rewards} rewards"
-                )
+        steps = {f"reward_weight_schedule: {step}: {weights}": weights for step, weights in schedule.items()}
+        for name, weights in {"reward_weights": self.reward_weights, **steps}.items():
+            if weights is not None and len(weights) != rewards:
+                entries = f"{name} has {len(weights)} entries, reward_funcs has {rewards}"
+                raise ValueError(f"{entries}; give one weight for each of the {rewards} rewards")
 
     def check_rows(self, rows: int) -> None:
         """
         Raises:
             `ValueError`: A data set of so many rows fills no generation batch, so that nothing would be trained.
         """
-        group, size, processes = self.num_generations, self.generation_batch_size, self.world_size
-        assert size is not None  # upstream fills it in
+        group, size = self.num_generations or 0, self.generation_batch_size or 0  # upstream fills them in
+        step = self.per_device_train_batch_size * self.world_size
         if rows * group >= size:
             return
-        remedy = f"give at least {size // group} rows"
-        for rows_a_step in (self.per_device_train_batch_size, group // math.gcd(group, processes)):
-            least = math.lcm(rows_a_step * processes, group)
-            if steps := rows * group // least * least // (rows_a_step * processes):
-                remedy += (
-                    f", or set `per_device_train_batch_size: {rows_a_step}` and `steps_per_generation: {steps}` "
-                    "(without generation_batch_size)"
-                )
-                break
+        whole = math.lcm(step, group)  # completions that are full steps and full groups
+        steps = rows * group // whole * whole // step
+        remedy = f", or set `steps_per_generation: {steps}` (without generation_batch_size)" if steps else ""
         raise ValueError(
-            f"train_file: {rows} row(s), each answered {group} times (num_generations), are {rows * group} completions; "
-            f"a generation batch takes {size} (generation_batch_size, over {processes} process(es)), so that none would "
-            f"be made and nothing trained; {remedy}"
+            f"train_file: {rows} row(s) of {group} completions each (num_generations) do not fill one generation batch of "
+            f"{size} (generation_batch_size, over {self.world_size} process(es)), so that nothing would be trained; give "
+            f"at least {size // group} rows{remedy}"
         )
 
 
@@ -224,7 +214,6 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
     )
 
     def __post_init__(self) -> None:
-        choose_best_by(self, "eval_answer_accuracy" if self.validate_answers else "eval_loss")
         super().__post_init__()
         if self.packing or self.padding_free:
             raise ValueError("packing / padding_free: not available with media; set both to false")
@@ -235,19 +224,12 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
         Raises:
             `ValueError`: A data set of so many rows fills no batch, so that nothing would be trained.
         """
-        size, processes = self.per_device_train_batch_size, self.world_size
-        if self.dataloader_drop_last and rows < size * processes:
+        size = self.per_device_train_batch_size * self.world_size
+        if self.dataloader_drop_last and rows < size:
             raise ValueError(
-                f"train_file: {rows} row(s) fill no batch of {size * processes} (per_device_train_batch_size {size}, "
-                f"{processes} process(es)), and `dataloader_drop_last: true` drops what is not full, so that nothing "
-                f"would be trained; set `dataloader_drop_last: false`, or give at least {size * processes} rows"
+                f"train_file: {rows} row(s) do not fill one batch of {size} (over {self.world_size} process(es)), so that "
+                f"nothing would be trained; set `dataloader_drop_last: false`, or give at least {size} rows"
             )
-
-
-def choose_best_by(args: Any, metric: str) -> None:
-    """Unless a field says otherwise, the best checkpoint is the one of the best `metric`; upstream goes by the loss."""
-    if args.metric_for_best_model is None and (args.load_best_model_at_end or args.save_strategy == "best"):
-        args.metric_for_best_model = metric
 
 
 def check_checkpoints(args: Any) -> None:

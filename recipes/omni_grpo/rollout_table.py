@@ -78,8 +78,7 @@ class RolloutTable:
     def log(self, logs, start_time=None):
         """TRL's own, then the table with media that play, where wandb listens."""
         table = Path(self.args.output_dir, "completions", f"completions_{self.state.global_step:05d}.parquet")
-        evaluated = any(key.startswith("eval_") for key in logs)
-        if evaluated and self.accelerator.is_main_process and table.is_file():
+        if any(key.startswith("eval_") for key in logs) and self.accelerator.is_main_process and table.is_file():
             table.rename(table.with_stem(f"{table.stem}_train"))  # upstream would write over it
         super().log(logs, start_time)  # type: ignore[misc]
         listening = self.log_completions and "wandb" in (self.args.report_to or [])

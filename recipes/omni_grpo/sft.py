@@ -109,12 +109,11 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         encoder: PromptEncoder | None = None,
         **kwargs: Any,
     ) -> None:
-        name = model if isinstance(model, str) else None
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
         model = model_to_train(model, args, kwargs.pop("quantization_config", None))
         if processing_class is None:
-            processing_class = encoder.processor if encoder else load_processor(name or model.config._name_or_path)
+            processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False

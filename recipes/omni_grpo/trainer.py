@@ -93,13 +93,12 @@ class OmniGRPOTrainer(
         section_schema: SectionSchema | None = None,
         **kwargs: Any,
     ) -> None:
-        name = model if isinstance(model, str) else None
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
         args.check_weights(len(reward_funcs) if isinstance(reward_funcs, list) else 1)
         model = model_to_train(model, args, kwargs.pop("quantization_config", None))
         if processing_class is None:
-            processing_class = encoder.processor if encoder else load_processor(name or model.config._name_or_path)
+            processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
         given: dict[str, Any] = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
         forbidden = {*media_control_ids(processing_class), *given.get("suppress_tokens", ())}
         args.generation_kwargs = {**given, "suppress_tokens": sorted(forbidden)}

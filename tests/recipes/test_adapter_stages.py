@@ -85,7 +85,9 @@ def test_a_full_stage_trains_what_an_adapter_had_frozen(run, cold_start, script)
 
 
 def test_frozen_towers_stay_frozen_behind_an_adapter(run, cold_start):
-    before = load_file(Path(json.loads((cold_start / "adapter_config.json").read_text())["base_model_name_or_path"]) / WEIGHTS)
+    before = load_file(
+        Path(json.loads((cold_start / "adapter_config.json").read_text())["base_model_name_or_path"]) / WEIGHTS
+    )
     after = load_file(run("sft_omni", model_name_or_path=str(cold_start), freeze_audio=True) / WEIGHTS)
     moved = {name: not torch.equal(before[name], tensor) for name, tensor in after.items()}
     assert moved["lm_head.weight"] and not any(moved[name] for name in moved if name.startswith("audio_tower"))
@@ -163,7 +165,7 @@ def test_a_kept_adapter_is_resumed_exactly(cold_start, tiny, settings, mixed, tm
 def test_another_adapter_than_the_one_there_is_refused(cold_start, fields, named):
     """Not taken for the one that is there, nor silently left out. The remedy: fields that are left out, or agree."""
     path = {"model_name_or_path": str(cold_start), "use_peft": True}
-    with pytest.raises(ValueError, match=rf"^{named}: .* is an adapter.*; leave them out"):
+    with pytest.raises(ValueError, match=rf"^{named}: .* is an adapter that says otherwise.*; leave them out"):
         peft_config(ModelConfig(**path, **fields))
     assert peft_config(ModelConfig(**path)) is None
     assert peft_config(ModelConfig(**path, lora_r=2, lora_dropout=0.0)) is None
@@ -208,7 +210,9 @@ def test_without_bitsandbytes_the_extra_is_named(tiny, field, monkeypatch):
 def test_the_language_model_alone_is_quantised(tiny, field):
     """Mutant: the towers, too, which costs perception and saves little."""
     model = load_model(tiny, **model_kwargs(ModelConfig(use_peft=True, **{field: True})))
-    kinds = {name: type(module).__name__ for name, module in model.named_modules() if "Linear" in type(module).__name__}
+    kinds = {
+        name: type(module).__name__ for name, module in model.named_modules() if "Linear" in type(module).__name__
+    }
     kind = {"load_in_4bit": "Linear4bit", "load_in_8bit": "Linear8bitLt"}[field]
     assert kinds and {k for name, k in kinds.items() if "language_model" in name} == {kind}
     assert {k for name, k in kinds.items() if "language_model" not in name} == {"Linear"}

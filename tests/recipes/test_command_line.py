@@ -118,7 +118,7 @@ REFUSED = {
     "weights of steps": (
         "grpo",
         "reward_weight_schedule: {0: [1.0], 9: [0.5]}",
-        r"reward_weight_schedule: 0: \[1.0\] is not one weight for each of the 2 rewards",
+        r"reward_weight_schedule: 0: \[1.0\] has 1 entries, reward_funcs has 2; give one weight for each",
     ),
     "one checkpoint, rl": ("grpo", "save_total_limit: 1", r"save_total_limit: 1 .*; use 2 or more"),
     "one checkpoint, sft": ("sft", "save_total_limit: 1", r"save_total_limit: 1 .*; use 2 or more"),

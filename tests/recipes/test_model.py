@@ -130,7 +130,9 @@ def test_a_model_of_another_architecture_is_refused_by_type(full_model, tiny, se
             return OmniSFTTrainer(model, OmniSFTConfig(**small), **made)
         return OmniGRPOTrainer(model, length_reward, OmniGRPOConfig(**small), **made)
 
-    name = {"language model": "Qwen2ForCausalLM", "full": "Qwen2_5OmniForConditionalGeneration"}.get(other, "LooksAlike")
+    name = {"language model": "Qwen2ForCausalLM", "full": "Qwen2_5OmniForConditionalGeneration"}.get(
+        other, "LooksAlike"
+    )
     with pytest.raises(ValueError, match=rf"^the model is a {name}; supported is `Qwen2_5OmniThinker"):
         make(model)
     if other == "full":

@@ -75,13 +75,16 @@ def test_refused_is_what_would_make_no_batch_and_the_remedy_makes_one(
         if message is None:
             return
         assert f"{rows} row(s)" in message
-        assert f"takes {whole} (generation_batch_size, over {processes} process(es))" in message
+        assert f"one generation batch of {whole} (generation_batch_size, over {processes} process(es))" in message
         enough = int(re.search(r"at least (\d+) rows", message)[1])
         assert refusal(args, enough) is None and refusal(args, enough - 1)
-        named = {name: int(value) for name, value in re.findall(r"`(\w+): (\d+)`", message)}
-        assert set(named) == {"per_device_train_batch_size", "steps_per_generation"} or rows < processes
-        if named:
-            assert batches(rl(folder, num_generations=group, **named), rows) > 0
+        fewer = re.search(r"`steps_per_generation: (\d+)`", message)
+        assert bool(fewer) == any(
+            rows * group >= size * processes * s and size * processes * s % group == 0 for s in range(1, steps)
+        )
+        if fewer:
+            how = {"steps_per_generation": int(fewer[1])}
+            assert batches(rl(folder, per_device_train_batch_size=size, num_generations=group, **how), rows) == 1
 
 
 @pytest.fixture
@@ -100,27 +103,18 @@ def start(mixed_file, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(
-    ("fields", "remedy"),
-    [
-        ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}, (4, 3)),
-        ({"per_device_train_batch_size": 4, "generation_batch_size": 16}, (4, 3)),
-        ({"per_device_train_batch_size": 16}, (4, 3)),
-    ],
-)
-def test_rl_on_less_than_a_batch_is_refused_before_a_model_is_loaded(start, tiny, fields, remedy):
-    """There is no model of that name, and none is asked for. With the remedy's fields the run goes on."""
+@pytest.mark.parametrize("how", [{"gradient_accumulation_steps": 4}, {"generation_batch_size": 16}])
+def test_rl_on_less_than_a_batch_is_refused_before_a_model_is_loaded(start, tiny, how):
+    """There is no model of that name, and none is asked for. With the remedy's field the run goes on."""
+    fields = {"per_device_train_batch_size": 4, **how}
     message = (
-        r"train_file: 3 row\(s\), each answered 4 times \(num_generations\), are 12 completions; a generation batch "
-        r"takes 16 .*; give at least 4 rows, or set `per_device_train_batch_size: (\d+)` and `steps_per_generation: (\d+)`"
+        r"train_file: 3 row\(s\) of 4 completions each \(num_generations\) do not fill one generation batch of 16 .*; "
+        r"give at least 4 rows, or set `steps_per_generation: 3` \(without generation_batch_size\)$"
     )
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(ValueError, match=message):
         start("grpo_omni", 3, model_name_or_path="nowhere", **fields)
-    size, steps = map(int, re.search(message, str(refused.value)).groups())
-    assert (size, steps) == remedy
-    fields = {**fields, "per_device_train_batch_size": size, "steps_per_generation": steps}
-    fields.pop("generation_batch_size", None)
-    done = start("grpo_omni", 3, model_name_or_path=tiny, **fields)
+    fields = {name: value for name, value in fields.items() if name != "generation_batch_size"}
+    done = start("grpo_omni", 3, model_name_or_path=tiny, **fields, steps_per_generation=3)
     assert done["done"] and done["steps"] == 2
 
 
@@ -131,7 +125,9 @@ def test_rl_on_just_enough_rows_trains(start, tiny):
 
 def test_sft_that_would_drop_its_only_batch_is_refused(start, tiny):
     fields = {"per_device_train_batch_size": 4, "dataloader_drop_last": True}
-    with pytest.raises(ValueError, match=r"3 row\(s\) fill no batch of 4 .*set `dataloader_drop_last: false`, or .* 4 rows"):
+    with pytest.raises(
+        ValueError, match=r"3 row\(s\) do not fill one batch of 4 .*set `dataloader_drop_last: false`, or .* 4 rows"
+    ):
         start("sft_omni", 3, model_name_or_path="nowhere", **fields)
     assert start("sft_omni", 3, model_name_or_path=tiny, **{**fields, "dataloader_drop_last": False})["steps"] == 2
     assert start("sft_omni", 4, model_name_or_path=tiny, **fields)["steps"] == 2
@@ -150,10 +146,10 @@ def test_a_stage_without_a_step_is_not_done(start, tiny, script, tmp_path):
 def test_trainers_in_python_refuse_alike_before_they_load(tiny, settings, mixed, tmp_path):
     encoder, few = PromptEncoder(load_processor(tiny), settings), mixed.select([0, 1])
     args = OmniGRPOConfig(**SMALL_RUN, output_dir=str(tmp_path), per_device_train_batch_size=24, num_generations=8)
-    with pytest.raises(ValueError, match=r"2 row\(s\), each answered 8 times"):
+    with pytest.raises(ValueError, match=r"2 row\(s\) of 8 completions each"):
         OmniGRPOTrainer("nowhere", length_reward, args, few, encoder=encoder)
     args = OmniSFTConfig(
         **SMALL_RUN, output_dir=str(tmp_path), per_device_train_batch_size=4, dataloader_drop_last=True
     )
-    with pytest.raises(ValueError, match=r"2 row\(s\) fill no batch of 4"):
+    with pytest.raises(ValueError, match=r"2 row\(s\) do not fill one batch of 4"):
         OmniSFTTrainer("nowhere", args, few, encoder=encoder)

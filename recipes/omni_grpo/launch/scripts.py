@@ -99,19 +99,17 @@ def model_kwargs(model_args: Any) -> dict[str, Any]:
     kwargs = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     if model_args.model_revision != "main":
         kwargs["revision"] = model_args.model_revision
-    if model_args.use_peft:
-        kwargs["keep_adapter"] = True
-    if model_args.load_in_4bit or model_args.load_in_8bit:
-        field = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
+    for field in (name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)):
         if not model_args.use_peft:
             raise ValueError(f"{field}: a quantised model is trained through LoRA alone; set `use_peft: true`")
         if find_spec("bitsandbytes") is None:
             raise ImportError(f"{field} needs bitsandbytes: pip install 'omni-grpo[quantization]'")
         from trl import get_quantization_config
 
-        kwargs["quantization_config"] = quantization = get_quantization_config(model_args)
+        quantization: Any = get_quantization_config(model_args)
         quantization.llm_int8_skip_modules = [".*(visual|audio_tower)", "lm_head"]  # of 4 bits, too
-    return {k: v for k, v in kwargs.items() if v is not None}
+        kwargs["quantization_config"] = quantization
+    return {k: v for k, v in kwargs.items() if v is not None} | {"keep_adapter": model_args.use_peft}
 
 
 def peft_config(model_args: Any) -> Any:
@@ -129,19 +127,15 @@ def peft_config(model_args: Any) -> Any:
 
     from omni_grpo.model.loading import language_model_targets
 
-    def described(fields: Any) -> Any:
-        fields.lora_target_modules = language_model_targets(fields.lora_target_modules)
-        return get_peft_config(fields)
-
-    asked, folder = described(model_args), model_args.model_name_or_path
+    model_args.lora_target_modules = language_model_targets(model_args.lora_target_modules)
+    asked, folder = get_peft_config(model_args), model_args.model_name_or_path
     if not (Path(folder) / "adapter_config.json").is_file():
         return asked
-    own, default = vars(PeftConfig.from_pretrained(folder)), vars(described(ModelConfig(use_peft=True)))
+    usual = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=language_model_targets(None)))  # type: ignore[arg-type]
+    own, default = vars(PeftConfig.from_pretrained(folder)), vars(usual)
     if other := [k for k, v in vars(asked).items() if v not in (default[k], own.get(k))]:
         names = ", ".join(k if k.startswith(("lora", "use")) else f"lora_{k}" for k in other)
-        raise ValueError(
-            f"{names}: {folder} is an adapter, which is trained on as it is, and says otherwise; leave them out"
-        )
+        raise ValueError(f"{names}: {folder} is an adapter that says otherwise and trains on as it is; leave them out")
     announce(f"training goes on with the adapter in {folder}")
     return None
 

@@ -48,9 +48,9 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
     adapter = Path(name_or_path) / "adapter_config.json"
     if adapter.is_file():
         base = load_model(json.loads(adapter.read_text())["base_model_name_or_path"], **model_init_kwargs)
-        one_dtype = is_deepspeed_zero3_enabled()  # which gathers parameters of one alone
+        mixed = not is_deepspeed_zero3_enabled()  # which gathers parameters of one type alone
         adapted: Any = PeftModel.from_pretrained(
-            base, name_or_path, is_trainable=keep_adapter, autocast_adapter_dtype=not one_dtype
+            base, name_or_path, is_trainable=keep_adapter, autocast_adapter_dtype=mixed
         )
         if keep_adapter:
             return adapted
@@ -98,14 +98,12 @@ def model_to_train(model: Any, args: Any, quantization_config: Any = None) -> An
         model = load_model(model, **dict(args.model_init_kwargs or {}), **asked)
         args.model_init_kwargs = None
     elif quantization_config is not None:
-        raise ValueError(
-            "quantization_config: the model is loaded already; give it to `load_model`, or give a name here"
-        )
+        raise ValueError("quantization_config: the model is loaded already; give it to `load_model`, or a name here")
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(base, Qwen2_5OmniThinkerForConditionalGeneration):
         raise ValueError(
-            f"the model is a {type(base).__name__}; supported is `Qwen2_5OmniThinkerForConditionalGeneration`, which "
-            "`load_model` makes of a checkpoint, and which a full Qwen2.5-Omni model holds as `thinker`"
+            f"the model is a {type(base).__name__}; supported is `Qwen2_5OmniThinkerForConditionalGeneration`, from "
+            "`load_model`, or as the `thinker` of a full Qwen2.5-Omni model"
         )
     freeze_towers(model, args.freeze_vision, args.freeze_audio)
     return model
