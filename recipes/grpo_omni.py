@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoding.encoder import PromptEncoder
-    from omni_grpo.launch.scripts import begin, model_kwargs, peft_config, save_final
+    from omni_grpo.launch.scripts import begin, check_evaluation, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
@@ -45,12 +45,20 @@ def main(argv: list[str]) -> None:
     from omni_grpo.trainer import OmniGRPOTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniGRPOConfig, ModelConfig), argv)
+    check_evaluation(data.validation_file, args)
+    weights, adapter = model_kwargs(model_args), peft_config(model_args)
     begin(stage)
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
     reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
-    rows = load_sources(data.train_file, data.media_root, data.train_split, data.media_roots)
-    train = to_dataset(rows, data.prompt_style, media.load_audio_from_video)
+
+    def dataset(source: str, split: str):
+        rows = load_sources(source, data.media_root, split, data.media_roots)
+        return to_dataset(rows, data.prompt_style, media.load_audio_from_video)
+
+    train = dataset(data.train_file, data.train_split)
+    validation = dataset(data.validation_file, data.validation_split) if data.validation_file else None
+    args.check_rows(len(train))
     check_reward_columns(reward_funcs, train, args.allow_unused_rewards, args.context_gain_weight is not None)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
@@ -59,18 +67,21 @@ def main(argv: list[str]) -> None:
     )
     if is_main_process():
         preflight(train, encoder, stage.folder / "preflight")
+        if validation is not None:
+            preflight(validation, encoder, stage.folder / "preflight_validation")
     announce(f"RL on {len(train)} rows from {data.train_file}, rewards {', '.join(args.reward_funcs)}")
 
     # 2. The policy; its reference, where beta > 0, is a copy of it as it is now.
     trainer = OmniGRPOTrainer(
-        model=load_model(model_args.model_name_or_path, **model_kwargs(model_args)),
+        model=load_model(model_args.model_name_or_path, **weights),
         reward_funcs=reward_funcs,
         args=args,
         train_dataset=train,
+        eval_dataset=validation,
         processing_class=processor,
         encoder=encoder,
         section_schema=args.schema(PROMPT_STYLES[data.prompt_style].schema),
-        peft_config=peft_config(model_args),
+        peft_config=adapter,
         callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
     )
 
@@ -78,7 +89,8 @@ def main(argv: list[str]) -> None:
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
     save_final(trainer, processor, media, data.prompt_style)
     if is_main_process():
-        stage.finish(seconds=time.time() - start, steps=trainer.state.global_step)
+        best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
+        stage.finish(seconds=time.time() - start, steps=trainer.state.global_step, **best)
     announce(f"saved {args.output_dir}")
 
 

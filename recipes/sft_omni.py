@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, OmniSFTConfig
     from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.encoding.encoder import PromptEncoder
-    from omni_grpo.launch.scripts import begin, model_kwargs, peft_config, save_final
+    from omni_grpo.launch.scripts import begin, check_evaluation, model_kwargs, peft_config, save_final
     from omni_grpo.logs import LogFile, StopAfter
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
@@ -42,6 +42,8 @@ def main(argv: list[str]) -> None:
     from omni_grpo.sft import OmniCollator, OmniSFTTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniSFTConfig, ModelConfig), argv)
+    check_evaluation(data.validation_file, args)
+    weights, adapter = model_kwargs(model_args), peft_config(model_args)
     begin(stage)
 
     # 1. Data: everything that can be wrong is met here, before the model is loaded.
@@ -51,6 +53,7 @@ def main(argv: list[str]) -> None:
         return with_sft_targets(rows, target, PROMPT_STYLES[data.prompt_style].schema)
 
     train = dataset(data.train_file, data.train_split, data.sft_target)
+    args.check_rows(len(train))
     validation = None
     if data.validation_file:
         validation = dataset(data.validation_file, data.validation_split, "target_or_solution")
@@ -69,13 +72,13 @@ def main(argv: list[str]) -> None:
 
     # 2. Train. With a validation file, the checkpoint whose own answers are best on it is the one that is kept.
     trainer = OmniSFTTrainer(
-        model=load_model(model_args.model_name_or_path, **model_kwargs(model_args)),
+        model=load_model(model_args.model_name_or_path, **weights),
         args=args,
         train_dataset=train,
         eval_dataset=validation,
         processing_class=processor,
         encoder=encoder,
-        peft_config=peft_config(model_args),
+        peft_config=adapter,
         callbacks=[
             LogFile(Path(args.output_dir) / "log.jsonl"),
             *([StopAfter(args.max_train_seconds)] if args.max_train_seconds else []),

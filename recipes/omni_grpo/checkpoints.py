@@ -58,6 +58,20 @@ class CompleteCheckpoints:
         else:
             super()._load_best_model()  # type: ignore[misc]
 
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        """
+        Load them, or say that they are not there.
+
+        Raises:
+            `ValueError`: The checkpoint holds weights alone, with which upstream goes on as if nothing were missing.
+        """
+        if checkpoint is not None and not self.is_deepspeed_enabled and not any(Path(checkpoint).glob("optimizer*")):
+            raise ValueError(
+                f"{checkpoint} was saved with `save_only_model: true`, without optimiser and random state, so that no run "
+                f"goes on from it. Begin one from it: `--model_name_or_path {checkpoint} --output_dir ANOTHER`"
+            )
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+
     def _weights_are_plain(self) -> bool:
         return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
 
@@ -103,19 +117,24 @@ class GenerationBorders(TrainerCallback):
 
     Args:
         micro_steps (`int`): Micro-steps that one generated batch serves: `steps_per_generation * num_iterations`.
+        chooses_best (`bool`, defaults to `False`): Evaluations say which checkpoint is the best, and wait as saves do.
     """
 
-    def __init__(self, micro_steps: int) -> None:
+    def __init__(self, micro_steps: int, chooses_best: bool = False) -> None:
         self.micro_steps = micro_steps
-        self.waiting = False
+        self.wishes = ("should_save", "should_evaluate")[: 1 + chooses_best]
+        self.waiting: set[str] = set()
 
     def on_step_end(self, args, state, control, **kwargs):
         border = state.global_step * args.gradient_accumulation_steps % self.micro_steps == 0
         last = state.global_step >= state.max_steps
-        if control.should_save and not (border or last):
-            self.waiting, control.should_save = True, False
-        elif self.waiting and border:
-            self.waiting, control.should_save = False, True
+        for wish in self.wishes:
+            if getattr(control, wish) and not (border or last):
+                self.waiting.add(wish)
+                setattr(control, wish, False)
+            elif wish in self.waiting and (border or last):
+                self.waiting.remove(wish)
+                setattr(control, wish, True)
 
 
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -157,6 +158,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     )
 
     def __post_init__(self) -> None:
+        if self.load_best_model_at_end or self.save_strategy == "best":  # upstream would go by the loss
+            self.metric_for_best_model = self.metric_for_best_model or "eval_reward"
         super().__post_init__()
         self.check_sharing()
         self.check_grounding()
@@ -172,14 +175,41 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
-        if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
-            raise ValueError(
-                f"reward_weights has {len(self.reward_weights)} entries, reward_funcs has {len(self.reward_funcs)}; "
-                "give one weight per reward"
-            )
         self.reward_settings = read_settings(self.reward_settings)
-        self.check_credit(self.beta, self.reward_weights, len(self.reward_funcs))
-        refuse_single_checkpoint(self.save_total_limit)
+        self.check_credit(self.beta, self.reward_weights)
+        check_checkpoints(self)
+
+    def check_weights(self, rewards: int) -> None:
+        """
+        Hold the weights to the rewards of the run; how many these are, a trainer in Python knows alone.
+
+        Raises:
+            `ValueError`: Other than one weight for each reward.
+        """
+        schedule: Any = self.reward_weight_schedule or {}
+        steps = {f"reward_weight_schedule: {step}: {weights}": weights for step, weights in schedule.items()}
+        for name, weights in {"reward_weights": self.reward_weights, **steps}.items():
+            if weights is not None and len(weights) != rewards:
+                entries = f"{name} has {len(weights)} entries, reward_funcs has {rewards}"
+                raise ValueError(f"{entries}; give one weight for each of the {rewards} rewards")
+
+    def check_rows(self, rows: int) -> None:
+        """
+        Raises:
+            `ValueError`: A data set of so many rows fills no generation batch, so that nothing would be trained.
+        """
+        group, size = self.num_generations or 0, self.generation_batch_size or 0  # upstream fills them in
+        step = self.per_device_train_batch_size * self.world_size
+        if rows * group >= size:
+            return
+        whole = math.lcm(step, group)  # completions that are full steps and full groups
+        steps = rows * group // whole * whole // step
+        remedy = f", or set `steps_per_generation: {steps}` (without generation_batch_size)" if steps else ""
+        raise ValueError(
+            f"train_file: {rows} row(s) of {group} completions each (num_generations) do not fill one generation batch of "
+            f"{size} (generation_batch_size, over {self.world_size} process(es)), so that nothing would be trained; give "
+            f"at least {size // group} rows{remedy}"
+        )
 
 
 @dataclass
@@ -211,10 +241,27 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
         super().__post_init__()
         if self.packing or self.padding_free:
             raise ValueError("packing / padding_free: not available with media; set both to false")
-        refuse_single_checkpoint(self.save_total_limit)
+        check_checkpoints(self)
+
+    def check_rows(self, rows: int) -> None:
+        """
+        Raises:
+            `ValueError`: A data set of so many rows fills no batch, so that nothing would be trained.
+        """
+        size = self.per_device_train_batch_size * self.world_size
+        if self.dataloader_drop_last and rows < size:
+            raise ValueError(
+                f"train_file: {rows} row(s) do not fill one batch of {size} (over {self.world_size} process(es)), so that "
+                f"nothing would be trained; set `dataloader_drop_last: false`, or give at least {size} rows"
+            )
 
 
-def refuse_single_checkpoint(save_total_limit: int | None) -> None:
-    """A limit of one deletes the last good checkpoint before the next one is known to be whole."""
-    if save_total_limit == 1:
+def check_checkpoints(args: Any) -> None:
+    """
+    Raises:
+        `ValueError`: What is asked for can leave a run without a complete checkpoint.
+    """
+    if args.save_total_limit == 1:  # deletes the last good one before the next one is known to be whole
         raise ValueError("save_total_limit: 1 can leave no complete checkpoint after a crash; use 2 or more")
+    if args.save_strategy == "best" and args.eval_strategy == "no":
+        raise ValueError("save_strategy: best saves what an evaluation finds best; set `eval_strategy: steps`, too")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,6 +77,9 @@ class RolloutTable:
 
     def log(self, logs, start_time=None):
         """TRL's own, then the table with media that play, where wandb listens."""
+        table = Path(self.args.output_dir, "completions", f"completions_{self.state.global_step:05d}.parquet")
+        if any(key.startswith("eval_") for key in logs) and self.accelerator.is_main_process and table.is_file():
+            table.rename(table.with_stem(f"{table.stem}_train"))  # upstream would write over it
         super().log(logs, start_time)  # type: ignore[misc]
         listening = self.log_completions and "wandb" in (self.args.report_to or [])
         if self.accelerator.is_main_process and listening and self.args.wandb_media_files:

@@ -20,7 +20,7 @@ from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
 from omni_grpo.generation import generate
 from omni_grpo.media.settings import MediaSettings
-from omni_grpo.model.loading import freeze_towers, load_model, load_processor
+from omni_grpo.model.loading import load_processor, model_to_train
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_rewards import answer_reward, section_format_reward
 
@@ -111,13 +111,11 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         encoder: PromptEncoder | None = None,
         **kwargs: Any,
     ) -> None:
+        if hasattr(train_dataset, "__len__"):
+            args.check_rows(len(train_dataset))
+        model = model_to_train(model, args, kwargs.pop("quantization_config", None))
         if processing_class is None:
-            name = model if isinstance(model, str) else model.config._name_or_path
-            processing_class = encoder.processor if encoder else load_processor(name)
-        if isinstance(model, str):
-            model = load_model(model, **dict(args.model_init_kwargs or {}))  # type: ignore[arg-type]
-            args.model_init_kwargs = None
-        freeze_towers(model, args.freeze_vision, args.freeze_audio)
+            processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False

@@ -25,7 +25,7 @@ from omni_grpo.encoding.lookahead import EncodesAhead
 from omni_grpo.generation import cpu_threads
 from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.media.settings import MediaError, MediaSettings
-from omni_grpo.model.loading import copy_weights, freeze_towers, load_model, load_processor
+from omni_grpo.model.loading import copy_weights, load_processor, model_to_train
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.reward_columns import check_reward_columns
 from omni_grpo.rollout_table import RolloutTable
@@ -97,13 +97,12 @@ class OmniGRPOTrainer(
         section_schema: SectionSchema | None = None,
         **kwargs: Any,
     ) -> None:
+        if hasattr(train_dataset, "__len__"):
+            args.check_rows(len(train_dataset))
+        args.check_weights(len(reward_funcs) if isinstance(reward_funcs, list) else 1)
+        model = model_to_train(model, args, kwargs.pop("quantization_config", None))
         if processing_class is None:
-            name = model if isinstance(model, str) else model.config._name_or_path
-            processing_class = encoder.processor if encoder else load_processor(name)
-        if isinstance(model, str):
-            model = load_model(model, **dict(args.model_init_kwargs or {}))  # type: ignore[arg-type]
-            args.model_init_kwargs = None
-        freeze_towers(model, args.freeze_vision, args.freeze_audio)
+            processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
         given: dict[str, Any] = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
         forbidden = {*media_control_ids(processing_class), *given.get("suppress_tokens", ())}
         args.generation_kwargs = {**given, "suppress_tokens": sorted(forbidden)}
@@ -130,7 +129,7 @@ class OmniGRPOTrainer(
         self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
         self._share_features(modalities_of(train_dataset, *evals))
         per_generation = (args.steps_per_generation or 1) * args.num_iterations
-        self.add_callback(GenerationBorders(per_generation))
+        self.add_callback(GenerationBorders(per_generation, args.metric_for_best_model is not None))
         self._foresee(self._encoder, per_generation)
         self.add_callback(EpochOrder)
         self._begin_credit()

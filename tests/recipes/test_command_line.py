@@ -115,6 +115,11 @@ def test_a_value_of_the_wrong_type_is_named_by_its_key(config, capsys):
 
 REFUSED = {
     "weights": ("grpo", "reward_weights: [1.0]", r"reward_weights has 1 entries, reward_funcs has 2; give one weight"),
+    "weights of steps": (
+        "grpo",
+        "reward_weight_schedule: {0: [1.0], 9: [0.5]}",
+        r"reward_weight_schedule: 0: \[1.0\] has 1 entries, reward_funcs has 2; give one weight for each",
+    ),
     "one checkpoint, rl": ("grpo", "save_total_limit: 1", r"save_total_limit: 1 .*; use 2 or more"),
     "one checkpoint, sft": ("sft", "save_total_limit: 1", r"save_total_limit: 1 .*; use 2 or more"),
     "packing": ("sft", "packing: true", r"packing.*not available with media; set both to false"),

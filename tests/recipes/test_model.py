@@ -14,12 +14,14 @@ from transformers import (
     set_seed,
 )
 
-from omni_grpo.model.loading import copy_weights, language_model_targets, load_model
+from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
+from omni_grpo.model.loading import copy_weights, language_model_targets, load_model, load_processor
+from small_runs import SMALL_RUN, length_reward
 
 
 @pytest.fixture(scope="module")
-def full_checkpoint(tiny, tmp_path_factory):
-    """A full Qwen2.5-Omni checkpoint, its thinker's weights under `thinker.`, around the tiny thinker."""
+def full_model(tiny):
+    """A full Qwen2.5-Omni around the tiny thinker."""
     thinker = load_model(tiny)
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     talker = {
@@ -49,8 +51,14 @@ def full_checkpoint(tiny, tmp_path_factory):
     set_seed(0)
     model = Qwen2_5OmniForConditionalGeneration(config)
     model.thinker.load_state_dict(thinker.state_dict())
+    return model
+
+
+@pytest.fixture(scope="module")
+def full_checkpoint(full_model, tmp_path_factory):
+    """Its checkpoint, the thinker's weights under `thinker.`."""
     folder = tmp_path_factory.mktemp("full")
-    model.save_pretrained(folder)
+    full_model.save_pretrained(folder)
     return str(folder)
 
 
@@ -93,3 +101,39 @@ def test_another_architecture_is_refused_by_name(tmp_path):
     Qwen2ForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is a 'qwen2' checkpoint; supported are"):
         load_model(str(tmp_path))
+
+
+class LooksAlike(torch.nn.Module):
+    """Has all that a thinker is found by, as Qwen3-Omni's has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio_tower, self.visual, self.language_model = (torch.nn.Linear(2, 2) for _ in range(3))
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "SFT"])
+@pytest.mark.parametrize("other", ["language model", "alike", "adapted", "full"])
+def test_a_model_of_another_architecture_is_refused_by_type(full_model, tiny, settings, mixed, tmp_path, kind, other):
+    """In both trainers, before anything is done to it. Mutant: whatever has two towers and a language model is taken."""
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = {
+        "language model": lambda: Qwen2ForCausalLM(Qwen2Config(vocab_size=32, num_key_value_heads=1, **small)),
+        "alike": LooksAlike,
+        "adapted": lambda: get_peft_model(LooksAlike(), LoraConfig(target_modules=["visual"])),
+        "full": lambda: full_model,
+    }[other]()
+    small = {**SMALL_RUN, "output_dir": str(tmp_path), "per_device_train_batch_size": 8}
+    made = {"train_dataset": mixed, "encoder": PromptEncoder(load_processor(tiny), settings)}
+
+    def make(model):
+        if kind == "SFT":
+            return OmniSFTTrainer(model, OmniSFTConfig(**small), **made)
+        return OmniGRPOTrainer(model, length_reward, OmniGRPOConfig(**small), **made)
+
+    name = {"language model": "Qwen2ForCausalLM", "full": "Qwen2_5OmniForConditionalGeneration"}.get(
+        other, "LooksAlike"
+    )
+    with pytest.raises(ValueError, match=rf"^the model is a {name}; supported is `Qwen2_5OmniThinker"):
+        make(model)
+    if other == "full":
+        make(model.thinker)

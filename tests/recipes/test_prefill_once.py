@@ -238,11 +238,15 @@ def test_what_cannot_be_shared_is_computed_the_plain_way_and_named(tiny, rows, c
     )
     asked = {} if "cache" in asked else asked
     rows = [rows[2], rows[2]] if "num_beams" in asked else rows  # beams and media do not go together
+    before = embedder.placed.copy()
     wanted = plain(model, rows, do_sample=False, **asked)
+    counted = embedder.placed - before
     if reason == "dropout is on":
         model.drop.train()
     with broken, caplog.at_level(logging.WARNING):
+        before = embedder.placed.copy()
         got = shared(model, embedder, rows, do_sample=False, **asked)
+        assert embedder.placed - before == counted, "as in the plain way. Mutant: what was prefilled counts, too"
         shared(model, embedder, rows, do_sample=False, **asked)
     assert torch.equal(got, wanted)
     assert [reason in record.message for record in caplog.records if "share_prompt" in record.message] == [True], (
@@ -313,3 +317,11 @@ def test_constrained_training_samples_the_same(run):
     ways = [run(share_prompt=way, **asked) for way in ("off", "auto")]
     assert ways[0][0] == ways[1][0]
     assert [passes[0][0][0] for _, passes, _ in ways] == [16, 4]
+
+
+def test_training_goes_on_where_the_cache_cannot_be_repeated(run):
+    """The media that sampling saw are counted once. Mutant: those of the failed prefill stay in the count."""
+    with mock.patch.object(module, "DynamicCache", type("Other", (), {})):
+        sampled, passes, _ = run()
+    assert sampled[0] == run(share_prompt="off")[0][0]
+    assert [rows for rows, _ in passes[0][:2]] == [4, 16], "the prefill in vain, then every prompt"

@@ -132,6 +132,8 @@ def test_humanomniv2s_formula():
         ({"beta_end": 0.0}, "beta_end: needs beta and beta_end above 0"),
         ({"beta_share": 0.0}, "beta_share in"),
         ({"reward_weight_schedule": {0: [1.0]}}, "one weight for each of the 2 rewards"),
+        ({"reward_weight_schedule": {0: [1.0, 1.0], 5: [1.0] * 3}}, r"5: .* one weight for each of the 2 rewards"),
+        ({"reward_weights": [1.0, 1.0, 1.0]}, "reward_weights has 3 entries, reward_funcs has 2; give one weight"),
         ({"reward_weight_schedule": {"late": [1.0, 1.0]}}, "'late'"),
         ({"reward_weight_schedule": "late"}, "not a map"),
         ({"reward_weight_schedule": "{late"}, "reward_weight_schedule: not JSON"),
@@ -161,3 +163,24 @@ def test_yaml_and_command_line_say_the_same(tmp_path):
         assert args.credit_map == credit
         assert args.reward_weight_schedule == {0: [1.0, 0.0], 200: [1.0, 1.0]}
         assert args.schema(None).names == ("plan", "answer")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_trainer_in_python_names_its_rewards_once(tiny, settings, tmp_path, count):
+    """Weights are held to the rewards that the trainer is given. Mutant: to those that the launcher has by default."""
+    rewards = [length_reward, vowel_reward, lambda completions, **kwargs: [0.0] * len(completions)][:count]
+    args = OmniGRPOConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=4,
+        num_generations=4,
+        reward_weights=[0.5] * count,
+        reward_weight_schedule={0: [1.0] * count, 2: [0.25] * count},
+    )
+    rows = Dataset.from_dict({"prompt": [[{"role": "user", "content": "Question?"}]]})
+    encoder = PromptEncoder(load_processor(tiny), settings)
+    trainer = OmniGRPOTrainer(load_model(tiny), rewards if count > 1 else rewards[0], args, rows, encoder=encoder)
+    assert trainer.reward_weights.tolist() == [0.5] * count
+    with pytest.raises(ValueError, match=f"reward_weights has {count} entries, reward_funcs has {count + 1}"):
+        OmniGRPOTrainer("nowhere", [*rewards, vowel_reward], args, rows, encoder=encoder)

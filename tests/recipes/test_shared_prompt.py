@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from unittest import mock
 
 import pytest
@@ -12,6 +13,7 @@ from peft import LoraConfig
 from torch.nn.attention.flex_attention import flex_attention
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.model.towers import find_thinker
 from omni_grpo.sharing import packed_attention, packing
@@ -244,6 +246,69 @@ def test_it_turns_itself_off_when_the_scores_differ(make, caplog):
         assert "differ by" in caplog.text
         with pytest.raises(RuntimeError, match="share_prompt: packed and plain log-probabilities differ"):
             make(share_prompt="verify").train()
+
+
+def refuse(*args, **kwargs):
+    raise MediaError("row 'row2': its prompt ends in media")
+
+
+def fail(*args, **kwargs):
+    raise RuntimeError("no kernel for this shape")
+
+
+BROKEN = {
+    "packing": ("omni_grpo.sharing.prompt.pack_rows", refuse, "cannot be packed: MediaError.*row2"),
+    "positions": ("omni_grpo.sharing.packing.prompt_positions", fail, "cannot be packed: RuntimeError.*no kernel"),
+    "mask": ("omni_grpo.sharing.prompt.packed_mask", fail, "cannot be scored: RuntimeError.*no kernel"),
+}
+
+
+@pytest.mark.parametrize(("target", "raises", "reason"), BROKEN.values(), ids=BROKEN)
+def test_it_turns_itself_off_when_packing_raises(make, caplog, target, raises, reason):
+    """Said once, with the reason, and the run trains as without sharing; `verify` stops. Mutant: the error goes through."""
+    plain = make(share_prompt="off")
+    plain.train()
+    with mock.patch(target, raises), caplog.at_level(logging.WARNING):
+        trainer = make()
+        trainer.train()
+        assert not trainer._shares_prompts
+        [said] = [r.getMessage() for r in caplog.records if "share_prompt: off" in r.getMessage()]
+        assert re.search(reason, said)
+        with pytest.raises(RuntimeError, match=f"share_prompt: .*{reason}"):
+            make(share_prompt="verify").train()
+    ours, theirs = ([log["loss"] for log in t.state.log_history if "loss" in log] for t in (trainer, plain))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_it_turns_itself_off_in_the_middle_of_a_run(make, caplog):
+    """Rows that come later may be the first that cannot be packed; nothing of theirs is longer than what was verified."""
+    pack, seen = packing.pack_rows, []
+
+    def later(*args):
+        seen.append(args)
+        return refuse() if len(seen) > 3 else pack(*args)
+
+    with mock.patch("omni_grpo.sharing.prompt.pack_rows", later), caplog.at_level(logging.WARNING):
+        trainer = make(max_steps=4, per_device_train_batch_size=8, steps_per_generation=1)
+        trainer.train()
+    assert len(seen) == 4 and not trainer._shares_prompts and trainer.state.global_step == 4
+    assert "cannot be packed" in caplog.text
+
+
+def test_processes_go_one_way_when_rows_of_one_cannot_be_packed(make):
+    """Mutant: this process packs on while the other does not, and under ZeRO-3 both wait forever."""
+    trainer = make()
+    inputs = batch_of(trainer)
+    with mock.patch.object(trainer.accelerator, "gather", lambda mine: torch.cat([mine, torch.tensor([[5, 1]])])):
+        trainer._verify(trainer.model, inputs["media"], *whole(inputs))
+    assert not trainer._shares_prompts
+
+
+def whole(inputs):
+    """Ids, mask and the completions' columns of a micro-batch."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    return ids, mask, inputs["completion_ids"].size(1)
 
 
 def test_attention_without_blocks_is_named(make, caplog):

@@ -44,7 +44,7 @@ class CreditArguments:
         metadata={"help": "Reward weights by the step from which they hold, e.g. {0: [1, 0], 200: [1, 1]}."},
     )
 
-    def check_credit(self, beta: float, reward_weights: list[float] | None, rewards: int) -> None:
+    def check_credit(self, beta: float, reward_weights: list[float] | None) -> None:
         """
         Bring the fields into one form.
 
@@ -64,11 +64,8 @@ class CreditArguments:
         if isinstance(schedule, str):
             raise ValueError(f"reward_weight_schedule: {schedule!r} is not a map from steps to weights")
         for step, weights in schedule.items():
-            if not str(step).isdigit() or not isinstance(weights, list) or (rewards and len(weights) != rewards):
-                raise ValueError(
-                    f"reward_weight_schedule: {step!r}: {weights!r} is not a step with one weight for each of the "
-                    f"{rewards} rewards"
-                )
+            if not str(step).isdigit() or not isinstance(weights, list):
+                raise ValueError(f"reward_weight_schedule: {step!r}: {weights!r} is not a step with a list of weights")
         self.reward_weight_schedule = {int(step): list(map(float, w)) for step, w in schedule.items()} or None  # type: ignore[assignment]
 
     def schema(self, default: SectionSchema) -> SectionSchema:

@@ -134,4 +134,8 @@ def parse(classes: Sequence[Any], argv: Sequence[str]) -> tuple[Any, ...]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "run with --help to see all fields"
             raise ValueError(f"{name}: no such config key; {hint}")
-    return TrlParser(classes).parse_args_and_config(args=list(argv))
+    parsed = TrlParser(classes).parse_args_and_config(args=list(argv))
+    for args in parsed:
+        if hasattr(args, "check_weights"):  # a trainer in Python has its rewards from elsewhere
+            args.check_weights(len(args.reward_funcs))
+    return parsed

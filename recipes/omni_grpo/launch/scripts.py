@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,31 +73,83 @@ def load_object(path: str) -> Any:
         raise ValueError(f"reward_funcs: cannot import {path!r} ({error})") from error
 
 
+def check_evaluation(validation_file: str | None, args: Any) -> None:
+    """
+    Hold the rows of validation and the fields that evaluate on them together.
+
+    Raises:
+        `ValueError`: The run is to evaluate, and has nothing to do so on.
+    """
+    evaluates = args.eval_strategy != "no" or args.eval_on_start
+    if evaluates and not validation_file:
+        raise ValueError("eval_strategy: there are no rows to evaluate on; name them in `validation_file`")
+    if validation_file and not evaluates:
+        announce("validation_file: nothing is evaluated on it; set `eval_strategy: steps` for that")
+
+
 def model_kwargs(model_args: Any) -> dict[str, Any]:
-    """`from_pretrained` arguments of a [`~trl.ModelConfig`]."""
+    """
+    [`~omni_grpo.model.loading.load_model`]'s arguments of a [`~trl.ModelConfig`]. Of a quantised model the language
+    model is, in 4 or 8 bits; the towers and the head keep theirs.
+
+    Raises:
+        `ValueError`: A quantised model is to be trained without LoRA.
+        `ImportError`: It needs bitsandbytes.
+    """
     kwargs = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     if model_args.model_revision != "main":
         kwargs["revision"] = model_args.model_revision
-    return {k: v for k, v in kwargs.items() if v is not None}
+    for field in (name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)):
+        if not model_args.use_peft:
+            raise ValueError(f"{field}: a quantised model is trained through LoRA alone; set `use_peft: true`")
+        if find_spec("bitsandbytes") is None:
+            raise ImportError(f"{field} needs bitsandbytes: pip install 'omni-grpo[quantization]'")
+        from trl import get_quantization_config
+
+        quantization: Any = get_quantization_config(model_args)
+        quantization.llm_int8_skip_modules = [".*(visual|audio_tower)", "lm_head"]  # of 4 bits, too
+        kwargs["quantization_config"] = quantization
+    return {k: v for k, v in kwargs.items() if v is not None} | {"keep_adapter": model_args.use_peft}
 
 
 def peft_config(model_args: Any) -> Any:
-    """LoRA as [`~trl.ModelConfig`] describes it, kept out of the towers; `None` without `use_peft`."""
+    """
+    LoRA as [`~trl.ModelConfig`] describes it, kept out of the towers; `None` without `use_peft`, and where the model is
+    an adapter, which is trained on as it is.
+
+    Raises:
+        `ValueError`: The model is an adapter, and fields ask for another.
+    """
     if not model_args.use_peft:
         return None
-    from trl import get_peft_config
+    from peft import PeftConfig
+    from trl import ModelConfig, get_peft_config
 
     from omni_grpo.model.loading import language_model_targets
 
     model_args.lora_target_modules = language_model_targets(model_args.lora_target_modules)
-    return get_peft_config(model_args)
+    asked, folder = get_peft_config(model_args), model_args.model_name_or_path
+    if not (Path(folder) / "adapter_config.json").is_file():
+        return asked
+    usual = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=language_model_targets(None)))  # type: ignore[arg-type]
+    own, default = vars(PeftConfig.from_pretrained(folder)), vars(usual)
+    if other := [k for k, v in vars(asked).items() if v not in (default[k], own.get(k))]:
+        names = ", ".join(k if k.startswith(("lora", "use")) else f"lora_{k}" for k in other)
+        raise ValueError(f"{names}: {folder} is an adapter that says otherwise and trains on as it is; leave them out")
+    announce(f"training goes on with the adapter in {folder}")
+    return None
 
 
 def save_final(trainer: Any, processor: Any, media: Any, prompt_style: str) -> None:
     """
     The trained weights, the processor and how prompts were made ([`SETTINGS`], read by `ask_omni.py`), in
     `output_dir` itself: an ordinary checkpoint directory.
+
+    Raises:
+        `RuntimeError`: No step was made, and the weights are those from before.
     """
+    if trainer.state.global_step == 0:
+        raise RuntimeError("no step was made, so there is nothing to save; look at max_steps, epochs and the data")
     trainer.save_model(trainer.args.output_dir)
     if is_main_process():
         processor.save_pretrained(trainer.args.output_dir)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -19,6 +20,7 @@ from transformers import (
     ProcessorMixin,
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from omni_grpo.model.towers import find_thinker
 from omni_grpo.run_record import refuse_unfinished
@@ -31,13 +33,14 @@ LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pro
 LANGUAGE_ONLY = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
 
 
-def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
+def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwargs: Any) -> PreTrainedModel:
     """
     The thinker of a Qwen2.5-Omni checkpoint: a thinker's own directory, a full Omni checkpoint whose talker and
     vocoder are left out, or a LoRA adapter's directory, merged into the model that it was trained on.
 
     Args:
         name_or_path (`str`): Directory or hub name.
+        keep_adapter (`bool`, defaults to `False`): Leave an adapter on its base and train it on; nothing is merged.
         **model_init_kwargs: Passed to `from_pretrained` (`dtype`, `attn_implementation`, …).
 
     Raises:
@@ -47,10 +50,16 @@ def load_model(name_or_path: str, **model_init_kwargs: Any) -> PreTrainedModel:
     refuse_unfinished(name_or_path)
     adapter = Path(name_or_path) / "adapter_config.json"
     if adapter.is_file():
-        from peft import PeftModel
-
         base = load_model(json.loads(adapter.read_text())["base_model_name_or_path"], **model_init_kwargs)
-        merged: Any = PeftModel.from_pretrained(base, name_or_path).merge_and_unload()
+        mixed = not is_deepspeed_zero3_enabled()  # which gathers parameters of one type alone
+        adapted: Any = PeftModel.from_pretrained(
+            base, name_or_path, is_trainable=keep_adapter, autocast_adapter_dtype=mixed
+        )
+        if keep_adapter:
+            return adapted
+        merged = adapted.merge_and_unload()
+        for parameter in merged.parameters():  # the adapter had frozen them
+            parameter.requires_grad_(parameter.is_floating_point())
         merged.config._name_or_path = name_or_path
         return merged
     config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
@@ -74,6 +83,34 @@ def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
     processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
     processor.tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
     return processor
+
+
+def model_to_train(model: Any, args: Any, quantization_config: Any = None) -> Any:
+    """
+    What a trainer was given as its model: loaded if it is a name, its towers frozen as the configuration says.
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`): Name, directory or model.
+        args (`TrainingArguments`): The trainer's, with [`~omni_grpo.config.TowerArguments`].
+        quantization_config (`BitsAndBytesConfig`, *optional*): Of a model that is loaded here.
+
+    Raises:
+        `ValueError`: The model is of another architecture, or was loaded before its quantisation was asked for.
+    """
+    if isinstance(model, str):
+        asked = {"quantization_config": quantization_config} if quantization_config is not None else {}
+        model = load_model(model, **dict(args.model_init_kwargs or {}), **asked)
+        args.model_init_kwargs = None
+    elif quantization_config is not None:
+        raise ValueError("quantization_config: the model is loaded already; give it to `load_model`, or a name here")
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if not isinstance(base, Qwen2_5OmniThinkerForConditionalGeneration):
+        raise ValueError(
+            f"the model is a {type(base).__name__}; supported is `Qwen2_5OmniThinkerForConditionalGeneration`, from "
+            "`load_model`, or as the `thinker` of a full Qwen2.5-Omni model"
+        )
+    freeze_towers(model, args.freeze_vision, args.freeze_audio)
+    return model
 
 
 def freeze_towers(model: nn.Module, vision: bool, audio: bool) -> None:

@@ -67,12 +67,14 @@ def shared_prefill(
         if share and (len(firsts) < len(rows) or several_processes()):
             if (reason := _obstacle(model, kwargs)) is None:
                 distinct, chosen = [rows[i] for i in firsts], torch.tensor(firsts, device=input_ids.device)
+                counted = embedder.placed.copy()
                 with embedder.expecting(distinct):
                     media = embedder.inputs(model, distinct, input_ids.device)
                     prefilled = _prefill(model, {k: v[chosen] for k, v in inputs.items()}, media, index)
                 if prefilled is not None:
                     embedder.repeat(distinct, index)
                     return generate(**inputs, **prefilled, **kwargs)
+                embedder.placed = counted  # the prompts are computed again
                 reason = "the model's cache cannot be repeated"
             notice(reason)
         expected = embedder.expecting(rows) if any(row.media for row in rows) else nullcontext()  # beams add rows

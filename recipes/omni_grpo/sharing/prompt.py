@@ -42,12 +42,12 @@ class SharedPrompt:
     Mix-in for TRL's `GRPOTrainer`: scores each chunk with the media of its own rows, and shares prompts
     (`share_prompt: auto | off | verify`).
 
-    With `auto`, a model that cannot take packed rows, or one whose packed scores differ from its plain ones, is scored
-    row by row; the log says which and why. Its rows are then dealt by length, and no pass computes columns that are
-    padding alone. With `verify` every batch is scored both ways; with `off` passes and order are TRL's own.
+    With `auto`, a model that cannot take packed rows, rows that cannot be packed, and a model whose packed scores differ
+    from its plain ones are scored row by row; the log says which and why. The rows are then dealt by length, and no pass
+    computes columns that are padding alone. With `verify` every batch is scored both ways; with `off` passes and order are TRL's own.
 
     Raises:
-        `RuntimeError`: In `verify`, when packed and plain scores differ.
+        `RuntimeError`: In `verify`, when packed and plain scores differ, or rows cannot be packed.
     """
 
     if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class SharedPrompt:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._shares_prompts, self._verified_length = self.args.share_prompt != "off", 0
+        self._last_packed: tuple[Any, Any] = None, None
         models = [m for m in (self.model, self.ref_model) if m is not None] if self._shares_prompts else []
         for reason in filter(None, (prepare_attention(find_thinker(model)) for model in models)):
             self._stop_sharing(reason)
@@ -122,7 +123,7 @@ class SharedPrompt:
         scored = model
         if share:
             thinker = find_thinker(model)
-            packed = pack_rows(thinker, rows, input_ids, attention_mask, kept)
+            packed = self._pack(thinker, rows, input_ids, attention_mask, kept)
             scored, rows = functools.partial(_score_packed, model, packed, thinker), packed.prompts
         media = embedder.inputs(model, rows, input_ids.device)
         with embedder.expecting(rows, packed=share):
@@ -130,25 +131,44 @@ class SharedPrompt:
                 functools.partial(scored, **media), input_ids, attention_mask, kept, **kwargs
             )
 
-    def _verify(self, model, rows, input_ids, attention_mask, kept) -> None:
-        """Score a batch both ways, where it is longer than what was verified on any process, and compare."""
+    def _pack(self, thinker, rows, input_ids, *rest) -> PackedRows:
+        """The rows packed, once for all passes over them."""
+        if self._last_packed[0] is not input_ids:
+            self._last_packed = input_ids, pack_rows(thinker, rows, input_ids, *rest)
+        return self._last_packed[1]
+
+    def _verify(self, model, *batch) -> None:
+        """
+        Pack a batch; where it is longer than what was verified on any process, score it both ways, and compare. What
+        cannot be packed anywhere is packed nowhere: the processes go one way.
+        """
         if not self._shares_prompts:
             return
-        length = torch.tensor(input_ids.size(1), device=input_ids.device)
-        longest = int(self.accelerator.gather(length[None]).max())
-        if longest <= self._verified_length and self.args.share_prompt != "verify":
+        _, input_ids, attention_mask, kept = batch
+        reason = None
+        try:
+            self._pack(find_thinker(model), *batch)
+        except Exception as error:  # whatever it is, rows can be scored one by one
+            reason = f"rows cannot be packed: {error!r}"
+        facts = torch.tensor([input_ids.size(1), reason is not None], device=input_ids.device)
+        longest, failed = self.accelerator.gather(facts[None]).amax(dim=0).tolist()
+        if failed:
+            self._stop_sharing(reason or "rows of another process cannot be packed")
+        if failed or (longest <= self._verified_length and self.args.share_prompt != "verify"):
             return
         with torch.no_grad(), in_evaluation(model):
-            plain, packed = (
-                self._score(model, rows, input_ids, attention_mask, kept, share=share)[0] for share in (False, True)
-            )
+            plain = self._score(model, *batch, share=False)[0]
+            try:
+                packed = self._score(model, *batch, share=True)[0]
+            except Exception as error:
+                packed, reason = torch.full_like(plain, torch.nan), f"packed rows cannot be scored: {error!r}"
         scored = attention_mask[:, -kept:].bool()
         apart = ((plain - packed).abs() * scored).sum(dim=1) / scored.sum(dim=1).clamp(min=1)  # (B,), in nats
         worst = self.accelerator.gather(apart.max().float()[None]).max().item()
         allowed = TOLERANCE[_dtype(self.accelerator, model)]
         if not worst <= allowed:  # not a number is no agreement
             self._stop_sharing(
-                f"packed and plain log-probabilities differ by {worst:.2g} a token ({allowed:g} allowed)"
+                reason or f"packed and plain log-probabilities differ by {worst:.2g} a token ({allowed:g} allowed)"
             )
         elif not self._verified_length:
             logger.info("share_prompt: on; packed and plain log-probabilities agree within %.2g a token", worst)
