@@ -22,7 +22,7 @@ from omni_grpo.data import media_paths, modalities_of
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
 from omni_grpo.encoding.lookahead import EncodesAhead
-from omni_grpo.generation import cpu_threads
+from omni_grpo.generation import cpu_threads, explicit_decoding
 from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.model.loading import copy_weights, freeze_towers, load_model, load_processor
@@ -143,7 +143,8 @@ class OmniGRPOTrainer(
     def _generate(self, prompts: list):
         """Count what stood in the prompts while sampling: all of the batch's media, or stop."""
         before = self.media_embedder.placed.copy()
-        with cpu_threads(self.args.sampling_threads):
+        policy = self.accelerator.unwrap_model(self.model_wrapped)
+        with cpu_threads(self.args.sampling_threads), explicit_decoding(policy):
             output = super()._generate(prompts)
         seen = self.media_embedder.placed - before
         for modality in ("audio", "image", "video"):
