@@ -18,7 +18,6 @@ from omni_grpo.model.loading import token_ids_alone
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.sharing.prefill import shared_prefill
 
-
 # Decoding that leaves the model's distribution as it is; what is not named is off.
 GREEDY: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 PLAIN_SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "typical_p": 1.0}

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,8 @@ def evaluate(
         "shortcuts": summarise_shortcuts(results, combined, protocol),
         "metric": protocol.metric,
         "protocol_version": protocol.version,
+        "prompt_style": prompt_style,
+        "media": asdict(encoder.settings),
         "decoding": decoding_settings(max_new_tokens, **protocol.decoding),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": time.time() - start,
