@@ -110,10 +110,11 @@ def test_a_flag_that_is_switched_off_is_set(tmp_path, capsys):
 
 
 def test_rl_goes_on_with_the_settings_of_the_cold_start(trained, mixed_file, tmp_path, capsys):
-    """And its rewards read the sections of that style, which no field of this run names."""
+    """And its rewards are held to that style, which no field of this run names. Mutant: the check goes by the default."""
     fields = {**SMALL_RUN, "max_steps": 1, "num_generations": 2, "per_device_train_batch_size": 2}
     where = {"model_name_or_path": trained, "output_dir": tmp_path / "rl", "train_file": mixed_file}
-    run(grpo_omni.main, tmp_path, **fields, **where, max_completion_length=4)
+    rewards = ["omni_rewards.think_answer_format_reward", "omni_rewards.answer_reward"]
+    run(grpo_omni.main, tmp_path, **fields, **where, max_completion_length=4, reward_funcs=rewards)
     assert trained_settings(str(tmp_path / "rl")) == trained_settings(str(trained))
     log = (tmp_path / "rl/log.jsonl").read_text()
     assert "rewards/think_answer_format_reward/mean" in log and "credit/share/context" not in log
