@@ -189,7 +189,7 @@ def test_validation_in_sft_goes_by_the_style(tiny, settings, mixed: Dataset, tmp
     args = OmniSFTConfig(**SMALL_RUN, output_dir=str(tmp_path), validate_answers=True)
     encoder = PromptEncoder(load_processor(tiny), settings)
     trainer = OmniSFTTrainer(load_model(tiny), args, rows, rows, encoder=encoder, section_schema=schema)
-    perfect = [schema.render({n: "x" for n in schema.names[:-1]} | {"answer": s}) for s in rows["solution"]]
+    perfect = [schema.render(dict.fromkeys(schema.names[:-1], "x") | {"answer": s}) for s in rows["solution"]]
     monkeypatch.setattr(trainer, "_answer", lambda rows: perfect)
     assert trainer.evaluate() == {"eval_answer_accuracy": 1.0, "eval_format_rate": 1.0}
     foreign = next(text for other, text in RENDERED.items() if other != schema)
@@ -207,7 +207,13 @@ def test_the_launcher_tells_validation_the_style(tiny, mixed_file, tmp_path, mon
 
     monkeypatch.setattr("omni_grpo.sft.generate", perfect)
     (tmp_path / "run.yaml").write_text("{}")
-    fields = {**SMALL_RUN, "max_steps": 1, "eval_strategy": "steps", "validate_answers": True, "sft_target": "sections"}
+    fields = {
+        **SMALL_RUN,
+        "max_steps": 1,
+        "eval_strategy": "steps",
+        "validate_answers": True,
+        "sft_target": "sections",
+    }
     fields |= {"num_frames": 2, "max_pixels": 3136, "min_pixels": 3136, "prompt_style": "short_think_answer"}
     fields |= {"train_file": mixed_file, "validation_file": mixed_file, "output_dir": tmp_path / "sft"}
     sft_omni.main(["--config", str(tmp_path / "run.yaml"), *configuration(model_name_or_path=tiny, **fields)])
