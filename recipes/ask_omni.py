@@ -9,7 +9,6 @@ otherwise.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -32,18 +31,19 @@ def main(argv: list[str]) -> None:
 
     from omni_grpo.encoding.encoder import PromptEncoder
     from omni_grpo.generation import generate
-    from omni_grpo.launch.scripts import SETTINGS
+    from omni_grpo.launch.scripts import trained_settings
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
     from omni_grpo.rows.loading import check_rows
-    from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages
+    from omni_grpo.rows.prompts import DEFAULT_STYLE, PROMPT_STYLES, build_messages
     from omni_rewards import parse_sections
 
-    trained = Path(args.model) / SETTINGS
-    settings = json.loads(trained.read_text()) if trained.is_file() else {}
-    media = MediaSettings(**settings.get("media", {}))
-    style = args.prompt_style or settings.get("prompt_style", "context_think_answer")
+    trained = trained_settings(args.model)
+    own = trained.pop("prompt_style", DEFAULT_STYLE)
+    style, media = args.prompt_style or own, MediaSettings(**trained)
+    if trained and style != own:
+        print(f"{args.model} was trained with prompt_style {own} (here {style})", file=sys.stderr)
     kind = args.problem_type or ("multiple choice" if args.option else "free-form")
     row = {
         "id": "yours",
@@ -69,7 +69,10 @@ def main(argv: list[str]) -> None:
     if args.raw or not sections.ok:
         print(completion.text)
     if not sections.ok:
-        print(f"\n(not in the three sections: {sections.reason})", file=sys.stderr)
+        print(
+            f"\n(not in the sections {', '.join(PROMPT_STYLES[style].schema.names)}: {sections.reason})",
+            file=sys.stderr,
+        )
     elif not args.raw:
         for name, text in sections.texts.items():
             print(f"{name:>8}  {text.strip()}")

@@ -16,6 +16,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from omni_grpo.launch.command_line import help_text, parse, with_default_config
 from omni_grpo.launch.scripts import claim
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.evaluation.evaluate import Share, evaluate
     from omni_grpo.evaluation.scoring import compare, table
     from omni_grpo.launch.machine import describe_machine
-    from omni_grpo.launch.scripts import begin
+    from omni_grpo.launch.scripts import as_trained, begin
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
@@ -67,20 +68,21 @@ def main(argv: list[str]) -> None:
 
     stages, predictions = {}, {}
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
-    encoders: dict[str, PromptEncoder] = {}  # models that process prompts alike share what is decoded
+    encoders: dict[Any, PromptEncoder] = {}  # models that process prompts alike share what is decoded
     for entry in args.models:
         name, _, path = entry.partition("=")
         processor = load_processor(path)
+        own, seen = as_trained(path, argv, data, media)
         encoder = PromptEncoder(
-            processor, media, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+            processor, seen, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
         )
         model = load_model(path, dtype=args.dtype).to(processes.device).eval()
         stages[name], predictions[name] = evaluate(
             model,
             attach_media_embedder(model),
-            encoders.setdefault(processing_key(processor), encoder),
+            encoders.setdefault((processing_key(processor), seen), encoder),
             examples,
-            data.prompt_style,
+            own.prompt_style,
             Path(args.output_dir) / name,
             args.variants if name in args.ablated else args.variants[:1],
             args.combined,

@@ -35,7 +35,15 @@ def main(argv: list[str]) -> None:
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoding.encoder import PromptEncoder
-    from omni_grpo.launch.scripts import begin, check_evaluation, model_kwargs, peft_config, save_final
+    from omni_grpo.launch.scripts import (
+        as_trained,
+        begin,
+        check_evaluation,
+        model_kwargs,
+        note_settings,
+        peft_config,
+        save_final,
+    )
     from omni_grpo.logs import LogFile
     from omni_grpo.media.decode_cache import open_decode_cache
     from omni_grpo.media.settings import MediaSettings
@@ -47,7 +55,9 @@ def main(argv: list[str]) -> None:
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniGRPOConfig, ModelConfig), argv)
     check_evaluation(data.validation_file, args)
     weights, adapter = model_kwargs(model_args), peft_config(model_args)
+    data, media = as_trained(model_args.model_name_or_path, argv, data, media)
     begin(stage)
+    note_settings(args.output_dir, data, media)
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
     reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
@@ -80,14 +90,14 @@ def main(argv: list[str]) -> None:
         eval_dataset=validation,
         processing_class=processor,
         encoder=encoder,
-        section_schema=args.schema(PROMPT_STYLES[data.prompt_style].schema),
+        section_schema=PROMPT_STYLES[data.prompt_style].schema,
         peft_config=adapter,
         callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
     )
 
     # 3. Train, from the last complete checkpoint if there is one.
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
-    save_final(trainer, processor, media, data.prompt_style)
+    save_final(trainer, processor)
     if is_main_process():
         best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
         stage.finish(seconds=time.time() - start, steps=trainer.state.global_step, **best)

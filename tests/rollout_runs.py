@@ -9,6 +9,8 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from omni_rewards import AnswerReward, parse_sections, section_format_reward
+
 WORDS = [
     "the",
     "face",
@@ -48,24 +50,24 @@ def completion_row(rng: random.Random, step: int, group: str, index: int, gold: 
     valid = index % 7 > 0
     if not valid:
         text = text.replace("</think>", "") + "."
+    sections = parse_sections(text)
+    (earned,) = AnswerReward()([text], [gold], ["yes_no"])
     advantages = {name: rng.gauss(0, 1) for name in ("context", "think", "answer", "tag")}
     return {
         "step": step,
         "prompt": [{"role": "user", "content": f"[video clip.mp4] Does the voice agree with the face in {group}?"}],
         "completion": [{"role": "assistant", "content": text}],
-        "answer_reward": float(answer == gold) if valid else 0.0,
+        "answer_reward": earned,
         "context_reward": rng.random(),
-        "section_format_reward": float(valid),
+        "section_format_reward": section_format_reward([text])[0],
         "answer_parsed": answer,
         "group": f"train {group}",
         "id": f"row-{group}",
         "media": media,
         "solution": gold,
         "problem_type": "yes_no",
-        "format": "ok" if valid else "nested_tag",
-        "context": context,
-        "think": think if valid else None,
-        "answer": answer if valid else None,
+        "format": sections.reason,
+        **{name: sections.texts.get(name) for name in ("context", "think", "answer")},
         "judge_verdict": f"The reasoning {'follows' if valid else 'does not follow'}.",
         "reward": float(answer == gold) + rng.random(),
         "advantage": rng.gauss(0, 1),

@@ -22,7 +22,7 @@ from omni_grpo.generation import generate
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import load_processor, model_to_train
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
-from omni_rewards import answer_reward, section_format_reward
+from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward, SectionFormatReward, SectionSchema
 
 IGNORED = -100
 
@@ -95,6 +95,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
+        section_schema ([`SectionSchema`], *optional*): The prompt style's, by which generated answers are validated.
         **kwargs: Passed to [`~trl.SFTTrainer`].
     """
 
@@ -109,6 +110,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         processing_class: Any = None,
         *,
         encoder: PromptEncoder | None = None,
+        section_schema: SectionSchema = CONTEXT_THINK_ANSWER,
         **kwargs: Any,
     ) -> None:
         if hasattr(train_dataset, "__len__"):
@@ -135,6 +137,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         )
         everywhere = modalities_of(train_dataset, eval_dataset) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
+        self._section_schema = section_schema
         self._foresee(encoder, self.args.gradient_accumulation_steps)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -151,8 +154,8 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         texts = self._answer(rows)
         columns: dict[str, Any] = {name: rows[name] for name in ("solution", "problem_type", "options")}
-        scores = [score or 0.0 for score in answer_reward(texts, **columns)]
-        valid = section_format_reward(texts)
+        scores = [score or 0.0 for score in AnswerReward(schema=self._section_schema)(texts, **columns)]
+        valid = SectionFormatReward(self._section_schema)(texts)
         metrics = {
             f"{metric_key_prefix}_answer_accuracy": sum(scores) / len(scores),
             f"{metric_key_prefix}_format_rate": sum(valid) / len(valid),

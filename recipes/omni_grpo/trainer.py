@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 from trl import GRPOTrainer
+from trl.trainer.utils import get_callable_name
 
 from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
@@ -22,8 +23,9 @@ from omni_grpo.data import media_paths, modalities_of, with_files
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
 from omni_grpo.encoding.lookahead import EncodesAhead
-from omni_grpo.generation import cpu_threads
+from omni_grpo.generation import cpu_threads, explicit_decoding
 from omni_grpo.grounding.rewards import GroundingRewards
+from omni_grpo.launch.reward_settings import in_sections
 from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.model.loading import copy_weights, load_processor, model_to_train
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
@@ -75,11 +77,14 @@ class OmniGRPOTrainer(
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
-        section_schema ([`SectionSchema`], *optional*): Sections of a completion; defaults to `args.section_schema`.
+        section_schema ([`SectionSchema`], *optional*):
+            Sections of a completion; defaults to `args.section_schema`. Where it is given, the rewards of `omni_rewards`
+            read these, see [`~omni_grpo.launch.reward_settings.in_sections`].
         **kwargs: Passed to [`~trl.GRPOTrainer`].
 
     Raises:
         `MediaError`: A pass would not see exactly the media of its prompts; the message names the row.
+        `ValueError`: A reward, or `args`, names other sections.
     """
 
     _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
@@ -107,7 +112,13 @@ class OmniGRPOTrainer(
         forbidden = {*media_control_ids(processing_class), *given.get("suppress_tokens", ())}
         args.generation_kwargs = {**given, "suppress_tokens": sorted(forbidden)}
         self._encoder = encoder or PromptEncoder(processing_class, MediaSettings())
-        self._section_schema = section_schema or args.schema(CONTEXT_THINK_ANSWER)
+        self._section_schema = args.schema(section_schema or CONTEXT_THINK_ANSWER)
+        if section_schema not in (None, self._section_schema):
+            raise ValueError(
+                f"section_schema: {args.section_schema} in `args`, {section_schema.names} beside; give one"
+            )
+        if section_schema or args.section_schema:
+            reward_funcs = self._in_sections(reward_funcs, args)
         self._rows: Sequence[EncodedPrompt] = []
         self._whole: Sequence[dict[str, Any]] = []
         self._names: list[str] = []
@@ -136,6 +147,16 @@ class OmniGRPOTrainer(
         for callback in schedules(self):
             self.add_callback(callback)
 
+    def _in_sections(self, reward_funcs: Any, args: Any) -> list[Any]:
+        """The rewards reading the run's sections. Where that gives one another name, the credit map follows."""
+        given = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+        rewards = [in_sections(reward, self._section_schema) for reward in given]
+        if isinstance(args.credit_map, dict):
+            pairs = zip(given, rewards, strict=True)
+            named = {get_callable_name(old): get_callable_name(new) for old, new in pairs if callable(new)}
+            args.credit_map = {named.get(k.rpartition(".")[2], k): v for k, v in args.credit_map.items()}
+        return rewards
+
     def _tokenize_prompts(self, prompts: list):
         """Encode each prompt, equal ones once; one item of [`EncodedPrompt`] a row is kept for scoring."""
         names = self._names if len(self._names) == len(prompts) else [f"#{i}" for i in range(len(prompts))]
@@ -149,7 +170,8 @@ class OmniGRPOTrainer(
     def _generate(self, prompts: list):
         """Count what stood in the prompts while sampling: all of the batch's media, or stop."""
         before = self.media_embedder.placed.copy()
-        with cpu_threads(self.args.sampling_threads):
+        policy = self.accelerator.unwrap_model(self.model_wrapped)
+        with cpu_threads(self.args.sampling_threads), explicit_decoding(policy):
             output = super()._generate(prompts)
         seen = self.media_embedder.placed - before
         for modality in ("audio", "image", "video"):

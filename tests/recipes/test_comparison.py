@@ -13,23 +13,23 @@ from hypothesis import strategies as st
 import compare_runs as command
 from omni_grpo.evaluation.baselines import chance_level, majority_score
 from omni_grpo.evaluation.comparison import compare_runs, comparison_table, read_predictions
+from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import group_of, groups_of, members, summarise
+from omni_grpo.generation import Completion
+from omni_grpo.rows.schema import Example
 from omni_grpo.statistics import mcnemar, paired_bootstrap
-from omni_rewards import AnswerReward
+from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward
 
 
-def row(index: int, score: float, **fields) -> dict:
-    return {
-        "id": f"row{index:03}",
-        "problem_type": "yes_no",
-        "options": None,
-        "solution": "yes",
-        "answer_score": score,
-        "format_ok": True,
-        "num_tokens": 3,
-        "meta": {"kind": ("agreement", "intent")[index % 2]},
-        **fields,
-    }
+def row(index: int, score: float, problem_type: str = "yes_no", solution: str = "yes", **fields) -> dict:
+    """A prediction as an evaluation writes it: the gold answer where the score is 1, else none at all."""
+    meta = {"kind": ("agreement", "intent")[index % 2]}
+    example = Example(f"row{index:03}", "What is it?", problem_type, solution, **{"meta": meta, **fields})
+    text = f"<context>a</context><think>b</think><answer>{solution}</answer>" if score else "<context>a</context>"
+    completion = Completion(text, 3, 0.1, False)
+    made = prediction_row(example, completion, CONTEXT_THINK_ANSWER, "full", False, AnswerReward())
+    assert made["answer_score"] == score
+    return made
 
 
 def run(seed: int, p: float, n: int = 120) -> list[dict]:
@@ -109,7 +109,7 @@ def test_yes_and_no_baselines(golds):
 
 
 def test_baselines_of_options_and_labels():
-    options = ["A. one", "B. two", "C. three", "D. four"]
+    options = ("A. one", "B. two", "C. three", "D. four")
     choice = [row(0, 0.0, problem_type="multiple choice", options=options, solution=s) for s in "AABD"]
     assert chance_level(choice, group_of, answers) == 0.25
     assert majority_score(choice, group_of, answers) == 0.5
@@ -120,7 +120,7 @@ def test_baselines_of_options_and_labels():
 
 def test_guessing_a_set_is_the_mean_over_all_sets():
     """Two options, A right: {A} 1, {B} 0, {A, B} 2/3; corrected for chance 1, 0, 0."""
-    rows = [row(0, 0.0, problem_type="emer_ov_mc", options=["A. joy", "B. fear"], solution="A")]
+    rows = [row(0, 0.0, problem_type="emer_ov_mc", options=("A. joy", "B. fear"), solution="A")]
     assert chance_level(rows, group_of, answers) == pytest.approx(5 / 9)
     assert chance_level(rows, group_of, AnswerReward()) == pytest.approx(1 / 3)
 

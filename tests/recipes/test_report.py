@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import wave
 from html.parser import HTMLParser
 from io import BytesIO
 from itertools import pairwise
@@ -24,6 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from evaluated_runs import write_evaluation, write_lines, write_log, write_stage
+from media_files import write_sound, write_video
+from omni_grpo.launch.machine import describe_machine
 from omni_grpo.report import clips, curves, drawing, markup, run_folder, write_report
 from omni_grpo.report.page import render_page
 from omni_grpo.report.run_folder import read_log, read_run
@@ -31,6 +33,7 @@ from omni_grpo.report.run_folder import read_log, read_run
 REPOSITORY = Path(__file__).resolve().parents[2]
 CSS = (REPOSITORY / "recipes/omni_grpo/report/page.css").read_text(encoding="utf-8")
 VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
+INSIDE = "\"</pre><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>& \u202e"
 HOSTILE = "<think>\"</think></pre><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>& \u202e"
 
 
@@ -69,94 +72,52 @@ class Page(HTMLParser):
 
 
 def write_clip(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=8)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        for t in range(8):
-            pixels = np.full((64, 64, 3), 30 * t, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
-        container.mux(stream.encode())
+    frames = np.stack([np.full((64, 64, 3), 30 * t, dtype=np.uint8) for t in range(8)])
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000).astype(np.float32)
+    write_video(path, frames, sound=tone, sound_rate=16_000)
 
 
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def prediction(index: int, stage: str, media: Path) -> dict:
+def row(index: int, media: Path) -> dict:
     kind = ("agreement", "face", "voice")[index % 3]
     files = {"agreement": ["clip.mp4"], "face": ["face.png", "voice.wav"], "voice": ["voice.wav"]}[kind]
     types = {".mp4": "video", ".png": "image", ".wav": "audio"}
-    valid = stage != "base"
-    completion = f"<context>c{index}</context><think>t{index}</think><answer>yes</answer>" if valid else HOSTILE
+    items = [{"type": types[Path(name).suffix], "path": str(media / name)} for name in files]
     return {
         "id": f"row-{index}",
         "problem": f"Does clip {index} <agree>?",
         "problem_type": "yes_no",
         "options": ["A. yes", "B. no"] if kind == "face" else None,
         "solution": "yes",
-        "media": [{"type": types[Path(name).suffix], "path": str(media / name)} for name in files],
-        "variant": "full",
-        "completion": completion,
-        "sections": dict.fromkeys(clips.SECTIONS) if not valid else {k: f"{k} {HOSTILE}" for k in clips.SECTIONS},
-        "format_ok": valid,
-        "format_reason": "ok" if valid else "text_outside_tags",
-        "answer_score": float(index % 4 > 0),
-        "num_tokens": 20,
-        "seconds": 0.1,
+        "media": [item | ({"use_audio": True} if item["type"] == "video" else {}) for item in items],
         "meta": {"kind": kind},
     }
 
 
-def measured(stage: str, accuracy: float) -> dict:
-    def group(value: float) -> dict:
-        return {"n": 24, "accuracy": value, "ci95": [value - 0.1234, value + 0.0567], "chance": 0.375}
-
-    groups = {"face": group(accuracy - 0.0111), "agreement": group(accuracy), "voice": group(accuracy + 0.0222)}
-    result = {"model": f"/home/someone/secret/{stage}", "data": "/home/someone/test.jsonl", "n": 24, "groups": groups}
-    result |= {"created": "2026-01-02T03:04:05", "seconds": 9.0, "mean_tokens": 41.6}
-    result |= {"format_rate": 0.875, "format_ci95": [0.69, 0.957]}
-    if stage == "rl":
-        result["variants"] = {"no_audio": {"face": group(0.5123)}, "blank": {"groups": {"face": group(0.2468)}}}
-    return result
+def says(model: str, name: str, heard: bool) -> str:
+    """The base writes no sections; RL is right more often than the cold start, and less often without sound."""
+    index = int(name.removeprefix("row-"))
+    right = index % 8 > 0 if model == "rl" and heard else index % 4 > 0
+    if model == "base":
+        return "yes" if right else HOSTILE
+    return f"<context>{INSIDE}</context><think>{INSIDE}</think><answer>{'yes' if right else 'no'}</answer>"
 
 
-def build_run(root: Path) -> Path:
+def write_run(root: Path, checkpoint: str) -> Path:
+    """Every file by the product's own code: evaluation, its records, logs, seconds of the stages."""
     media = root / "media"
     media.mkdir(parents=True)
     write_clip(media / "clip.mp4")
-    Image.new("RGB", (8, 8), "teal").save(media / "face.png")
-    with wave.open(str(media / "voice.wav"), "wb") as sound:
-        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
-        sound.writeframes(b"\0\1" * 1_600)
+    Image.new("RGB", (64, 64), "teal").save(media / "face.png")
+    write_sound(media / "voice.wav", 0.3 * np.sin(np.arange(16_000) / 9).astype(np.float32), rate=16_000)
     run = root / "demo"
-    accuracies = {"base": 0.4012, "sft": 0.6045, "control": 0.6178, "rl": 0.8091}
-    stages = {stage: measured(stage, accuracy) for stage, accuracy in accuracies.items()}
-    for stage in stages:
-        rows = [prediction(index, stage, media) for index in range(24)]
-        blind = [{**row, "variant": "no_audio", "completion": "BLIND"} for row in rows]
-        write_lines(run / "eval" / stage / "predictions.jsonl", rows + blind)
-        (run / "eval" / stage / "metrics.json").write_text(json.dumps(stages[stage]), encoding="utf-8")
-    comparison = {
-        "a": "rl",
-        "b": "sft",
-        "group": "agreement",
-        "n": 24,
-        "difference": 0.2046,
-        "ci95": [-0.0312, 0.4405],
-    }
-    metrics = {
-        "stages": stages,
-        "comparisons": [comparison | {"p_mcnemar": 0.0654}],
-        "machine": {"cpu": "two cores", "versions": {"torch": "2.15.0"}},
-        "seconds": {"sft": 30.0, "rl": 390.0},
-    }
-    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    write_lines(run / "sft/log.jsonl", [{"step": s, "loss": 2 / s, "learning_rate": 1e-4} for s in range(1, 41)])
-    rewards = [
-        {
-            "step": s,
+    write_stage(run / "sft", 30.0)
+    write_stage(run / "rl", 390.0)
+    stages, rows = ["base", "sft", "control", "rl"], [row(index, media) for index in range(24)]
+    variants = {"variants": ["full", "no_audio", "blank"], "ablated": ["rl"]}
+    write_evaluation(run, stages, rows, says, checkpoint, compare=["rl:sft"], bare=["base"], **variants)
+    write_log(run / "sft", {s: {"loss": 2 / s, "learning_rate": 1e-4} for s in range(1, 41)})
+    rewards = {
+        s: {
             "loss": 0.01 * (-1) ** s,
             "kl": float("nan") if s == 3 else 0.001 * s,
             "reward": 0.5 + 0.01 * s,
@@ -166,14 +127,33 @@ def build_run(root: Path) -> Path:
             "frac_reward_zero_std": 0.25,
         }
         for s in range(1, 41)
-    ]
-    write_lines(run / "rl/log.jsonl", rewards)
+    }
+    write_log(run / "rl", rewards)
     return run
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory, tiny) -> Path:
+    return write_run(tmp_path_factory.mktemp("someone"), tiny)
+
+
+@pytest.fixture
+def build_run(written):
+    """A copy of the run, whose media are beside it."""
+
+    def copied(root: Path) -> Path:
+        shutil.copytree(written.parent / "media", root / "media")
+        run = Path(shutil.copytree(written, root / "demo"))
+        for file in run.rglob("*.jsonl"):
+            file.write_text(file.read_text().replace(str(written.parent / "media"), str(root / "media")))
+        return run
+
+    return copied
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return build_run(tmp_path_factory.mktemp("report"))
+def run(written) -> Path:
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +217,7 @@ class TestUntrustedText:
         assert len(page.tags("script")) == 1
         assert not [a for a in page.tags("img") if "onerror" in a]
         assert HOSTILE in [data for tag, data in page.texts if tag == "pre"]
-        assert {f"{name} {HOSTILE}" for name in clips.SECTIONS} <= {data for tag, data in page.texts if tag == "p"}
+        assert [data for tag, data in page.texts if tag == "p"].count(INSIDE) == 2 * 36
         assert "Does clip 0 <agree>?" in page.text("p")
 
     @given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
@@ -248,13 +228,15 @@ class TestUntrustedText:
     def test_text_that_utf8_or_html_cannot_hold_is_replaced(self):
         assert markup.text("a\ud800b\0c\r\n\td") == "a\ufffdb\ufffdc\ufffd\n\td"
 
-    def test_hostile_names_and_labels(self, tmp_path):
+    def test_hostile_names_and_labels(self, tmp_path, build_run):
         """Every string of every input file is hostile, and the page stays balanced, with one script."""
         run = build_run(tmp_path)
         for file in run.rglob("*.jsonl"):
             file.write_text(file.read_text().replace('"agreement"', '"</p><script>1</script>"'))
         metrics = (run / "metrics.json").read_text()
-        for name in ("agreement", "two cores", "rl", "no_audio", "2026-01-02T03:04:05"):
+        created = json.loads(metrics)["stages"]["rl"]["created"]
+        for name in ("agreement", describe_machine()["processor"], "rl", "no_audio", created):
+            assert f'"{name}"' in metrics
             metrics = metrics.replace(f'"{name}"', '"</p><script>1</script>"')
         (run / "metrics.json").write_text(metrics)
         assert len(Page(render_page(read_run(run))).tags("script")) == 1
@@ -265,37 +247,69 @@ class TestFigures:
         stages = json.loads((run / "metrics.json").read_text())["stages"]
         table = re.search(r"<caption>Accuracy in percent.*?</table>", source, re.DOTALL)[0]
         rows = {re.search(r'row">(.*?)<', row)[1]: row for row in table.split("<tr>")[2:]}
-        assert list(rows) == ["agreement", "face", "voice"]  # the compared group leads
+        assert list(rows) == ["all", "agreement", "face", "voice"]  # the compared group leads
         for name, row in rows.items():
             shown = re.findall(r'"value">([\d.]+)</span> <span class="ci">([\d.]+) – ([\d.]+)<', row)
             expected = [(g["accuracy"], *g["ci95"]) for g in (stages[s]["groups"][name] for s in stages)]
             assert [tuple(map(float, cell)) for cell in shown] == [
                 pytest.approx([100 * value for value in cell], abs=0.0501) for cell in expected
             ]
-            assert "<td>37.5</td><td>24</td>" in row
+            assert f"<td>50.0</td><td>{24 if name == 'all' else 8}</td>" in row
 
-    def test_headline_goes_from_sft_to_rl(self, page):
-        headline = page.text()
-        assert re.search(r"Accuracy on agreement\s+60\.5\s+→\s+80\.9", headline)
-        assert re.search(r"Wall time\s+7\.0\u00a0min\s+Cold start 30\u00a0s · GRPO 6\.5\u00a0min", headline)
+    def test_headline_goes_from_sft_to_rl(self, run, page):
+        headline, metrics = page.text(), json.loads((run / "metrics.json").read_text())
+        before, after = (f"{100 * metrics['stages'][s]['groups']['all']['accuracy']:.1f}" for s in ("sft", "rl"))
+        assert (before, after) == ("75.0", "87.5")
+        assert re.search(rf"Accuracy on all\s+{before}\s+→\s+{after}", headline)
+        (tile,) = re.findall(r"Wall time\s+7\.\d\u00a0min\s+(.*)", headline)
+        assert {"Cold start 30\u00a0s", "GRPO 6.5\u00a0min"} < set(tile.split(" · "))
 
-    def test_a_difference_keeps_its_sign(self, page):
-        assert "+20.5" in page.text("span")
-        assert "−3.1 to +44.0" in page.text("td")
+    def test_the_page_says_on_what_it_was_run(self, run, page, build_run, tmp_path):
+        """By the names that [`describe_machine`] writes. Mutant: other ones, which nothing writes."""
+        machine = describe_machine()
+        where = machine["processor"] if machine["accelerator"] == "none" else machine["accelerator"]
+        assert f", on {where}." in page.text("p")
+        shown = {data for tag, data in page.texts if tag == "dd"}
+        assert {str(machine[name]) for name in ("processor", "cores", "torch", "trl")} <= shown
+        metrics = run / "metrics.json"
+        with_gpu = build_run(tmp_path)
+        record = json.loads(metrics.read_text())
+        assert record["machine"] == machine
+        record["machine"]["accelerator"] = "NVIDIA H100"
+        (with_gpu / "metrics.json").write_text(json.dumps(record))
+        assert ", on NVIDIA H100." in Page(render_page(read_run(with_gpu))).text("p")
 
-    def test_ablations_of_both_shapes(self, source):
-        table = re.search(r"<caption>GRPO, accuracy.*?</table>", source, re.DOTALL)[0]
-        assert re.findall(r'row">(.*?)<', table) == ["All media", "Without audio", "Blank picture"]
-        assert re.findall(r'"value">([\d.]+)<', table) == ["79.8", "80.9", "83.1", "51.2", "24.7"]
+    def test_a_difference_keeps_its_sign(self, run, page):
+        (found,) = json.loads((run / "metrics.json").read_text())["comparisons"]
+        assert found["difference"] == 0.125
+        assert "+12.5" in page.text("span")
+        low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in found["ci95"])
+        assert f"{low} to {high}" in page.text("td")
 
-    def test_accuracy_where_the_format_is_valid_counts_only_those_rows(self, source):
+    def test_ablations_of_both_shapes(self, run, build_run, tmp_path):
+        """As they are written, and as an earlier version wrote them: groups without a name around them."""
+        older = build_run(tmp_path)
+        record = json.loads((older / "metrics.json").read_text())
+        measured = record["stages"]["rl"]["variants"]
+        measured["no_audio"] = measured["no_audio"]["groups"]
+        (older / "metrics.json").write_text(json.dumps(record))
+        for some in (run, older):
+            source = render_page(read_run(some))
+            table = re.search(r"<caption>GRPO, accuracy.*?</table>", source, re.DOTALL)[0]
+            assert re.findall(r'row">(.*?)<', table) == ["All media", "Without audio", "Blank picture"]
+            shown = list(map(float, re.findall(r'"value">([\d.]+)<', table)))
+            assert shown == [87.5] * 4 + [75.0] * 4 + [87.5] * 4
+
+    def test_accuracy_where_the_format_is_valid_counts_only_those_rows(self, run, source):
         table = re.search(r"<caption>Format.*?</table>", source, re.DOTALL)[0]
-        accuracies = re.findall(r"</td><td>([^<]*)(?: <span>of (\d+)</span>)?</td><td>42</td>", table)
+        accuracies = re.findall(r"</td><td>([^<]*)(?: <span>of (\d+)</span>)?</td><td>20</td>", table)
         assert accuracies == [
             ("–", ""),
-            *[("75.0", "24")] * 3,
+            *[("75.0", "24")] * 2,
+            ("87.5", "24"),
         ]  # the base is right as often, in a format that is not valid
-        assert "text_outside_tags 24×" in table
+        reasons = [row["format_reason"] for row in read_run(run).predictions["base"].values()]
+        assert all(f"{reason} {reasons.count(reason)}×" in table for reason in set(reasons)) and "ok" not in reasons
 
     @pytest.mark.parametrize(
         ("seconds", "shown"), [(0, "0 s"), (99.4, "99 s"), (390, "6.5 min"), (12_000, "3 h 20 min"), (None, "–")]
@@ -324,7 +338,7 @@ class TestMissingParts:
             (["media"], "clip.mp4 was not found"),
         ],
     )
-    def test_the_page_says_what_is_not_there(self, tmp_path, removed, told):
+    def test_the_page_says_what_is_not_there(self, tmp_path, build_run, removed, told):
         run = build_run(tmp_path)
         for name in removed:
             path = run.parent / name if name == "media" else run / name
@@ -332,13 +346,13 @@ class TestMissingParts:
         page = Page(render_page(read_run(run)))
         assert told in page.text("p")
 
-    def test_no_clips_and_no_predictions(self, tmp_path):
+    def test_no_clips_and_no_predictions(self, tmp_path, build_run):
         run = build_run(tmp_path)
         assert not Page(render_page(read_run(run), num_clips=0)).tags("article")
         with pytest.raises(ValueError, match="-1"):
             render_page(read_run(run), num_clips=-1)
 
-    def test_stages_that_were_set_aside_are_not_shown(self, tmp_path):
+    def test_stages_that_were_set_aside_are_not_shown(self, tmp_path, build_run):
         run = build_run(tmp_path)
         before = render_page(read_run(run))
         for name in ("sft", "eval/rl"):
@@ -368,7 +382,7 @@ class TestLogs:
             {"step": 4, "loss": 3.0, "eval_loss": 3.5},
         ]
 
-    def test_half_a_line_is_skipped_and_told(self, tmp_path):
+    def test_half_a_line_is_skipped_and_told(self, tmp_path, build_run):
         run = build_run(tmp_path)
         with (run / "sft/log.jsonl").open("a") as log:
             log.write('{"step": 41, "lo')
@@ -493,7 +507,7 @@ class TestClips:
         assert "Scores play no part" in page.text("p")
         assert page.text("h5").split().count("context") == 36  # not for the base, whose format is not valid
 
-    def test_large_and_unknown_files_are_named_not_embedded(self, tmp_path, monkeypatch):
+    def test_large_and_unknown_files_are_named_not_embedded(self, tmp_path, build_run, monkeypatch):
         run = build_run(tmp_path)
         monkeypatch.setattr(clips, "MAX_MEDIA_BYTES", 1_000)
         file = run / "eval/base/predictions.jsonl"

@@ -17,58 +17,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromium import Chromium, find_browser
+from evaluated_runs import write_log
+from omni_grpo.evaluation.prediction_files import append
+from omni_grpo.evaluation.prediction_rows import prediction_row
+from omni_grpo.evaluation.scoring import summarise
+from omni_grpo.generation import Completion
 from omni_grpo.report import confusion, curves, drawing, length, shortcuts, write_comparison, write_report
 from omni_grpo.report.comparison import overlaid, run_names
 from omni_grpo.report.confusion import NO_ANSWER, OTHER, UNREADABLE
 from omni_grpo.report.run_folder import read_run
+from omni_grpo.rows.schema import Example
 from omni_grpo.statistics import paired_bootstrap
+from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward
 from rollout_runs import write_rollouts, write_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BROWSER = find_browser()
 
 
-def row(index: int, gold: str, answer: str | None, score: float, kind: str = "agreement") -> dict:
-    return {
-        "id": f"row-{index}",
-        "problem": "Do they agree?",
-        "problem_type": "yes_no",
-        "solution": gold,
-        "media": [],
-        "variant": "full",
-        "completion": answer or "",
-        "sections": {"answer": answer},
-        "format_ok": answer is not None,
-        "format_reason": "ok" if answer else "missing_section",
-        "answer_score": score,
-        "num_tokens": 10 + index,
-        "meta": {"kind": kind},
-    }
+LABELLED = [("joke", "shout"), ("taunt", "joke")]
+
+
+def row(index: int, gold: str, answer: str | None, variant: str = "full", kind: str = "yes_no") -> dict:
+    """A prediction as an evaluation writes it; `answer` is said without sections where it is none."""
+    text = f"<context>a</context><think>b</think><answer>{answer}</answer>" if answer else "I cannot tell."
+    example = Example(f"row-{index}", "Do they agree?", kind, gold, meta={"kind": "agreement"})
+    completion = Completion(text, 10 + index, 0.1, False)
+    return prediction_row(example, completion, CONTEXT_THINK_ANSWER, variant, False, AnswerReward())
 
 
 def build(root: Path, name: str, right: int, n: int = 60, shift: float = 0.0) -> Path:
     """A run of `n` test rows of which the first `right` are right, with a variant without audio that is right by half."""
-    run, groups = root / name, {}
-    rows = [row(i, "yes" if i % 2 else "no", "yes", 0.0) for i in range(n)]
-    for i, r in enumerate(rows):
-        r["answer_score"] = float(i < right)
+    run, gold = root / name, ["yes" if i % 2 else "no" for i in range(n)]
+    wrong = {"yes": "no", "no": "yes"}
+    results = {
+        variant: [row(i, g, g if i < count else wrong[g], variant) for i, g in enumerate(gold)]
+        for variant, count in (("full", right), ("no_audio", right // 2))
+    }
     folder = run / "eval/rl"
     folder.mkdir(parents=True)
-    deaf = [r | {"variant": "no_audio", "answer_score": float(i < right // 2)} for i, r in enumerate(rows)]
-    for file, some in (("predictions.jsonl", rows), ("predictions.no_audio.jsonl", deaf)):
-        (folder / file).write_text("".join(json.dumps(r) + "\n" for r in some))
-    for variant, count in (("full", right), ("no_audio", right // 2)):
-        share = count / n
-        figures = {"n": n, "accuracy": share, "ci95": [max(0.0, share - 0.1), min(1.0, share + 0.1)], "chance": 0.5}
-        groups[variant] = {"agreement": figures, "all": figures}
-    metrics = {"groups": groups["full"], "n": n, "variants": {"no_audio": {"groups": groups["no_audio"]}}}
-    metrics["variants"]["frames_reversed"] = {"groups": groups["no_audio"]}  # one that nobody knew of
+    for variant, rows in results.items():
+        append(folder / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl"), rows)
+    variants = {"no_audio": summarise(results["no_audio"])}
+    variants["frames_reversed"] = variants["no_audio"]  # one that nobody knew of
+    metrics = summarise(results["full"]) | {"variants": variants}  # and no `shortcuts`, as an earlier version
     (run / "metrics.json").write_text(json.dumps({"stages": {"rl": metrics}}))
-    (run / "rl").mkdir()
-    log = [
-        {"step": s, "loss": 0.1, "reward": shift + 0.01 * s, "rewards/answer_reward/mean": 0.4} for s in range(1, 61)
-    ]
-    (run / "rl/log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in log))
+    logs = {"loss": 0.1, "rewards/answer_reward/mean": 0.4}
+    write_log(run / "rl", {s: logs | {"reward": shift + 0.01 * s} for s in range(1, 61)})
     return run
 
 
@@ -104,23 +99,22 @@ class TestBands:
 class TestConfusion:
     def test_every_answer_is_counted_where_it_belongs(self):
         rows = [
-            row(0, "yes", "Yes.", 1.0),
-            row(1, "yes", "no", 0.0),
-            row(2, "no", None, 0.0),
-            row(3, "no", "perhaps", 0.0),
-            row(4, "no", "no", 1.0),
+            row(0, "yes", "Yes."),
+            row(1, "yes", "no"),
+            row(2, "no", None),
+            row(3, "no", "perhaps"),
+            row(4, "no", "no"),
         ]
         found = confusion.confusion(rows)
         assert found == {"no": {NO_ANSWER: 1, UNREADABLE: 1, "no": 1}, "yes": {"yes": 1, "no": 1}}
 
     def test_an_answer_outside_the_gold_ones_is_another(self):
-        label = {"problem_type": "label"}
-        found = confusion.confusion([row(0, "joke", "shout", 0.0) | label, row(1, "taunt", "joke", 0.0) | label])
+        found = confusion.confusion([row(i, g, a, kind="label") for i, (g, a) in enumerate(LABELLED)])
         assert found["joke"][OTHER] == 1 and found["taunt"]["joke"] == 1
 
     @given(st.lists(st.tuples(st.sampled_from(["yes", "no"]), st.sampled_from(["yes", "no", "x", None])), min_size=1))
     def test_nothing_is_lost_and_the_diagonal_is_what_was_right(self, pairs):
-        rows = [row(i, gold, answer, float(gold == answer)) for i, (gold, answer) in enumerate(pairs)]
+        rows = [row(i, gold, answer) for i, (gold, answer) in enumerate(pairs)]
         found = confusion.confusion(rows)
         assert sum(sum(counts.values()) for counts in found.values()) == len(rows)
         assert sum(counts[gold] for gold, counts in found.items()) == sum(r["answer_score"] for r in rows)

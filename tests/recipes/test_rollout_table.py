@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from omni_grpo.logs import log_playable_table
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.report.rollouts import read_rollouts
 from omni_rewards import answer_reward, section_format_reward
+from rollout_runs import completion_row
 
 
 def letters_reward(completions, **kwargs):
@@ -70,6 +72,15 @@ def test_groups_are_the_prompts_and_gold_answers_those_of_their_rows(table):
     assert set(rows.groupby("group").size()) == {4}
     assert list(rows["solution"]) == [gold[i] for i in rows["id"]]
     assert set(rows["problem_type"]) == {"yes_no"}
+
+
+def test_the_viewers_tests_have_the_columns_that_are_written(table):
+    """Their tables are larger than a test can train; what a row of theirs holds is held to this real one."""
+    _, rows, _ = table
+    invented = completion_row(random.Random(0), 1, "1.1.0", 1, "yes", "")
+    own = {"context_reward", "judge_verdict"}  # of a reward, and of a column that a reward logs
+    assert invented.keys() - own <= set(rows.columns)
+    assert set(rows.columns) - invented.keys() <= {"letters_reward", "answer_reason", "section_format_reason"}
 
 
 def test_each_generation_batch_has_groups_of_its_own(table):

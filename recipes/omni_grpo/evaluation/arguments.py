@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from omni_grpo.benchmarks import READERS
 from omni_grpo.evaluation.protocol import PARSERS, Protocol
 from omni_grpo.evaluation.variants import VARIANTS
-from omni_grpo.launch.settings import as_mapping, construct
+from omni_grpo.generation import GREEDY
+from omni_grpo.launch.settings import as_mapping, construct, refuse_unknown
 from omni_rewards import AnswerReward, Judge
 
 
@@ -25,11 +24,14 @@ class EvalArguments:
         test_file (`str`): Data file or Hugging Face data set; of a benchmark, its annotation file as released.
         test_split (`str`, defaults to `"test"`): Split of a data set that is not named as `name[split]`.
         benchmark (`str`, *optional*): A key of `omni_grpo.benchmarks.READERS`, whose reader reads `test_file`.
-        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next five.
+        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next six.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
         group_by (`list[str]`): Keys of `meta` that results are reported by.
         answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward`.
         judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning.
+        generation_kwargs (`dict`, *optional*):
+            Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size`, `num_beams`. A checkpoint's own
+            `generation_config.json` sets nothing.
         parser (`str`, defaults to `"answer_section"`):
             What is read: the answer section, and a completion without one is a miss; or the whole `completion` where
             it has none.
@@ -69,6 +71,9 @@ class EvalArguments:
     )
     judge: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of a judge of contexts and reasoning (JSON on the command line)."}
+    )
+    generation_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Decoding over greedy, e.g. repetition_penalty (JSON on the command line)."}
     )
     variants: list[str] = field(
         default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."}
@@ -117,23 +122,20 @@ class EvalArguments:
         Raises:
             `ValueError`: A setting is unknown or of another type, or the metric is unknown.
         """
-        answers = construct(AnswerReward, {}, _settings(self.answer_settings, "answer_settings"), "answer_settings")
+        written = as_mapping(self.answer_settings or {}, "answer_settings")
+        answers = construct(AnswerReward, {}, written, "answer_settings")
         if answers.judge is not None or answers.require_agreement:
             raise ValueError("answer_settings: `judge` and `require_agreement` are for training; leave them out")
-        judge = _settings(self.judge, "judge")
+        if "schema" in written:
+            raise ValueError("answer_settings: `schema` is the prompt style's; leave it out, or set `prompt_style`")
+        judge = as_mapping(self.judge or {}, "judge")
+        decoding = as_mapping(self.generation_kwargs or {}, "generation_kwargs")
+        refuse_unknown(decoding, GREEDY.keys() - {"do_sample"}, "generation_kwargs")
         return Protocol(
             version=self.protocol_version,
             metric=self.metric,
             group_by=tuple(self.group_by),
             answers=answers,
+            decoding=decoding,
             judge=construct(Judge, {}, judge, "judge") if judge else None,
         )
-
-
-def _settings(written: Mapping[str, Any] | str | None, where: str) -> dict[str, Any]:
-    if isinstance(written, str):
-        try:
-            written = json.loads(written)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not JSON ({error})") from error
-    return as_mapping(written or {}, where)

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.scoring import summarise
 from omni_grpo.evaluation.shortcut import summarise_shortcuts
 from omni_grpo.evaluation.variants import VARIANTS, alters, vary
-from omni_grpo.generation import generate
+from omni_grpo.generation import decoding_settings, generate
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rows.prompts import PROMPT_STYLES, Messages, build_messages
 from omni_grpo.rows.schema import Example
@@ -63,7 +63,7 @@ def predict(
     plan: Plan | None = None,
 ) -> list[dict[str, Any]]:
     """
-    Complete every example greedily and write one prediction a line.
+    Complete every example, greedily unless `protocol` says otherwise, and write one prediction a line.
 
     Batches are the same however often the run is cut and on however many processes it goes on: a batch of which some
     rows are written is generated whole again, and its other rows are added. `bare` is for models that were never
@@ -112,7 +112,7 @@ def predict(
     coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
     for batch, asked in zip(tqdm(left, desc=title, unit="batch", disable=share.index > 0), coming, strict=True):
         rows = [encoder(messages, name, blank) for messages, name in asked]
-        completions = generate(model, encoder.processor, embedder, rows, max_new_tokens)
+        completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
         pairs = zip(batch, completions, strict=True)
         append(
             own,
@@ -185,6 +185,9 @@ def evaluate(
         "shortcuts": summarise_shortcuts(results, combined, protocol),
         "metric": protocol.metric,
         "protocol_version": protocol.version,
+        "prompt_style": prompt_style,
+        "media": asdict(encoder.settings),
+        "decoding": decoding_settings(max_new_tokens, **protocol.decoding),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": time.time() - start,
     }

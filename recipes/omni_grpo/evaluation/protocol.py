@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How answers are read, scored and reported: what makes two evaluations comparable, beside prompt and decoding."""
+"""How answers are decoded, read, scored and reported: what makes two evaluations comparable, beside the prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from omni_rewards import AnswerReward, Judge
 
@@ -24,6 +26,8 @@ class Protocol:
             Keys of a row's `meta` by whose values results are reported; by `kind` (else the problem type) if empty.
         combined (`tuple[str, ...]`): Further groups, such as `"intent+agreement"`.
         answers ([`~omni_rewards.AnswerReward`]): Reads and scores answers; its settings are the protocol's.
+        decoding (`Mapping[str, Any]`): What is asked of `generate` over greedy decoding; all that decides is in
+            `metrics.json`, see [`~omni_grpo.generation.decoding_settings`].
         judge ([`~omni_rewards.Judge`], *optional*): Grades contexts, reasoning and steps, beside the offline figures.
 
     Raises:
@@ -35,6 +39,7 @@ class Protocol:
     group_by: tuple[str, ...] = ()
     combined: tuple[str, ...] = ()
     answers: AnswerReward = field(default_factory=AnswerReward)
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     judge: Judge | None = None
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class GroundingRewards(ContextGain, ContrastPairs):
         if self.context_gain in added and SECTION not in self._section_schema.names:
             raise ValueError(
                 f"context_gain_weight: the sections {', '.join(self._section_schema.names)} have no {SECTION!r}; "
-                "choose a prompt_style or section_schema that has one, or leave context_gain_weight out"
+                "choose a prompt_style that asks for it, or leave context_gain_weight out"
             )
         for name in map(get_callable_name, added):
             if name in map(get_callable_name, funcs):

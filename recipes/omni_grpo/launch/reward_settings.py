@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any
 
-from omni_grpo.launch.scripts import load_object
+from omni_grpo.launch.scripts import load_object, trained_settings
 from omni_grpo.launch.settings import as_mapping, call, construct, nearest, refuse_unknown
 from omni_grpo.launch.stages import read_fields
+from omni_grpo.rows.prompts import DEFAULT_STYLE, PROMPT_STYLES
+from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 # OmniGRPOConfig's own default; a test holds the two together.
 DEFAULT_REWARDS = ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"]
@@ -41,7 +42,16 @@ def check_rewards(argv: Sequence[str]) -> None:
     """Build the rewards that a command line describes, for the mistakes in it; raises as [`configured_rewards`]."""
     written = read_fields(argv)
     paths = written.get("reward_funcs") or DEFAULT_REWARDS
-    configured_rewards([paths] if isinstance(paths, str) else paths, read_settings(written.get("reward_settings")))
+    trained = trained_settings(written.get("model_name_or_path"))
+    style = PROMPT_STYLES.get({"prompt_style": DEFAULT_STYLE, **trained, **written}["prompt_style"])
+    schema, sections = style and style.schema, written.get("section_schema")  # the configuration refuses a wrong style
+    if schema and sections and ([sections] if isinstance(sections, str) else sections) != list(schema.names):
+        raise ValueError(
+            f"section_schema: {sections} are not the sections of this run's prompt_style, {', '.join(schema.names)}; "
+            "leave section_schema out, or choose the prompt_style that has them"
+        )
+    settings = read_settings(written.get("reward_settings"))
+    configured_rewards([paths] if isinstance(paths, str) else paths, settings, schema)
 
 
 def read_settings(written: Mapping[str, Any] | str | None) -> dict[str, dict[str, Any]]:
@@ -54,11 +64,6 @@ def read_settings(written: Mapping[str, Any] | str | None) -> dict[str, dict[str
     >>> read_settings('{"omni_rewards.answer_reward": {}}')
     {'omni_rewards.answer_reward': {}}
     """
-    if isinstance(written, str):
-        try:
-            written = json.loads(written)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"reward_settings: not JSON ({error})") from error
     settings: dict[str, dict[str, Any]] = {}
     for path, values in as_mapping(written or {}, "reward_settings").items():
         settings[path] = as_mapping(values or {}, f"reward_settings: {path}")
@@ -66,7 +71,9 @@ def read_settings(written: Mapping[str, Any] | str | None) -> dict[str, dict[str
 
 
 def configured_rewards(
-    paths: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None
+    paths: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    schema: SectionSchema | None = None,
 ) -> list[Callable[..., Any]]:
     """
     The reward at each dotted path, with its settings.
@@ -78,6 +85,7 @@ def configured_rewards(
     Args:
         paths (`Sequence[str]`): Dotted paths, `reward_funcs`.
         settings (`Mapping[str, Mapping[str, Any]]`, *optional*): Keyword settings by path, `reward_settings`.
+        schema ([`~omni_rewards.SectionSchema`], *optional*): The run's sections, see [`in_sections`].
 
     Returns:
         `list[Callable]`: One reward a path, in TRL's calling form.
@@ -98,12 +106,48 @@ def configured_rewards(
         if path not in paths:
             raise ValueError(f"reward_settings: {path!r} is not in reward_funcs{nearest(path, paths)}")
     rewards = [_build(path, settings.get(path) or {}) for path in paths]
+    if schema is not None:
+        chosen = ["schema" in (settings.get(path) or {}) for path in paths]
+        rewards = [in_sections(reward, schema, own) for reward, own in zip(rewards, chosen, strict=True)]
     bare = [reward.func if isinstance(reward, functools.partial) else reward for reward in rewards]
     names = [getattr(reward, "__name__", type(reward).__name__) for reward in bare]
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
             raise ValueError(f"reward_funcs: {path} and another reward are both named {name!r}; TRL would merge them")
     return rewards
+
+
+def in_sections(reward: Any, schema: SectionSchema, is_chosen: bool = False) -> Any:
+    """
+    A reward of `omni_rewards` reading the run's sections; any other as it is.
+
+    Args:
+        reward (`Callable`): A reward function, or an instance of a dataclass of rewards.
+        schema ([`~omni_rewards.SectionSchema`]): The sections that the run's prompt style asks for.
+        is_chosen (`bool`, defaults to `False`): Its own were asked for, also where they are its default.
+
+    Raises:
+        `ValueError`: It reads other sections, or needs one that the run does not have.
+    """
+    is_ours = inspect.isfunction(reward) and reward.__module__.startswith("omni_rewards.")
+    settable = _settable(f"{reward.__module__}.", reward) if is_ours else None
+    own = settable() if settable else reward
+    if not (type(own).__module__.startswith("omni_rewards.") and hasattr(own, "schema")):
+        return reward
+    if getattr(own, "require_agreement", False) and len(schema.names) < 2:
+        fault = "`require_agreement` compares the answer with the reasoning"
+    elif own.schema != schema and (is_chosen or own.schema != CONTEXT_THINK_ANSWER):
+        fault = f"it reads {', '.join(own.schema.names)}"
+    else:
+        try:
+            return reward if own.schema == schema else replace(own, schema=schema)
+        except ValueError as error:
+            fault = str(error)
+    raise ValueError(
+        f"reward_funcs: {own.__name__}: {fault}; this run's sections are {', '.join(schema.names)}. Choose a prompt_style "
+        "that has them (in Python a section_schema), or take it out: omni_rewards.section_format_reward, and every reward without `schema` in its "
+        "reward_settings, goes by the style"
+    )
 
 
 def _build(path: str, values: Mapping[str, Any]) -> Callable[..., Any]:

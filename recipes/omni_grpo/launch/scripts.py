@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.launch.stages import Stage
+from omni_grpo.launch.stages import Stage, read_fields
 
 SETTINGS = "omni_settings.json"
 
@@ -140,10 +141,50 @@ def peft_config(model_args: Any) -> Any:
     return None
 
 
-def save_final(trainer: Any, processor: Any, media: Any, prompt_style: str) -> None:
+def note_settings(folder: str, data: Any, media: Any) -> None:
+    """Write down how prompts are made ([`SETTINGS`]) where the trained weights will be."""
+    if is_main_process():
+        settings = {"media": asdict(media), "prompt_style": data.prompt_style}
+        (Path(folder) / SETTINGS).write_text(json.dumps(settings, indent=1))
+
+
+def trained_settings(model: str | None) -> dict[str, Any]:
     """
-    The trained weights, the processor and how prompts were made ([`SETTINGS`], read by `ask_omni.py`), in
-    `output_dir` itself: an ordinary checkpoint directory.
+    How the prompts were made that a checkpoint was trained with: the fields of `MediaSettings`, and `prompt_style`.
+
+    Args:
+        model (`str`, *optional*):
+            Directory, one of its `checkpoint-N`, or hub name. The answer is empty where nothing was noted.
+    """
+    if not model:
+        return {}
+    folder = Path(model)
+    places = [folder, folder.resolve().parent] if folder.name.startswith("checkpoint-") else [folder]
+    file: Any = next((place / SETTINGS for place in places if (place / SETTINGS).is_file()), None)
+    if not folder.is_dir() and re.fullmatch(r"\w[\w.-]*/[\w.-]+", model):
+        from transformers.utils.hub import cached_file
+
+        faults = ("missing_entries", "connection_errors", "gated_repo")  # which are met when the model is loaded
+        file = cached_file(model, SETTINGS, **{f"_raise_exceptions_for_{fault}": False for fault in faults})
+    noted = json.loads(Path(file).read_text()) if file else {}
+    return noted.pop("media", {}) | noted
+
+
+def as_trained(model: str, argv: Sequence[str], data: Any, media: Any) -> tuple[Any, Any]:
+    """`data` and `media` with what `model` was trained with where `argv` says nothing; what `argv` changes is said."""
+    written, ours = read_fields(argv), {"prompt_style": data.prompt_style, **asdict(media)}
+    trained = {name: value for name, value in trained_settings(model).items() if name in ours}
+    said = [name for name in trained if name in written or f"no_{name}" in written]
+    if other := [f"{n} {trained[n]} (here {ours[n]})" for n in said if ours[n] != trained[n]]:
+        announce(f"{model} was trained with other settings, which this run overrides: {', '.join(other)}")
+    kept = {name: value for name, value in trained.items() if name not in said}
+    data = replace(data, prompt_style=kept.pop("prompt_style", data.prompt_style))
+    return data, replace(media, **kept)
+
+
+def save_final(trainer: Any, processor: Any) -> None:
+    """
+    The trained weights and the processor in `output_dir` itself, an ordinary checkpoint directory.
 
     Raises:
         `RuntimeError`: No step was made, and the weights are those from before.
@@ -153,6 +194,4 @@ def save_final(trainer: Any, processor: Any, media: Any, prompt_style: str) -> N
     trainer.save_model(trainer.args.output_dir)
     if is_main_process():
         processor.save_pretrained(trainer.args.output_dir)
-        settings = {"media": asdict(media), "prompt_style": prompt_style}
-        (Path(trainer.args.output_dir) / SETTINGS).write_text(json.dumps(settings, indent=1))
     trainer.accelerator.wait_for_everyone()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -71,7 +72,12 @@ def _constant(path: str, where: str) -> Any:
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
-    """`value` as a dictionary of settings, refused if it is none."""
+    """`value` as a dictionary of settings, also from JSON as the command line has it; refused if it is none."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not JSON ({error})") from error
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: write one `setting: value` a line, got {value!r}")
     return {str(name): setting for name, setting in value.items()}

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoProcessor,
+    GenerationConfig,
     PreTrainedModel,
     ProcessorMixin,
     Qwen2_5OmniThinkerForConditionalGeneration,
@@ -74,7 +75,19 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
     # Loading under ZeRO-3 notes renamings that no weight needed, and saving would undo them all: names that no loader
     # knows ("thinker.model.thinker.…").
     model._weight_conversions = [c for c in getattr(model, "_weight_conversions", None) or [] if c.was_used()]
+    try:
+        model.generation_config.validate(strict=True)
+    except ValueError as error:  # transformers would refuse to save it, after training
+        logger.warning("%s: of generation_config.json the token ids alone are kept: %s", name_or_path, error)
+        model.generation_config = token_ids_alone(model.generation_config)
     return model
+
+
+def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
+    """Which tokens begin, end and pad, without anything that shapes what is generated."""
+    return GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+    )
 
 
 def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:

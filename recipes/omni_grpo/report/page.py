@@ -105,7 +105,8 @@ def _summary(run: RunFolder) -> str:
         size = f"{first['n']} examples" if "n" in first else "the examples"
         sentence += f", and every stage was tested on {size} of {_short_name(first.get('data')) or 'the test set'}"
     machine = run.metrics.get("machine")
-    where = (machine.get("gpu") or machine.get("cpu")) if isinstance(machine, dict) else None
+    parts = [machine.get(name) for name in ("accelerator", "processor")] if isinstance(machine, dict) else []
+    where = next((part for part in parts if part and part != "none"), None)
     return f"{sentence}{f', on {where}' if where else ''}."
 
 

@@ -26,6 +26,7 @@ class PromptStyle:
 
 
 ANSWER = SectionSchema(("answer",))
+DEFAULT_STYLE = "context_think_answer"
 
 PROMPT_STYLES: dict[str, PromptStyle] = {
     "context_think_answer": PromptStyle(
