@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
 
     from trl import ModelConfig
 
-    from omni_grpo.checkpoints import last_complete_checkpoint
+    from omni_grpo.checkpoints import resume_checkpoint
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoding.encoder import PromptEncoder
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
     )
 
     # 3. Train, from the last complete checkpoint if there is one.
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    trainer.train(resume_from_checkpoint=resume_checkpoint(args.output_dir, args.resume_from_checkpoint))
     save_final(trainer, processor, media, data.prompt_style)
     if is_main_process():
         stage.finish(seconds=time.time() - start, steps=trainer.state.global_step)

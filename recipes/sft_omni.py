@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
 
     from trl import ModelConfig
 
-    from omni_grpo.checkpoints import last_complete_checkpoint
+    from omni_grpo.checkpoints import resume_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
     from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.encoding.encoder import PromptEncoder
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
             *([StopAfter(args.max_train_seconds)] if args.max_train_seconds else []),
         ],
     )
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    trainer.train(resume_from_checkpoint=resume_checkpoint(args.output_dir, args.resume_from_checkpoint))
     save_final(trainer, processor, media, data.prompt_style)
     if is_main_process():
         best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}

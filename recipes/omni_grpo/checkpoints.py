@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
+from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import RepeatSampler
@@ -119,18 +121,78 @@ class GenerationBorders(TrainerCallback):
             self.waiting, control.should_save = False, True
 
 
+def damaged_files(folder: Path) -> list[str]:
+    """Weights and states of a checkpoint that are cut short, by what their formats say of their own length."""
+
+    def is_whole(file: Path) -> bool:
+        if file.suffix != ".safetensors":
+            return zipfile.is_zipfile(file)  # what `torch.save` writes ends with its table of contents
+        try:
+            safe_open(file, "pt")
+        except SafetensorError:
+            return False
+        return True
+
+    suffixes = (".safetensors", ".pt", ".pth", ".bin")
+    return [f.name for f in sorted(folder.rglob("*")) if f.suffix in suffixes and not is_whole(f)]
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
+
+
+def _complete_checkpoints(output_dir: str | Path) -> list[Path]:
+    """Newest first; a warning names incomplete ones that are newer than the first."""
+    folders = [f for f in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if f.name.rpartition("-")[2].isdigit()]
+    complete: list[Path] = []
+    for folder in sorted(folders, key=_step, reverse=True):
+        if (folder / COMPLETE).is_file():
+            complete.append(folder)
+        elif not complete:
+            logger.warning("%s was not written to the end; passing it over", folder)
+    return complete
+
+
 def last_complete_checkpoint(output_dir: str | Path) -> str | None:
     """
     Newest checkpoint of a run that was written to the end; `None` where there is none. Newer incomplete ones are
     passed over, with a warning that names them.
     """
+    return next(map(str, _complete_checkpoints(output_dir)), None)
 
-    def step(folder: Path) -> int:
-        return int(folder.name.rpartition("-")[2])
 
-    folders = [f for f in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if f.name.rpartition("-")[2].isdigit()]
-    for folder in sorted(folders, key=step, reverse=True):
-        if (folder / COMPLETE).is_file():
-            return str(folder)
-        logger.warning("%s was not written to the end; passing it over", folder)
-    return None
+def resume_checkpoint(output_dir: str | Path, named: str | bool | None = None) -> str | None:
+    """
+    Where a run goes on from.
+
+    Args:
+        output_dir (`str` or `Path`): The run's folder.
+        named (`str` or `bool`, *optional*):
+            `resume_from_checkpoint`: a checkpoint's folder, or true, which asks for one in `output_dir`. Checkpoints
+            there that are newer than the named one are renamed, so that they are not taken for those of this run.
+
+    Returns:
+        `str` or `None`: The named checkpoint or the newest complete one; `None` where there is none.
+
+    Raises:
+        `ValueError`: It was not written to the end, or a file of it is cut short; the message names the one before.
+    """
+    complete = _complete_checkpoints(output_dir)
+    word = str(named).lower()
+    chosen = Path(str(named)) if word not in ("none", "true", "false") else next(iter(complete), None)
+    if (chosen is None and word == "true") or (chosen is not None and not (chosen / COMPLETE).is_file()):
+        raise ValueError(
+            f"resume_from_checkpoint: {named} names no checkpoint that was written to the end (with a file {COMPLETE} in "
+            f"it); in {output_dir} there are: {', '.join(map(str, complete)) or 'none'}. Name one, or leave the field out"
+        )
+    if chosen is not None and (damaged := damaged_files(chosen)):
+        before = next((c for c in complete if _step(c) < _step(chosen)), None)
+        way = (
+            f"go on from the one before it with `--resume_from_checkpoint {before}`"
+            if before
+            else "there is none before"
+        )
+        raise ValueError(
+            f"{chosen}: cut short or damaged: {', '.join(damaged)}; {way}, or begin anew: `--resume fresh`"
+        )
+    return str(chosen) if chosen else None

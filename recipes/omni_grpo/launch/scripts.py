@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -29,15 +28,17 @@ def announce(text: str) -> None:
         sys.stdout.flush()
 
 
-def claim(argv: Sequence[str]) -> Stage | None:
+def claim(argv: list[str]) -> Stage | None:
     """
-    The stage that `argv` describes; `None` when it is done and its inputs have not changed. Nothing is touched yet.
+    The stage that `argv` describes; `None` when it is done and its inputs have not changed. Nothing is touched yet, but
+    `argv` gains what keeps a cut run's rows on another number of processes, see [`Stage.kept_rows`].
 
     Raises:
         `FileNotFoundError`: The config file is not there.
         `ValueError`: No `output_dir` is given.
     """
     stage = Stage.of(argv)
+    argv += [part for name, value in stage.kept_rows().items() for part in (f"--{name}", str(value))]
     if stage.is_done():
         announce(f"{stage.folder}: done already, inputs unchanged")
         return None
@@ -48,7 +49,13 @@ def begin(stage: Stage) -> None:
     """
     Make the stage's folder ready. Called after the fields were parsed: a mistyped one must not set a finished run
     aside.
+
+    Raises:
+        `ValueError`: A run was cut there whose fields were others, see [`Stage.check`].
     """
+    stage.check()
+    for name, value in stage.kept_rows().items():
+        announce(f"{name} is {value}: as many rows as before the run was cut, on {stage.processes} processes now")
     if is_main_process() and (moved := stage.begin()):
         announce(f"{stage.folder} held a run of other inputs; it is now {moved}")
 
