@@ -236,7 +236,7 @@ def test_weights_cut_short_behind_the_mark_are_named_with_the_way_on(killed, und
 
 @pytest.fixture(scope="module")
 def trained_by_two(tiny, mixed_file, tmp_path_factory):
-    """A GRPO run on two processes, both killed after step 5 of 8 (two an epoch), checkpoint at 4; and its command."""
+    """A GRPO run on two processes, both killed at step 5 of 6 (two an epoch), checkpoint at 3; and its command."""
     folder = tmp_path_factory.mktemp("two") / "run"
     fields = {"per_device_train_batch_size": 2, "num_generations": 2, "log_completions": True, "max_steps": 6}
     fields |= {
@@ -245,7 +245,7 @@ def trained_by_two(tiny, mixed_file, tmp_path_factory):
         "gradient_accumulation_steps": 2,
     }
     command = write_config(folder, fields, model_name_or_path=tiny, train_file=str(mixed_file), save_steps=3)
-    start(GRPO, *command, killed_at=4, processes=2)
+    start(GRPO, *command, killed_at=5, processes=2)
     return folder, command
 
 
