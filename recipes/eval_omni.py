@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from omni_grpo.launch.command_line import help_text, parse, with_default_config
-from omni_grpo.launch.scripts import claim
+from omni_grpo.launch.scripts import claim, watch
 
 
 def main(argv: list[str]) -> None:
@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
     stage = claim(argv)
     if stage is None:
         return
+    watch(stage)
     start = time.time()
 
     import torch

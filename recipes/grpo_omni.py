@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omni_grpo.launch.command_line import help_text, parse, with_default_config
 from omni_grpo.launch.reward_settings import check_rewards, configured_rewards
-from omni_grpo.launch.scripts import announce, claim, is_main_process
+from omni_grpo.launch.scripts import announce, claim, is_main_process, watch
 
 
 def main(argv: list[str]) -> None:
@@ -26,12 +26,13 @@ def main(argv: list[str]) -> None:
     stage = claim(argv)
     if stage is None:
         return
+    preemption = watch(stage)
     check_rewards(argv)
     start = time.time()
 
     from trl import ModelConfig
 
-    from omni_grpo.checkpoints import resume_checkpoint
+    from omni_grpo.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data import load_sources, preflight, to_dataset
     from omni_grpo.encoding.encoder import PromptEncoder
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> None:
         encoder=encoder,
         section_schema=args.schema(PROMPT_STYLES[data.prompt_style].schema),
         peft_config=peft_config(model_args),
-        callbacks=[LogFile(Path(args.output_dir) / "log.jsonl")],
+        callbacks=[LogFile(Path(args.output_dir) / "log.jsonl"), SaveWhenAsked(preemption)],
     )
 
     # 3. Train, from the last complete checkpoint if there is one.

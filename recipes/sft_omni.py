@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from omni_grpo.launch.command_line import help_text, parse, with_default_config
-from omni_grpo.launch.scripts import announce, claim, is_main_process
+from omni_grpo.launch.scripts import announce, claim, is_main_process, watch
 
 
 def main(argv: list[str]) -> None:
@@ -25,11 +25,12 @@ def main(argv: list[str]) -> None:
     stage = claim(argv)
     if stage is None:
         return
+    preemption = watch(stage)
     start = time.time()
 
     from trl import ModelConfig
 
-    from omni_grpo.checkpoints import resume_checkpoint
+    from omni_grpo.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
     from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.encoding.encoder import PromptEncoder
@@ -73,6 +74,7 @@ def main(argv: list[str]) -> None:
         peft_config=peft_config(model_args),
         callbacks=[
             LogFile(Path(args.output_dir) / "log.jsonl"),
+            SaveWhenAsked(preemption),
             *([StopAfter(args.max_train_seconds)] if args.max_train_seconds else []),
         ],
     )

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
 from omni_grpo.model.loading import load_model
@@ -19,6 +23,7 @@ from omni_grpo.model.loading import load_model
 logger = logging.getLogger(__name__)
 
 COMPLETE = "COMPLETE"  # written last, after every rank has written its part
+_WRITE_ERRORS = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "file write failed")
 
 
 class CompleteCheckpoints:
@@ -40,12 +45,18 @@ class CompleteCheckpoints:
         num_generations_eval: Any
 
     def _save_checkpoint(self, model, trial):
-        """Write as the parent does, wait for every rank, then leave the mark."""
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        """Write as the parent does, wait for every rank, then leave the mark; only then may older ones go."""
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with named_write_error(folder):
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             (folder / COMPLETE).touch()
+            rotate_checkpoints(self.args.output_dir, limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Resume with the checkpoint's weights, every one of them."""
@@ -77,6 +88,64 @@ class CompleteCheckpoints:
             self.control.should_training_stop = True
             return [], None
         return super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
+
+
+@contextmanager
+def named_write_error(folder: Path):
+    """
+    A full disk, or another reason why `folder` cannot be written, told with what is left and how to go on; the half of
+    a checkpoint that was written is deleted.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        full = any(sign in str(error) for sign in _WRITE_ERRORS)
+        if not (full or isinstance(error, OSError)):
+            raise
+        if folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder = folder.parent
+        last = last_complete_checkpoint(folder)
+        raise OSError(
+            f"{folder}: cannot be written ({error}); make room there and start the same command again. It goes on from "
+            f"{last or 'the beginning: there is no whole checkpoint yet'}"
+        ) from error
+
+
+def on_any_process(flag: bool, device: Any) -> bool:
+    """Whether `flag` holds on one of the run's processes, all of which must ask."""
+    if not torch.distributed.is_initialized():
+        return flag
+    found = torch.tensor(float(flag), device=device)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return bool(found)
+
+
+class SaveWhenAsked(TrainerCallback):
+    """
+    Ends a run that was asked to end after a save: at the end of the step, or of the steps of its generated batch.
+
+    Args:
+        preemption ([`~omni_grpo.launch.preemption.Preemption`]): Whether this process was asked.
+    """
+
+    def __init__(self, preemption: Any) -> None:
+        self.preemption = preemption
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.preemption.is_training = True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.preemption.asked = on_any_process(self.preemption.asked, args.device)
+        control.should_save |= self.preemption.asked  # `GenerationBorders`, which comes later, may put it off
+
+    def on_save(self, args, state, control, **kwargs):
+        control.should_training_stop |= self.preemption.asked
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.preemption.is_training = False
+        if self.preemption.asked:
+            sys.exit(self.preemption.exit_code)
 
 
 class EpochOrder(TrainerCallback):

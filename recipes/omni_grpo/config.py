@@ -40,6 +40,8 @@ class DataArguments:
         resume (`str`, defaults to `"auto"`):
             What becomes of a run that was cut in `output_dir`: `auto` goes on with it, and refuses where fields that
             change it differ; `force` goes on with the new ones; `fresh` sets it aside and begins anew.
+        preemption_seconds (`float`, defaults to `45.0`):
+            Time to end a step and save once the launcher is gone, see [`~omni_grpo.launch.preemption.Preemption`].
     """
 
     train_file: str | None = field(
@@ -72,6 +74,9 @@ class DataArguments:
     resume: Literal["auto", "force", "fresh"] = field(
         default="auto",
         metadata={"help": "A cut run: auto goes on, force with changed fields, too; fresh begins anew."},
+    )
+    preemption_seconds: float = field(
+        default=45.0, metadata={"help": "Time to end a step and save once the launcher is gone."}
     )
 
     def __post_init__(self) -> None:

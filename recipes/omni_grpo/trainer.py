@@ -22,6 +22,7 @@ from omni_grpo.data import media_paths, modalities_of
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
 from omni_grpo.encoding.lookahead import EncodesAhead
+from omni_grpo.finite import FiniteSteps
 from omni_grpo.generation import cpu_threads
 from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.media.settings import MediaError, MediaSettings
@@ -42,6 +43,7 @@ def _reference_copied_from(policy: Any):
 
 
 class OmniGRPOTrainer(
+    FiniteSteps,
     CompleteCheckpoints,
     RolloutTable,
     SharedPrompt,
@@ -61,7 +63,7 @@ class OmniGRPOTrainer(
     mix-ins hold the rest: [`SharedPrompt`] computes a prompt once and gives each scoring pass its media, [`SharedMedia`]
     does so in sampling, [`SectionCredit`] makes the advantages of credit maps, [`ConstrainedDecoding`] enforces sections,
     [`GroundingRewards`] adds context gain and pairs, [`EncodesAhead`] prepares the next batch, [`RolloutTable`] logs what
-    the viewer shows, [`CompleteCheckpoints`] makes resuming exact.
+    the viewer shows, [`CompleteCheckpoints`] makes resuming exact, [`FiniteSteps`] stops at what is not finite.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
@@ -126,6 +128,7 @@ class OmniGRPOTrainer(
         self.add_callback(GenerationBorders(per_generation))
         self._foresee(self._encoder, per_generation)
         self.add_callback(EpochOrder)
+        self._begin_watch()
         self._begin_credit()
         for callback in schedules(self):
             self.add_callback(callback)
@@ -142,6 +145,7 @@ class OmniGRPOTrainer(
 
     def _generate(self, prompts: list):
         """Count what stood in the prompts while sampling: all of the batch's media, or stop."""
+        self.heartbeat.enter("sampling")
         before = self.media_embedder.placed.copy()
         with cpu_threads(self.args.sampling_threads):
             output = super()._generate(prompts)

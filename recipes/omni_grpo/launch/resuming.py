@@ -16,7 +16,7 @@ HARMLESS = re.compile(
     r"|output_dir|run_dir|run_name|project|report_to|resume|resume_from_checkpoint|restore_callback_states\w+"
     r"|disable_tqdm|debug|decode_cache|media_feature_cache|num_completions_to_print|push_to_hub|per_device_eval_\w+"
     r"|dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor)|sampling_threads|skip_memory_metrics"
-    r"|include_\w+|(gradient|activation)_checkpointing\w*|torch_empty_cache_steps|ds3_gather_for_generation|validation_max_new_tokens"
+    r"|include_\w+|(gradient|activation)_checkpointing\w*|torch_empty_cache_steps|preemption_seconds|ds3_gather_for_generation|validation_max_new_tokens"
 )
 PER_DEVICE, ACCUMULATION, GENERATION = SIZES = (
     "per_device_train_batch_size",

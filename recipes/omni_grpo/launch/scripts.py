@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from omni_grpo.launch.preemption import Preemption
+from omni_grpo.launch.run_lock import hold
 from omni_grpo.launch.stages import Stage
 
 SETTINGS = "omni_settings.json"
@@ -53,11 +55,18 @@ def begin(stage: Stage) -> None:
     Raises:
         `ValueError`: A run was cut there whose fields were others, see [`Stage.check`].
     """
+    if is_main_process():
+        hold(stage.folder)
     stage.check()
     for name, value in stage.kept_rows().items():
         announce(f"{name} is {value}: as many rows as before the run was cut, on {stage.processes} processes now")
     if is_main_process() and (moved := stage.begin()):
         announce(f"{stage.folder} held a run of other inputs; it is now {moved}")
+
+
+def watch(stage: Stage) -> Preemption:
+    """From here on the process ends when it is asked to, or when its launcher has ended; see [`Preemption`]."""
+    return Preemption(float(stage.fields.get("preemption_seconds", 45)))
 
 
 def load_object(path: str) -> Any:
@@ -104,7 +113,10 @@ def save_final(trainer: Any, processor: Any, media: Any, prompt_style: str) -> N
     The trained weights, the processor and how prompts were made ([`SETTINGS`], read by `ask_omni.py`), in
     `output_dir` itself: an ordinary checkpoint directory.
     """
-    trainer.save_model(trainer.args.output_dir)
+    from omni_grpo.checkpoints import named_write_error
+
+    with named_write_error(Path(trainer.args.output_dir)):
+        trainer.save_model(trainer.args.output_dir)
     if is_main_process():
         processor.save_pretrained(trainer.args.output_dir)
         settings = {"media": asdict(media), "prompt_style": prompt_style}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.launch.resuming import changed_fields, changed_rows, keep_rows
+from omni_grpo.launch.run_lock import release
 
 RECORD = "stage.json"
 # Fields whose value names files that the stage reads.
@@ -242,8 +243,9 @@ class Stage:
         return moved
 
     def finish(self, **facts: Any) -> None:
-        """Mark the stage done; `facts` (seconds, metrics) are kept beside its fields."""
+        """Mark the stage done, and let go of its folder; `facts` (seconds, metrics) are kept beside its fields."""
         self._write({"done": True, **facts})
+        release(self.folder)
 
     def _write(self, facts: Mapping[str, Any]) -> None:
         """`facts` beside what the run was begun with, to which it is held however often it goes on."""
