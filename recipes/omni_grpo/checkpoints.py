@@ -23,7 +23,8 @@ from omni_grpo.model.loading import load_model
 logger = logging.getLogger(__name__)
 
 COMPLETE = "COMPLETE"  # written last, after every rank has written its part
-_WRITE_ERRORS = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "file write failed")
+# What the writers of weights and of states say of a disk, in errors that are no `OSError`.
+_WRITE_ERRORS = ("os error", "inline_container", "PytorchStreamWriter")
 
 
 class CompleteCheckpoints:

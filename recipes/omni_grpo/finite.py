@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from trl.trainer.grpo_trainer import is_async_callable
 
 from omni_grpo.checkpoints import last_complete_checkpoint, on_any_process
 from omni_grpo.heartbeat import Heartbeat
@@ -44,42 +44,40 @@ class FiniteSteps:
         log = Path(self.args.output_dir) / "log.jsonl"
         self.heartbeat = Heartbeat(log, self.accelerator.process_index)
         self.add_callback(self.heartbeat)
-        names = getattr(self, "reward_func_names", [])
-        if names:
-            self.reward_funcs = [self._watched(f, n) for f, n in zip(self.reward_funcs, names, strict=True)]
+        if (rewards := getattr(self, "reward_funcs", None)) is not None:
+            self.reward_funcs = [self._watched(f, n) for f, n in zip(rewards, self.reward_func_names, strict=True)]
 
     def _watched(self, reward: Any, name: str) -> Any:
-        if isinstance(reward, nn.Module):
-            return reward
+        """A reward function whose values are looked at, and while which the heartbeat shows its name."""
 
         def looked_at(values: Sequence[float | None], completions: Sequence[Any]) -> Sequence[float | None]:
-            self.heartbeat.enter("after the rewards: what is left of the step")
-            if bad := [i for i, value in enumerate(values) if value is not None and not math.isfinite(value)]:
-                rows = zip(self._names, completions, values, strict=True)
-                told = [{"id": row, "completion": text, name: str(value)} for row, text, value in rows]
-                self._stop(f"reward {name} of row {self._names[bad[0]]!r}", told)
+            self.heartbeat.enter("what comes after the rewards")
+            told = [
+                {"id": i, "completion": c, name: v} for i, c, v in zip(self._names, completions, values, strict=False)
+            ]
+            if bad := [row["id"] for row in told if row[name] is not None and not math.isfinite(row[name])]:
+                self._stop(f"reward {name} of row {bad[0]!r}", told)
             return values
-
-        @functools.wraps(reward)
-        async def checked_later(*args: Any, **kwargs: Any) -> Any:
-            self.heartbeat.enter(f"reward {name}")
-            return looked_at(await reward(*args, **kwargs), kwargs["completions"])
 
         @functools.wraps(reward)
         def checked(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
             return looked_at(reward(*args, **kwargs), kwargs["completions"])
 
-        call = getattr(reward, "__call__", None)  # noqa: B004
-        return checked_later if inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(call) else checked
+        @functools.wraps(reward)
+        async def checked_later(*args: Any, **kwargs: Any) -> Any:
+            self.heartbeat.enter(f"reward {name}")
+            return looked_at(await reward(*args, **kwargs), kwargs["completions"])
+
+        return checked_later if is_async_callable(reward) else reward if isinstance(reward, nn.Module) else checked
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As the parent; in training it must be finite."""
         self.heartbeat.enter("loss and gradient")
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
-        rows, tokens = (inputs.get(a, inputs.get(b)) for a, b in (("media", "rows"), ("completion_ids", "labels")))
-        self._batches.append(([row.name for row in rows or []], tokens))
+        names = [row.name for row in inputs["media"]] if "media" in inputs else self._names
+        self._batches.append((names, inputs.get("completion_ids", inputs.get("labels"))))
         self._check_step_of(model)
         output = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         loss = output[0] if return_outputs else output
@@ -116,7 +114,9 @@ class FiniteSteps:
             rows = [{"id": name, "completion": decode(ids, skip_special_tokens=True)} for name, ids in texts]
         step, process = self.state.global_step + 1, self.accelerator.process_index
         file = Path(self.args.output_dir) / f"not_finite_step{step}_process{process}.json"
-        file.write_text(json.dumps({"what": what, "step": step, "rows": rows}, indent=1, ensure_ascii=False))
+        file.write_text(
+            json.dumps({"what": what, "step": step, "rows": rows}, indent=1, ensure_ascii=False, default=str)
+        )
         raise NonFiniteError(
             f"step {step}: the {what} is not finite; nothing was learnt from it. Rows and completions of the step are in "
             f"{file}. The last whole checkpoint is {last_complete_checkpoint(self.args.output_dir)}: mend the rows or the "
