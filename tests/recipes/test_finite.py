@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import json
 import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +18,18 @@ from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTra
 from omni_grpo.checkpoints import last_complete_checkpoint
 from omni_grpo.finite import NonFiniteError
 from omni_grpo.model.loading import load_model, load_processor
-from script_runs import GRPO, GRPO_FIELDS, checkpoints, logged_steps, same_weights, start, write_config
+from script_runs import (
+    GRPO,
+    GRPO_FIELDS,
+    ROOT,
+    TESTS,
+    checkpoints,
+    environment,
+    logged_steps,
+    same_weights,
+    start,
+    write_config,
+)
 from small_runs import SMALL_RUN, length_reward
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -163,3 +178,31 @@ def test_a_full_disk_is_told_with_the_checkpoint_that_is_left_and_the_way_on(tin
     assert checkpoints(tmp_path / "run") == [4] and not (tmp_path / "run" / "checkpoint-8").exists()
     start(GRPO, *command)
     assert same_weights(tmp_path / "run", tmp_path / "whole") and logged_steps(tmp_path / "run")[-1] == 8
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize("config", ["ddp", "zero2", "zero3"])
+def test_every_process_stops_when_one_of_them_meets_it(tiny, mixed_file, tmp_path, config, where):
+    """In single precision, where DeepSpeed looks at nothing. Mutant: looking after its backward pass, which steps."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    launch = [
+        str(Path(sys.executable).with_name("accelerate")),
+        "launch",
+        "--num_processes",
+        "2",
+        "--mixed_precision",
+        "no",
+    ]
+    launch += ["--config_file", str(ROOT / "accelerate_configs" / f"{config}.yaml"), "--main_process_port", port]
+    command = [*launch, str(TESTS / "not_finite_worker.py"), tiny, str(mixed_file), str(tmp_path), where]
+    done = subprocess.run(
+        command, env={**environment(), "DS_ACCELERATOR": "cpu"}, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    for process in (0, 1):
+        told = json.loads((tmp_path / f"{process}.json").read_text())
+        assert told["said"].startswith(f"step 3: the {where} is not finite") and told["same"]
+        assert json.loads((tmp_path / f"not_finite_step3_process{process}.json").read_text())["rows"]
