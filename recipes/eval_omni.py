@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.launch.command_line import help_text, parse, with_default_config
-from omni_grpo.launch.scripts import claim
+from omni_grpo.launch.scripts import claim, watch
 
 
 def main(argv: list[str]) -> None:
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
     stage = claim(argv)
     if stage is None:
         return
+    watch(stage)
     start = time.time()
 
     import torch

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from omni_grpo.launch.command_line import help_text, parse, with_default_config
-from omni_grpo.launch.scripts import announce, claim, is_main_process
+from omni_grpo.launch.scripts import announce, claim, is_main_process, watch
 
 
 def main(argv: list[str]) -> None:
@@ -25,11 +25,12 @@ def main(argv: list[str]) -> None:
     stage = claim(argv)
     if stage is None:
         return
+    preemption = watch(stage)
     start = time.time()
 
     from trl import ModelConfig
 
-    from omni_grpo.checkpoints import last_complete_checkpoint
+    from omni_grpo.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
     from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
     from omni_grpo.encoding.encoder import PromptEncoder
@@ -92,10 +93,11 @@ def main(argv: list[str]) -> None:
         peft_config=adapter,
         callbacks=[
             LogFile(Path(args.output_dir) / "log.jsonl"),
+            SaveWhenAsked(preemption),
             *([StopAfter(args.max_train_seconds)] if args.max_train_seconds else []),
         ],
     )
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    trainer.train(resume_from_checkpoint=resume_checkpoint(args.output_dir, args.resume_from_checkpoint))
     save_final(trainer, processor)
     if is_main_process():
         best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}

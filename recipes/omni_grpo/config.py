@@ -15,6 +15,8 @@ from omni_grpo.data import SFT_TARGETS
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.grounding.settings import GroundingArguments
 from omni_grpo.launch.reward_settings import read_settings
+from omni_grpo.launch.settings import word
+from omni_grpo.launch.stages import RESUME
 from omni_grpo.rows.prompts import PROMPT_STYLES
 from omni_grpo.sharing.settings import SharingArguments
 
@@ -45,6 +47,11 @@ class DataArguments:
         decode_cache (`str`, *optional*):
             Folder of decoded frames and waveforms, which runs may share; defaults to `decode_cache` beside `output_dir`.
         decode_cache_mb (`int`, defaults to `8192`): Most MB there, least recently used go first; 0 keeps nothing.
+        resume (`str`, defaults to `"auto"`):
+            What becomes of a run that was cut in `output_dir`: `auto` goes on with it, and refuses where fields that
+            change it differ; `force` goes on with the new ones; `fresh` sets it aside and begins anew.
+        preemption_seconds (`float`, defaults to `45.0`):
+            Time to end a step and save once the launcher is gone, see [`~omni_grpo.launch.preemption.Preemption`].
     """
 
     train_file: str | None = field(
@@ -82,6 +89,13 @@ class DataArguments:
     decode_cache_mb: int = field(
         default=8192, metadata={"help": "Most MB of decoded media on disk; 0 keeps none there."}
     )
+    resume: Literal["auto", "force", "fresh"] = field(
+        default="auto",
+        metadata={"help": "A cut run: auto goes on, force with changed fields, too; fresh begins anew."},
+    )
+    preemption_seconds: float = field(
+        default=45.0, metadata={"help": "Time to end a step and save once the launcher is gone."}
+    )
 
     def __post_init__(self) -> None:
         if self.prompt_style not in PROMPT_STYLES:
@@ -90,8 +104,8 @@ class DataArguments:
             self.media_roots = [self.media_roots]
         if self.decode_cache_mb < 0:
             raise ValueError(f"decode_cache_mb: must not be negative, got {self.decode_cache_mb}")
-        if self.sft_target not in SFT_TARGETS:  # the parser checks choices on the command line, not in YAML
-            raise ValueError(f"sft_target: {self.sft_target!r} is unknown; one of {', '.join(SFT_TARGETS)}")
+        word(self.sft_target, SFT_TARGETS, "sft_target")
+        word(self.resume, RESUME, "resume")
 
 
 @dataclass
@@ -163,10 +177,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         super().__post_init__()
         self.check_sharing()
         self.check_grounding()
-        if self.constrained_decoding not in MODES:  # the parser checks choices on the command line, not in YAML
-            raise ValueError(
-                f"constrained_decoding: {self.constrained_decoding!r} is unknown; one of {', '.join(MODES)}"
-            )
+        self.constrained_decoding = word(self.constrained_decoding, MODES, "constrained_decoding")
         if self.section_budgets is not None and self.constrained_decoding != "strict":
             raise ValueError("section_budgets: only `constrained_decoding: strict` holds sections to a length")
         if self.sampling_threads is not None and self.sampling_threads < 1:

@@ -18,6 +18,7 @@ from omni_grpo.encoding.checks import target_ids
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
+from omni_grpo.finite import FiniteSteps
 from omni_grpo.generation import generate
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import load_processor, model_to_train
@@ -82,7 +83,7 @@ def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
     return dataset.add_column(column, [len(p) + len(t) + 1 for p, t in zip(prompts, targets, strict=True)])
 
 
-class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
+class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer):
     """
     [`~trl.SFTTrainer`] for rows with images, videos and sounds. `compute_loss` is wrapped to hold every pass to the
     media of its rows, and `evaluate` can go by generated answers; the rest is TRL's, its `train_sampling_strategy`
@@ -139,11 +140,13 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
         self._section_schema = section_schema
         self._foresee(encoder, self.args.gradient_accumulation_steps)
+        self._begin_watch()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Hold the pass to the media of its rows."""
         inputs = dict(inputs)
         rows = inputs.pop("rows")
+        self._names = [row.name for row in rows]
         with self.media_embedder.expecting(rows):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 

@@ -23,6 +23,7 @@ from omni_grpo.data import media_paths, modalities_of, with_files
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
 from omni_grpo.encoding.lookahead import EncodesAhead
+from omni_grpo.finite import FiniteSteps
 from omni_grpo.generation import cpu_threads, explicit_decoding
 from omni_grpo.grounding.rewards import GroundingRewards
 from omni_grpo.launch.reward_settings import in_sections
@@ -46,6 +47,7 @@ def _reference_copied_from(policy: Any):
 
 
 class OmniGRPOTrainer(
+    FiniteSteps,
     CompleteCheckpoints,
     RolloutTable,
     SharedPrompt,
@@ -65,7 +67,7 @@ class OmniGRPOTrainer(
     mix-ins hold the rest: [`SharedPrompt`] computes a prompt once and gives each scoring pass its media, [`SharedMedia`]
     does so in sampling, [`SectionCredit`] makes the advantages of credit maps, [`ConstrainedDecoding`] enforces sections,
     [`GroundingRewards`] adds context gain and pairs, [`EncodesAhead`] prepares the next batch, [`RolloutTable`] logs what
-    the viewer shows, [`CompleteCheckpoints`] makes resuming exact.
+    the viewer shows, [`CompleteCheckpoints`] makes resuming exact, [`FiniteSteps`] stops at what is not finite.
 
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
@@ -143,6 +145,7 @@ class OmniGRPOTrainer(
         self.add_callback(GenerationBorders(per_generation, args.metric_for_best_model is not None))
         self._foresee(self._encoder, per_generation)
         self.add_callback(EpochOrder)
+        self._begin_watch()
         self._begin_credit()
         for callback in schedules(self):
             self.add_callback(callback)
@@ -169,6 +172,7 @@ class OmniGRPOTrainer(
 
     def _generate(self, prompts: list):
         """Count what stood in the prompts while sampling: all of the batch's media, or stop."""
+        self.heartbeat.enter("sampling")
         before = self.media_embedder.placed.copy()
         policy = self.accelerator.unwrap_model(self.model_wrapped)
         with cpu_threads(self.args.sampling_threads), explicit_decoding(policy):

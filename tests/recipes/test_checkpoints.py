@@ -58,7 +58,7 @@ def test_the_mark_comes_last_after_every_process_wrote_and_from_one(tmp_path, sh
             events.append("written")
 
     class Trainer(CompleteCheckpoints, Writes):
-        args = SimpleNamespace(output_dir=str(tmp_path), should_save=should_save)
+        args = SimpleNamespace(output_dir=str(tmp_path), should_save=should_save, save_total_limit=2)
         state = TrainerState(global_step=3)
         accelerator = SimpleNamespace(
             wait_for_everyone=lambda: events.append((tmp_path / "checkpoint-3" / COMPLETE).exists())

@@ -8,7 +8,9 @@ import re
 import resource
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from trl import ModelConfig
@@ -242,3 +244,70 @@ def test_help_shows_every_field_that_can_be_given_with_its_default(command):
         assert re.search(rf"^{package}\.{name}:\n(  --|$)", text, re.MULTILINE)
     assert "  --num_frames (int, default 8)\n      Frames of a clip" in text
     assert "default )" not in text
+
+
+def test_a_readme_word_that_yaml_takes_for_a_truth_value_is_the_word(config):
+    """Mutant: `share_prompt: off` refused as False."""
+    text = "share_prompt: off\nshare_media: off\neval_strategy: no\nsave_strategy: off\nlogging_strategy: no\nreport_to: off\n"
+    *_, args, _ = parse(CLASSES["grpo"], [*config(text), *NEEDED["grpo"]])
+    assert (args.share_prompt, args.share_media, args.report_to) == ("off", "off", [])
+    assert {s.value for s in (args.eval_strategy, args.save_strategy, args.logging_strategy)} == {"no"}
+    *_, args, _ = parse(CLASSES["grpo"], [*config("constrained_decoding: no"), *NEEDED["grpo"]])
+    assert args.constrained_decoding == "none"
+    *_, args, _ = parse(CLASSES["grpo"], [*config("share_prompt: off"), "--share_prompt", "verify", *NEEDED["grpo"]])
+    assert args.share_prompt == "verify"
+
+
+def test_every_field_of_words_takes_the_truth_value_that_means_one(config):
+    """So that a field with `off`, `no` or `on` among its words that comes later is held to it."""
+    for command, classes in CLASSES.items():
+        for name, hint in [item for cls in classes for item in get_type_hints(cls).items()]:
+            parts = get_args(hint) or (hint,)
+            words = (
+                get_args(hint)
+                if get_origin(hint) is Literal
+                else [w.value for p in parts if isinstance(p, type) and issubclass(p, Enum) for w in p]
+            )
+            for word in {"off", "no", "none"} & set(words):
+                fields = parse(classes, [*config(f"{name}: off"), *NEEDED[command]])
+                held = next(getattr(f, name) for f in fields if hasattr(f, name))
+                assert getattr(held, "value", held) == word
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("share_prompt: on", r"^share_prompt: True is unknown; one of auto, off, verify"),
+        ("share_prompt: never", r"^share_prompt: 'never' is unknown; one of auto, off, verify"),
+        ("share_media: 3", r"^share_media: 3 is unknown; one of auto, off"),
+        ("eval_strategy: sometimes", r"^eval_strategy: 'sometimes' is unknown; one of no, steps, epoch"),
+        ("save_strategy: on", r"^save_strategy: True is unknown; one of no, steps, epoch, best"),
+        ("lr_scheduler_type: off", r"^lr_scheduler_type: False is unknown; one of linear"),
+        ("resume: off", r"^resume: False is unknown; one of auto, force, fresh"),
+        ("sft_target: no", r"^sft_target: False is unknown; one of target"),
+        ("long_audio: off", r"^long_audio: False is unknown; one of refuse, truncate"),
+        ("run_name: off", r"^run_name: must be str | None, got False \(YAML reads off, no, on, yes"),
+        ("num_frames: 4.5", r"^num_frames: must be int, got 4.5"),
+        ("num_frames: yes", r"^num_frames: must be int, got True"),
+        ("learning_rate: [1]", r"^learning_rate: must be float, got \[1\]"),
+        ("reward_weights: 1", r"^reward_weights: must be .*, got 1"),
+        ("bf16: 7", r"^bf16: must be bool.*, got 7"),
+    ],
+)
+def test_a_wrong_value_in_yaml_names_its_field(config, text, message):
+    """Mutant: upstream's own message, `'sometimes' is not a valid IntervalStrategy`."""
+    with pytest.raises(ValueError, match=message):
+        parse(CLASSES["grpo"], [*config(text), "--output_dir", "run", "--use_cpu", "true"])
+
+
+def test_a_wrong_word_on_the_command_line_names_its_field_too(capsys):
+    with pytest.raises(ValueError, match=r"^eval_strategy: 'off' is unknown; one of no, steps, epoch"):
+        parse(CLASSES["grpo"], [*NEEDED["grpo"], "--eval_strategy", "off"])
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("true", "true"), ("false", "false"), ("runs/x", "runs/x"), ("null", None)]
+)
+def test_where_to_resume_from_is_a_truth_value_or_a_folder(config, written, value):
+    *_, args, _ = parse(CLASSES["grpo"], [*config(f"resume_from_checkpoint: {written}"), *NEEDED["grpo"]])
+    assert args.resume_from_checkpoint == value

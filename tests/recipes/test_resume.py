@@ -9,89 +9,33 @@ over its eight rows twice: a checkpoint may lie inside an epoch, at its end, and
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
 from omni_grpo.checkpoints import COMPLETE
 from omni_grpo.launch.stages import Stage
+from script_runs import (
+    COMMON,
+    GRPO,
+    GRPO_FIELDS,
+    SFT,
+    SFT_FIELDS,
+    checkpoints,
+    logged_steps,
+    same_weights,
+    start,
+    write_config,
+)
 
 pytestmark = pytest.mark.xdist_group("processes")
-
-ROOT = Path(__file__).resolve().parents[2]
-TESTS = ROOT / "tests"
-GRPO, SFT = ROOT / "recipes" / "grpo_omni.py", ROOT / "recipes" / "sft_omni.py"
-COMMON = {
-    "dtype": "float32",
-    "prompt_style": "short",
-    "num_frames": 2,
-    "min_pixels": 56 * 56,
-    "max_pixels": 56 * 56,
-    "learning_rate": 1.0e-3,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "logging_steps": 1,
-    "save_steps": 2,
-    "save_total_limit": 2,
-    "report_to": "none",
-}
-GRPO_FIELDS = {
-    "reward_funcs": ["killed_run.letters_reward"],
-    "num_generations": 2,
-    "per_device_train_batch_size": 4,
-    "steps_per_generation": 2,
-    "num_iterations": 2,
-    "max_completion_length": 6,
-    "beta": 0.05,
-    "max_steps": 14,
-}
-SFT_FIELDS = {"sft_target": "target", "per_device_train_batch_size": 2, "max_steps": 10}
-
-
-def start(script: Path, *arguments: str, killed_at: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end, or to its death after the step `killed_at`."""
-    command = [sys.executable, str(script), *arguments]
-    if killed_at is not None:
-        command[1:2] = [str(TESTS / "killed_run.py"), str(killed_at), str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    pipes = {"capture_output": True, "text": True, "timeout": 300, "start_new_session": True}
-    run = subprocess.run(command, env=environment, cwd=ROOT, **pipes)
-    wanted = 0 if killed_at is None else -signal.SIGKILL
-    assert run.returncode == wanted, run.stdout[-3000:] + run.stderr[-3000:]
-    return run
-
-
-def write_config(folder: Path, fields: dict, **changes) -> tuple[str, str]:
-    """The `--config` argument of a run into `folder`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump({**COMMON, **fields, "output_dir": str(folder), **changes}))
-    return "--config", str(path)
-
-
-def checkpoints(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints."""
-    return sorted(int(mark.parent.name.rpartition("-")[2]) for mark in folder.glob(f"checkpoint-*/{COMPLETE}"))
-
-
-def logged_steps(folder: Path) -> list[int]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["step"] for line in lines if "loss" in line]
-
-
-def same_weights(a: Path, b: Path) -> bool:
-    """Bit for bit."""
-    return (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +123,84 @@ def test_a_finished_stage_is_run_again_only_when_its_data_have_changed(undisturb
     assert f"it is now {aside}" in anew.stdout
     assert same_weights(aside, undisturbed)
     assert logged_steps(folder) == [1]
+
+
+def test_a_smaller_micro_batch_and_another_log_go_on_with_the_same_rows(killed, undisturbed):
+    """As after an out-of-memory. Mutants: the run set aside; half as many rows a step, and twice as many steps an epoch."""
+    folder, command = killed()
+    words = ["--per_device_train_batch_size", "2", "--logging_first_step", "true", "--save_total_limit", "5"]
+    said = start(GRPO, *command, *words).stdout
+    assert "gradient_accumulation_steps is 2" in said and "steps_per_generation is 4" in said
+    assert logged_steps(folder)[13:] == [13, 14] and not list(folder.parent.glob("run.2*"))
+    ours, theirs = (load_file(run / "model.safetensors") for run in (folder, undisturbed))
+    assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 2e-5  # sums in another order
+
+
+def test_a_changed_learning_rate_is_refused_until_it_is_forced(killed):
+    folder, command = killed()
+    refused = start(GRPO, *command, "--learning_rate", "1e-4", ends=1).stderr
+    assert "learning_rate: 0.001 → '1e-4'" in refused and "`resume: force`" in refused
+    assert logged_steps(folder) == list(range(1, 14))
+    start(GRPO, *command, "--learning_rate", "1e-4", "--resume", "force")
+    assert logged_steps(folder)[13:] == [13, 14]
+
+
+def test_the_named_checkpoint_is_the_one_that_a_run_goes_on_from(killed, undisturbed):
+    """Mutant: `resume_from_checkpoint` read by nobody, and the run resumed at 12."""
+    folder, command = killed()
+    start(GRPO, *command, "--resume_from_checkpoint", str(folder / "checkpoint-8"))
+    assert logged_steps(folder)[13:] == list(range(9, 15))
+    assert same_weights(folder, undisturbed)
+    assert checkpoints(folder) == [12, 14] and (folder / "superseded-checkpoint-12").is_dir()
+
+
+def test_weights_cut_short_behind_the_mark_are_named_with_the_way_on(killed, undisturbed):
+    """Mutant: the mark believed, and a library's error about a header. The way that the message names is gone."""
+    folder, command = killed()
+    weights = folder / "checkpoint-12" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    refused = start(GRPO, *command, ends=1).stderr
+    assert f"{weights.parent}: cut short or damaged: model.safetensors" in refused
+    way = re.search(r"`(--resume_from_checkpoint \S+checkpoint-8)`", refused)
+    start(GRPO, *command, *way[1].split())
+    assert logged_steps(folder)[13:] == list(range(9, 15))
+    assert same_weights(folder, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(tiny, mixed_file, tmp_path_factory):
+    """A GRPO run on two processes, both killed at step 5 of 6 (two an epoch), checkpoint at 3; and its command."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    fields = {"per_device_train_batch_size": 2, "num_generations": 2, "log_completions": True, "max_steps": 6}
+    fields |= {
+        "reward_funcs": ["killed_run.letters_reward"],
+        "max_completion_length": 4,
+        "gradient_accumulation_steps": 2,
+    }
+    command = write_config(folder, fields, model_name_or_path=tiny, train_file=str(mixed_file), save_steps=3)
+    start(GRPO, *command, killed_at=5, processes=2)
+    return folder, command
+
+
+def rows_by_step(folder: Path) -> dict[int, list[str]]:
+    """The rows of each step, as the table of completions has them."""
+    tables = [pandas.read_parquet(file) for file in folder.glob("completions/*.parquet")]
+    return {int(step): sorted(rows) for table in tables for step, rows in table.groupby("step")["id"]}
+
+
+def test_two_processes_go_on_as_one_with_the_same_rows_a_step(trained_by_two, tiny, mixed_file, tmp_path):
+    """Against a run that was one from the start. Mutant: half as many rows a step, some of them twice in an epoch."""
+    folder, command = trained_by_two
+    assert checkpoints(folder) == [3]
+    before = rows_by_step(folder)
+    assert "gradient_accumulation_steps is 4" in start(GRPO, *command).stdout
+    after = rows_by_step(folder)
+    fields = yaml.safe_load(Path(command[1]).read_text()) | {"per_device_train_batch_size": 4}
+    start(GRPO, *write_config(tmp_path / "one", fields, output_dir=str(tmp_path / "one")))
+    assert before == {step: rows_by_step(tmp_path / "one")[step] for step in before} and len(before) == 4
+    assert after == rows_by_step(tmp_path / "one") and sorted(after) == list(range(1, 7))
+    epochs = [sorted({*after[step], *after[step + 1]}) for step in (1, 3, 5)]
+    assert all(epoch == [f"row{i}" for i in range(8)] for epoch in epochs)
 
 
 def copy_run(source: Path, folder: Path, command: tuple[str, str], done: bool) -> None:

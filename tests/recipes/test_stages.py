@@ -6,14 +6,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
+from transformers import TrainingArguments
+from trl.trainer.utils import RepeatSampler
 
+from omni_grpo.launch.resuming import _DEFAULTS, HARMLESS, changed_rows, keep_rows
 from omni_grpo.launch.scripts import begin, claim
 from omni_grpo.launch.stages import RECORD, Stage, fingerprint, read_fields
 
@@ -183,3 +189,286 @@ def test_fields_are_read_as_they_are_written(fields):
     assert read_fields(argv) == expected
     joined = [f"--{name}={values[0]}" for name, values in fields.items() if len(values) == 1]
     assert read_fields(joined) == {n: v[0] for n, v in fields.items() if len(v) == 1}
+
+
+def cut(argv, checkpoint: bool = True, processes: int = 1) -> Stage:
+    """A run that was killed after it had logged a step and, unless told otherwise, saved a checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", str(processes))
+        begin(stage := claim(list(argv)))
+    (stage.folder / "log.jsonl").write_text("{}\n")
+    if checkpoint:
+        (stage.folder / "checkpoint-5").mkdir()
+        (stage.folder / "checkpoint-5" / "COMPLETE").touch()
+    return stage
+
+
+HARMLESS_CHANGES = {
+    "logging_steps": "7",
+    "logging_first_step": "true",
+    "log_completions": "true",
+    "report_to": "wandb",
+    "run_name": "second",
+    "save_steps": "3",
+    "save_total_limit": "4",
+    "eval_strategy": "steps",
+    "eval_steps": "9",
+    "per_device_eval_batch_size": "2",
+    "disable_tqdm": "true",
+    "dataloader_num_workers": "2",
+    "sampling_threads": "1",
+    "decode_cache": "elsewhere",
+    "decode_cache_mb": "0",
+    "prompt_cache_mb": "1",
+    "media_feature_cache": "features",
+    "share_prompt": "off",
+    "share_media": "off",
+    "gradient_checkpointing": "true",
+    "activation_checkpointing": "true",
+    "push_to_hub": "false",
+    "ddp_timeout": "100",
+    "wandb_media_files": "0",
+}
+# Each would make another run of it.
+CHANGES = {
+    "learning_rate": "2e-5",
+    "seed": "1",
+    "data_seed": "1",
+    "beta": "0.1",
+    "num_generations": "4",
+    "reward_funcs": "omni_rewards.answer_reward",
+    "reward_weights": "0.5",
+    "credit_map": "strict",
+    "temperature": "0.5",
+    "max_completion_length": "5",
+    "max_steps": "9",
+    "num_train_epochs": "9",
+    "prompt_style": "short",
+    "num_frames": "4",
+    "max_prompt_length": "3",
+    "freeze_vision": "true",
+    "use_peft": "true",
+    "lora_r": "4",
+    "dtype": "float32",
+    "warmup_steps": "3",
+    "gradient_accumulation_steps": "2",
+    "steps_per_generation": "2",
+    "generation_batch_size": "32",
+    "dataloader_drop_last": "true",
+    "load_best_model_at_end": "true",
+    "train_sampling_strategy": "sequential",
+    "context_gain_weight": "1",
+    "constrained_decoding": "strict",
+    "max_train_seconds": "3",
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS_CHANGES)
+def test_a_cut_run_goes_on_whatever_harmless_field_changed(argv, tmp_path, name):
+    """Mutant: `eval` taken out of the harmless ones."""
+    stage = cut(argv)
+    begin(again := claim([*argv, f"--{name}", HARMLESS_CHANGES[name]]))
+    assert (again.folder / "checkpoint-5").is_dir() and not list(tmp_path.glob("run.2*"))
+    stage.finish()
+    assert claim([*argv, f"--{name}", HARMLESS_CHANGES[name]]) is None  # and makes no finished run another
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_cut_run_whose_field_changed_is_refused_by_name_and_stays(argv, tmp_path, name):
+    """Mutant: setting it aside, as if somebody had asked for that."""
+    cut(argv)
+    changed = [*argv, f"--{name}", CHANGES[name]]
+    named = {"gradient_accumulation_steps": "rows a step", "steps_per_generation": "rows a generation"}
+    with pytest.raises(
+        ValueError, match=rf"run: the run that was cut there .*{named.get(name, name)}: .* → .*{CHANGES[name]}"
+    ):
+        begin(claim(list(changed)))
+    assert (tmp_path / "run" / "checkpoint-5").is_dir() and not list(tmp_path.glob("run.2*"))
+
+
+def test_every_harmless_pattern_is_of_a_field_there_is():
+    """Mutant: a field that upstream renamed, and whose new name is refused."""
+    from trl import ModelConfig
+
+    from omni_grpo.config import DataArguments, EvalArguments, OmniGRPOConfig, OmniSFTConfig
+    from omni_grpo.media.settings import MediaSettings
+
+    classes = (DataArguments, MediaSettings, OmniGRPOConfig, OmniSFTConfig, EvalArguments, ModelConfig)
+    known = {f.name for cls in classes for f in fields(cls)}
+    assert {*HARMLESS_CHANGES, *CHANGES} <= known
+    assert not {name for name in CHANGES if HARMLESS.fullmatch(name)}
+    args = TrainingArguments(output_dir="x", use_cpu=True)
+    assert {name: getattr(args, name) for name in _DEFAULTS} == _DEFAULTS
+
+
+REMEDIES = {
+    "put back": ([], "checkpoint-5"),
+    "`resume: force`": (["--learning_rate", "2e-5", "--resume", "force"], "checkpoint-5"),
+    "`resume: fresh`": (["--learning_rate", "2e-5", "--resume", "fresh"], None),
+    "another output_dir": (["--learning_rate", "2e-5", "--output_dir", "OTHER"], None),
+}
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_each_way_out_that_the_refusal_names_is_one(argv, tmp_path, remedy):
+    cut(argv)
+    with pytest.raises(ValueError) as refused:
+        begin(claim([*argv, "--learning_rate", "2e-5"]))
+    assert all(way in str(refused.value) for way in ("Put them back", *list(REMEDIES)[1:]))
+    words, left = REMEDIES[remedy]
+    begin(stage := claim([*argv, *(str(tmp_path / "other") if w == "OTHER" else w for w in words)]))
+    assert (stage.folder / "checkpoint-5").is_dir() == (left is not None)
+    asides = list(tmp_path.glob("run.2*"))
+    assert len(asides) == (remedy == "`resume: fresh`") and all((a / "checkpoint-5").is_dir() for a in asides)
+    stage.finish()
+    kept = [w for w in words if w not in ("--resume", "force", "fresh")]
+    assert claim([*argv, *(str(tmp_path / "other") if w == "OTHER" else w for w in kept)]) is None
+
+
+def test_a_cut_run_with_another_file_behind_a_field_is_refused_by_that_field(argv, tmp_path):
+    """Mutant: comparing names of files alone."""
+    cut(argv)
+    (tmp_path / "train.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(ValueError, match="train_file: its contents"):
+        begin(claim(argv))
+
+
+def test_a_value_may_be_written_another_way(argv, tmp_path):
+    """Mutant: comparing what is written as text, where the command line's `1e-5` is not YAML's 1.0e-05."""
+    cut([*argv, "--bf16", "true", "--reward_funcs", "a"])
+    text = (tmp_path / "run.yaml").read_text() + "bf16: true\nreward_funcs: [a]\n"
+    (tmp_path / "run.yaml").write_text(text)
+    begin(claim([*argv, "--learning_rate", "0.00001"]))
+    assert not list(tmp_path.glob("run.2*"))
+
+
+def test_a_run_cut_before_its_first_checkpoint_leaves_nothing_to_refuse_for(argv, tmp_path):
+    """With steps in its log it is set aside; one that met a bad row keeps its folder, and what it has read of the rows."""
+    begin(claim(argv))
+    (tmp_path / "run" / "preflight").write_text("read")
+    begin(claim([*argv, "--learning_rate", "2e-5"]))
+    assert (tmp_path / "run" / "preflight").is_file() and not list(tmp_path.glob("run.2*"))
+    cut([*argv, "--learning_rate", "2e-5"], checkpoint=False)
+    begin(claim([*argv, "--learning_rate", "3e-5"]))
+    assert len(list(tmp_path.glob("run.2*"))) == 1
+    (tmp_path / "run" / "checkpoint-5").mkdir()
+    (tmp_path / "run" / "checkpoint-5" / "COMPLETE").touch()
+    begin(claim([*argv, "--learning_rate", "3e-5"]))  # the record is of the new fields
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_record_of_before_fields_were_kept(argv, tmp_path, done):
+    """Equal inputs go on or are done, as before; others are set aside or, with a checkpoint to lose, refused."""
+    stage = cut(argv)
+    path = tmp_path / "run" / RECORD
+    path.write_text(json.dumps({"fingerprint": stage.fingerprint, "done": done}))
+    if done:
+        assert claim(argv) is None
+        begin(claim([*argv, "--seed", "1"]))
+        assert len(list(tmp_path.glob("run.2*"))) == 1
+    else:
+        with pytest.raises(ValueError, match="some field: which is not known, as an earlier version"):
+            begin(claim([*argv, "--seed", "1"]))
+        begin(claim([*argv, "--seed", "1", "--resume", "force"]))
+        begin(claim([*argv, "--seed", "1"]))
+        assert (tmp_path / "run" / "checkpoint-5").is_dir()
+
+
+def test_a_finished_run_is_done_on_any_number_of_processes_until_fresh_is_asked_for(argv, tmp_path, monkeypatch):
+    run(argv)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert claim(list(argv)) is None
+    for words in (["--resume", "fresh"], ["--resume_from_checkpoint", "false"]):
+        begin(claim([*argv, *words]))
+        Stage.of(argv).finish()
+    assert len(list(tmp_path.glob("run.2*"))) == 2
+
+
+def test_a_named_checkpoint_sets_newer_ones_of_its_run_aside(argv, tmp_path):
+    """Mutant: leaving them, where the limit on checkpoints would delete what this run writes before them."""
+    cut(argv)
+    for _ in range(2):
+        (tmp_path / "run" / "checkpoint-10").mkdir()
+        begin(claim([*argv, "--resume_from_checkpoint", f"{tmp_path}/run/checkpoint-5"]))
+    names = {path.name for path in (tmp_path / "run").glob("*checkpoint-*")}
+    assert names == {"checkpoint-5", "superseded-checkpoint-10", "superseded-checkpoint-10-2"}
+
+
+def test_a_checkpoint_of_another_folder_is_held_to_its_own_run(argv, tmp_path):
+    cut(argv)
+    words = ["--output_dir", f"{tmp_path}/second", "--resume_from_checkpoint", f"{tmp_path}/run/checkpoint-5"]
+    with pytest.raises(ValueError, match=r"learning_rate: 1e-05 → '2e-5'"):
+        begin(claim([*argv, *words, "--learning_rate", "2e-5"]))
+    begin(claim([*argv, *words]))
+    assert (tmp_path / "run" / "checkpoint-5").is_dir() and (tmp_path / "second" / RECORD).is_file()
+
+
+@pytest.mark.parametrize(
+    ("was", "then", "processes", "now", "kept"),
+    [
+        (2, {}, 1, {}, {"gradient_accumulation_steps": "4"}),
+        (1, {}, 2, {}, {"gradient_accumulation_steps": "1"}),
+        (1, {}, 1, {"per_device_train_batch_size": 1}, {"gradient_accumulation_steps": "4"}),
+        (1, {}, 1, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, {}),
+        (
+            2,
+            {"steps_per_generation": 4},
+            1,
+            {"steps_per_generation": 4},
+            {"gradient_accumulation_steps": "4", "steps_per_generation": "8"},
+        ),
+        (1, {}, 3, {}, None),
+        (1, {}, 8, {}, None),
+        (1, {}, 2, {"gradient_accumulation_steps": 4}, None),
+        (1, {"train_sampling_strategy": "group_by_length"}, 2, {"train_sampling_strategy": "group_by_length"}, None),
+        (2, {"dataloader_drop_last": True}, 1, {"dataloader_drop_last": True}, None),
+    ],
+)
+def test_a_cut_run_keeps_its_rows_a_step_or_is_refused(
+    argv, tmp_path, monkeypatch, capsys, was, then, processes, now, kept
+):
+    """Mutant: resuming as written, where a step of two processes' rows becomes one of half as many."""
+    sizes = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+
+    def write(changes):
+        return [*argv, *(part for name, value in {**sizes, **changes}.items() for part in (f"--{name}", str(value)))]
+
+    cut(write(then), processes=was)
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    words = write(now)
+    before = len(words)
+    stage = claim(words)
+    if kept is None:
+        with pytest.raises(ValueError, match=r"rows a step: \d+ → \d+ .*product is \d+|processes: \d → \d"):
+            begin(stage)
+        begin(claim([*write(now), "--resume", "force"]))
+        return
+    begin(stage)
+    assert dict(zip([w[2:] for w in words[before::2]], words[before + 1 :: 2], strict=True)) == kept
+    assert ("as many rows as before" in capsys.readouterr().out) == bool(kept)
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(2, 40)
+)
+def test_every_step_has_its_rows_on_any_processes_that_divide(was, processes, per_device, accumulation, repeats, rows):
+    """The rows that TRL's sampler and Accelerate's shards deal to each step, before and after. Mutant: `was` forgotten."""
+    then = {"per_device_train_batch_size": per_device, "gradient_accumulation_steps": accumulation}
+    now = {**then, **keep_rows(then, was, then, processes)}
+    if changed_rows(then, was, now, processes):
+        assert was * per_device * accumulation % (processes * per_device)
+        return
+    assert rows_of_steps(now, processes, repeats, rows) == rows_of_steps(then, was, repeats, rows)
+
+
+def rows_of_steps(written: dict[str, int], processes: int, repeats: int, rows: int) -> list[list[int]]:
+    """What all processes together train on, step by step."""
+    per_device, accumulation = written.values()
+    size = processes * per_device * accumulation
+    samplers = [RepeatSampler(range(rows), 1, size, repeats * accumulation, seed=0) for _ in range(processes)]
+    batches = [BatchSampler(sampler, per_device * accumulation, drop_last=False) for sampler in samplers]
+    shards = [list(BatchSamplerShard(dealt, processes, rank)) for rank, dealt in enumerate(batches)]
+    generations = [[row for part in parts for row in part] for parts in zip(*shards, strict=True)]
+    return [
+        sorted(rows) for rows in generations[::accumulation]
+    ]  # one batch of a shard is dealt to so many micro-steps

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omni_grpo.launch.scripts import announce
+from omni_grpo.launch.settings import field_value
 from omni_grpo.launch.stages import config_path, read_fields
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -48,6 +49,8 @@ SOURCES: dict[str, list[tuple[str, str, str]]] = {
     "eval": [*_OURS, ("omni_grpo", "evaluation/arguments.py", "EvalArguments")],
 }
 
+# Text fields for which YAML's truth values stand, false first.
+TEXT_OF = {"report_to": ("none", "all"), "resume_from_checkpoint": ("false", "true")}
 
 # "    name (`type`): text" or the text below it, in the `Args:` of a docstring.
 _DESCRIPTION = re.compile(r"^ {4}(\w+)(?: \(.*\))?:\s+(\S.*(?:\n {8,}.+)*)", re.MULTILINE)
@@ -129,12 +132,18 @@ def parse(classes: Sequence[Any], argv: Sequence[str]) -> tuple[Any, ...]:
 
     config_path(argv)
     known = {f.name for cls in classes for f in fields(cls) if f.init}
-    for name in read_fields(argv):
+    hints = {name: hint for cls in classes for name, hint in get_type_hints(cls).items()}
+    words: list[str] = []
+    for name, value in read_fields(argv).items():
         if name != "env" and name not in known and name.removeprefix("no_") not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "run with --help to see all fields"
             raise ValueError(f"{name}: no such config key; {hint}")
-    parsed = TrlParser(classes).parse_args_and_config(args=list(argv))
+        if name in hints:
+            is_text = name in TEXT_OF and isinstance(value, bool)
+            meant = TEXT_OF[name][value] if is_text else field_value(value, hints[name], name)
+            words += [f"--{name}", meant] if isinstance(meant, str) and meant != value else []
+    parsed = TrlParser(classes).parse_args_and_config(args=[*argv, *words])
     for args in parsed:
         if hasattr(args, "check_weights"):  # a trainer in Python has its rewards from elsewhere
             args.check_weights(len(args.reward_funcs))

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from omni_grpo.launch.preemption import Preemption
+from omni_grpo.launch.run_lock import hold
 from omni_grpo.launch.stages import Stage, read_fields
 
 SETTINGS = "omni_settings.json"
@@ -31,15 +33,17 @@ def announce(text: str) -> None:
         sys.stdout.flush()
 
 
-def claim(argv: Sequence[str]) -> Stage | None:
+def claim(argv: list[str]) -> Stage | None:
     """
-    The stage that `argv` describes; `None` when it is done and its inputs have not changed. Nothing is touched yet.
+    The stage that `argv` describes; `None` when it is done and its inputs have not changed. Nothing is touched yet, but
+    `argv` gains what keeps a cut run's rows on another number of processes, see [`Stage.kept_rows`].
 
     Raises:
         `FileNotFoundError`: The config file is not there.
         `ValueError`: No `output_dir` is given.
     """
     stage = Stage.of(argv)
+    argv += [part for name, value in stage.kept_rows().items() for part in (f"--{name}", str(value))]
     if stage.is_done():
         announce(f"{stage.folder}: done already, inputs unchanged")
         return None
@@ -50,9 +54,22 @@ def begin(stage: Stage) -> None:
     """
     Make the stage's folder ready. Called after the fields were parsed: a mistyped one must not set a finished run
     aside.
+
+    Raises:
+        `ValueError`: A run was cut there whose fields were others, see [`Stage.check`].
     """
+    if is_main_process():
+        hold(stage.folder)
+    stage.check()
+    for name, value in stage.kept_rows().items():
+        announce(f"{name} is {value}: as many rows as before the run was cut, on {stage.processes} processes now")
     if is_main_process() and (moved := stage.begin()):
         announce(f"{stage.folder} held a run of other inputs; it is now {moved}")
+
+
+def watch(stage: Stage) -> Preemption:
+    """From here on the process ends when it is asked to, or when its launcher has ended; see [`Preemption`]."""
+    return Preemption(float(stage.fields.get("preemption_seconds", 45)))
 
 
 def load_object(path: str) -> Any:
@@ -191,7 +208,10 @@ def save_final(trainer: Any, processor: Any) -> None:
     """
     if trainer.state.global_step == 0:
         raise RuntimeError("no step was made, so there is nothing to save; look at max_steps, epochs and the data")
-    trainer.save_model(trainer.args.output_dir)
+    from omni_grpo.checkpoints import named_write_error
+
+    with named_write_error(Path(trainer.args.output_dir)):
+        trainer.save_model(trainer.args.output_dir)
     if is_main_process():
         processor.save_pretrained(trainer.args.output_dir)
     trainer.accelerator.wait_for_everyone()

@@ -8,6 +8,7 @@ import json
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from importlib import import_module
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -34,6 +35,36 @@ def call(make: Callable[..., Any], values: Mapping[str, Any], required: Sequence
         raise ValueError(f"{where}: {error}") from error
 
 
+def word(value: Any, words: Sequence[Any], where: str) -> Any:
+    """
+    `value`, which must be one of `words`. YAML reads `off` and `no` as false, `on` and `yes` as true: they are taken for
+    the word of that meaning, if there is one.
+
+    >>> word(False, ("auto", "off"), "share_media")
+    'off'
+    """
+    spelled = {True: ("on", "yes"), False: ("off", "no", "none")}[value] if isinstance(value, bool) else ()
+    meant = [w for w in words if w in spelled]
+    if value not in words and not meant:
+        raise ValueError(f"{where}: {value!r} is unknown; one of {', '.join(map(str, words))}")
+    return value if value in words else meant[0]
+
+
+def field_value(value: Any, hint: Any, where: str) -> Any:
+    """
+    `value` of a field with the annotation `hint`, as YAML has it or, as text that is still to be read, the command line.
+
+    Raises:
+        `ValueError`: It cannot be; the message names the field.
+    """
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    words = [w for o in options if isinstance(o, type) and issubclass(o, Enum) for w in o]
+    words = words or [w for o in options if get_origin(o) is Literal and str not in options for w in get_args(o)]
+    if words and not (value is None and type(None) in options):
+        return word(value, [getattr(w, "value", w) for w in words], where)
+    return value if isinstance(value, str) else _converted(value, hint, where)
+
+
 def _converted(value: Any, hint: Any, where: str) -> Any:
     """`value`, as YAML has it, in the form that the annotation `hint` asks for."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
@@ -46,8 +77,8 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
                 named = _constant(value, where)
                 if isinstance(named, origin):
                     return named
-        elif origin is Literal and value in inner:
-            return value
+        elif origin is Literal and (str in options or isinstance(value, bool) or value in inner):
+            return word(value, inner, where)
         elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         elif origin is int and isinstance(value, int) and not isinstance(value, bool):
@@ -59,6 +90,7 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
             return value
     asked = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
     note = " (YAML reads 1e-3 as text; write 1.0e-3)" if isinstance(value, str) and float in options else ""
+    note = " (YAML reads off, no, on, yes as a truth value; quote the word)" if isinstance(value, bool) else note
     raise ValueError(f"{where}: must be {asked}, got {value!r}{note}")
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from omni_grpo.launch.settings import word
+
 SHARE_PROMPT = ("auto", "off", "verify")
 SHARE_MEDIA = ("auto", "off")
 
@@ -49,8 +51,7 @@ class SharingArguments:
             `ValueError`: A field that cannot be; the message names it.
         """
         for name, modes in (("share_prompt", SHARE_PROMPT), ("share_media", SHARE_MEDIA)):
-            if (mode := getattr(self, name)) not in modes:
-                raise ValueError(f"{name}: {mode!r} is unknown; one of {', '.join(modes)}")
+            setattr(self, name, word(getattr(self, name), modes, name))
         if self.media_feature_cache_gb <= 0:
             raise ValueError(f"media_feature_cache_gb: must be more than 0, got {self.media_feature_cache_gb}")
         if self.media_feature_cache is not None and self.share_media == "off":
