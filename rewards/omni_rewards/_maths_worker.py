@@ -93,7 +93,9 @@ class _Judge:
             latex = self._latex.normalize_latex(formula, normal)
             tokens = self._latex._Latex2Sympy().create_parser(latex).getTokenStream()
             tokens.fill()
-            if any(_COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens):
+            if any(
+                _COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens
+            ):
                 return None  # \cdots is no \cdot
             found = self._latex.latex2sympy(latex, normalization_config=None, conversion_config=case, **options)
         except Exception:  # what the parser and sympy raise is often no more than that
