@@ -33,6 +33,8 @@ _ENDED_BY_LIMIT = -int(getattr(signal, "SIGPROF", 0))
 _WRAPPED = re.compile(r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\\boxed\{(.+)\}", re.DOTALL)
 _FUNCTIONS = "(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|exp|sqrt|max|min|lim|mod|gcd|lcm|inf|[pb]?matrix"
 _WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}}")
+# What sets two answers apart, or is one side of an equation for math-verify.
+_SEPARATOR = re.compile(r"[;:≡≈≠]|\\(?:equiv|approx|neq?)(?![a-zA-Z])|(?<![a-zA-Z])or(?![a-zA-Z])")
 _NAME = re.compile(r"\s*\\?[a-zA-Z](?:[a-zA-Z]*|_\w)(?:\([a-z]\))?\s*")
 _ASCII = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, **str.maketrans("、−~", ",- ")}
 _HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=}\\,*\s]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!")
@@ -42,7 +44,7 @@ def read_expression(text: str, gold: str = "") -> str | None:
     """
     The one formula that `text` is, without its delimiters; `None` for prose, a list of formulas, or over 1,000 letters.
 
-    Words of three letters or more, and equations with more than a name on the left, are read only where `gold` has them.
+    Words of three letters or more, signs that set answers apart, and equations with more than a name on the left, are read only where `gold` has them.
 
     >>> read_expression(r"\\boxed{x^2 + 1}"), read_expression("$4$ or $5$"), read_expression("I think it is 5")
     ('x^2 + 1', None, None)
@@ -50,8 +52,9 @@ def read_expression(text: str, gold: str = "") -> str | None:
     text = _unwrap(text)
     if not text or len(text) > _MAX_LENGTH or "$" in text or "\\boxed" in text or "\n" in text:
         return None
-    if set(_WORD.findall(text.casefold())) - set(_WORD.findall(gold.casefold())):
-        return None
+    for pattern in (_WORD, _SEPARATOR):
+        if set(pattern.findall(text.casefold())) - set(pattern.findall(gold.casefold())):
+            return None
     if _HUGE.search(text) and text != gold:
         return None
     left, equals, right = text.partition("=")
@@ -67,6 +70,7 @@ def _unwrap(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)  # as the verdicts are
 def _read(text: str, gold: str = "") -> Parts | None:
     """The parts of an answer, its formula spelled for the parser and fit to be read beside that of `gold`."""
     text = _unwrap(text)

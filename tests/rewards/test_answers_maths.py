@@ -42,6 +42,8 @@ def maths(answer: str, gold: str) -> float:
         ("x > 3", "3 < x"),
         ("50\\%", "0.5"),
         (r"\sin(x)", r"\sin x"),
+        ("10²", "100"),
+        (r"x²+√2", r"x^2+\sqrt{2}"),
     ],
 )
 def test_another_spelling_of_the_same_is_right(answer: str, gold: str) -> None:
@@ -82,6 +84,10 @@ def test_another_spelling_of_the_same_is_right(answer: str, gold: str) -> None:
         (r"\sin 30", r"\sin 30^\circ"),
         ("10²", "102"),
         ("5或6", "5"),
+        ("1 or 2", "(1, 2)"),
+        ("1; 2", "(1, 2)"),
+        (r"6 \equiv 5", "5"),
+        ("6≡5", "5"),
         ("9^{9^{9^{9}}}", "5"),
         ("9**9**9**9", "5"),
         ("2^{99999999}", "5"),
@@ -121,6 +127,8 @@ def test_numbers_of_any_size_are_equal_exactly_or_not_at_all(a: int, b: int, pow
         (r"\frac{1}{3}", "0.333333", 1.0),
         (r"\frac{2}{3}", "0.6666666", 1.0),
         (r"\frac{1}{3}", "0.33333", 0.0),
+        (r"\frac{22}{7}", "3.14286", 0.0),
+        (r"\frac{1}{900000}", "0.000001", 0.0),
         (r"\log_{10} 2", "0.301030", 1.0),
         ("1", "0.9999999", 0.0),
         (r"\frac{1}{2}", "0.5000001", 0.0),
@@ -129,6 +137,7 @@ def test_numbers_of_any_size_are_equal_exactly_or_not_at_all(a: int, b: int, pow
         ("1234567.1", "1234567", 0.0),
         (r"\sqrt{2}+10^{-100}", r"\sqrt{2}", 0.0),
         (r"\sqrt{2+10^{-300}}", r"\sqrt{2}", 0.0),
+        (r"\sqrt{2+e^{-1000}}", r"\sqrt{2}", 0.0),
         (r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}", 1.0),
     ],
 )
@@ -214,6 +223,15 @@ def test_a_condition_of_the_gold_answer_is_assumed_and_one_of_the_answer_alone_i
     assert maths(right, gold) == maths(right + given, gold) == 0.0
     for wrong in (r"-\frac1{\sqrt n}", right + ", m>0", right + ", n<0", right + ", n \\leq 5", "n>0"):
         assert maths(wrong, gold + given) == 0.0
+
+
+def test_a_bound_says_only_what_follows_from_it() -> None:
+    """Mutants: the number of a bound is not looked at; a letter of which anything is said is positive."""
+    gold, answer = r"\sqrt{1/n}", r"\frac1{\sqrt n}"
+    for bound in ("n > -1", "n < 5", r"n \neq 0", r"n \in \mathbb{R}", r"n \in \mathbb{Z}"):
+        assert maths(answer, f"{gold}, {bound}") == 0.0
+        assert maths(r"\sqrt{\frac1n}", f"{gold}, {bound}") == 1.0
+    assert maths(answer, f"{gold}, n > 3") == 1.0
 
 
 def test_inequalities_and_further_solutions_are_no_conditions() -> None:
