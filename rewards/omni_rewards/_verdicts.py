@@ -5,9 +5,9 @@ import re
 
 from ._written import normalize
 
-_VERDICTS: dict[str, str] = dict.fromkeys(
-    ("yes", "是", "是的", "对", "对的", "正确", "是对的"), "yes"
-) | dict.fromkeys(("no", "否", "不", "不是", "不是的", "不对", "不对的", "不正确", "错", "错的", "错误"), "no")
+_YES = ("yes", "是", "是的", "对", "对的", "正确", "是对的")
+_NO = ("no", "否", "不", "不是", "不是的", "不对", "不对的", "不正确", "错", "错的", "错误")
+_VERDICTS: dict[str, str] = {**dict.fromkeys(_YES, "yes"), **dict.fromkeys(_NO, "no")}
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _CLAUSE_END = re.compile(r"[.,;!?。、–—→]+|\b(?:because|since|so|therefore|thus|hence)\b")
 # "No" before a word such as these is a verdict ("No they do not"); before others it is "no sound", "no idea", and of
