@@ -167,7 +167,7 @@ def test_the_question_ends_in_its_types_instruction(problem_type):
         (("1. Red", "2. Blue"), ["A. Red", "B. Blue"]),
         (("（1）red", "（2）blue"), ["A. red", "B. blue"]),
         (("1. Mai", "2. Mai"), ["A. 1. Mai", "B. 2. Mai"]),  # dates
-        (("1.5", "2.5"), ["A. 1.5", "B. 2.5"]),  # decimals, not numbers of options
+        (("1.5", "2.25"), ["A. 1.5", "B. 2.25"]),  # decimals, not numbers of options
         (("1", "2"), ["A. 1", "B. 2"]),
         (("A and B", "B and C"), ["A. A and B", "B. B and C"]),
         (("I. Newton", "A. Einstein"), ["A. I. Newton", "B. A. Einstein"]),  # initials, not letters
