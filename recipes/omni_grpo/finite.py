@@ -95,7 +95,7 @@ class FiniteSteps:
 
     def _check_step_of(self, engine: Any) -> None:
         """Have DeepSpeed's engine look at its gradients before it steps; any other model is left alone."""
-        optimizer = getattr(engine, "optimizer", None)
+        optimizer: Any = getattr(engine, "optimizer", None)
         if not hasattr(optimizer, "has_overflow") or "step" in vars(engine) or engine.fp16_enabled():
             return
         step: Callable[..., Any] = engine.step

@@ -38,7 +38,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return plain(value[0]) if len(value) == 1 else [plain(inner) for inner in value]
     try:
-        return float({"true": 1, "false": 0}.get(str(value).lower(), value))
+        return {"true": 1.0, "false": 0.0}[text] if (text := str(value).lower()) in ("true", "false") else float(value)
     except (TypeError, ValueError):
         return value
 

@@ -42,10 +42,11 @@ def word(value: Any, words: Sequence[Any], where: str) -> Any:
     >>> word(False, ("auto", "off"), "share_media")
     'off'
     """
-    meant = [w for w in words if w in (("off", "no", "none"), ("on", "yes"))[value]] if isinstance(value, bool) else ()
-    if value not in words and not meant:
+    meant = next((w for w in words if value is False and w in ("off", "no", "none")), value)
+    meant = next((w for w in words if value is True and w in ("on", "yes")), meant)
+    if meant not in words:
         raise ValueError(f"{where}: {value!r} is unknown; one of {', '.join(map(str, words))}")
-    return value if value in words else meant[0]
+    return meant
 
 
 def field_value(value: Any, hint: Any, where: str) -> Any:
