@@ -31,6 +31,8 @@ SEAMS = {
     (SFTTrainer, "compute_loss"): ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     (SFTTrainer, "evaluate"): ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
     (Trainer, "_save_checkpoint"): ["self", "model", "trial"],
+    (Trainer, "_get_grad_norm"): ["self", "model", "grad_norm"],
+    (Trainer, "compute_loss"): ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     (Trainer, "get_batch_samples"): ["self", "epoch_iterator", "num_batches", "device"],
     (Trainer, "get_train_dataloader"): ["self"],
     (Qwen2_5OmniThinkerModel, "get_audio_features"): ["self", "input_features", "feature_attention_mask"],
@@ -71,3 +73,20 @@ def test_tokens_outside_tool_mask_are_left_out_of_loss_and_counts():
     assert 'completion_mask * inputs["tool_mask"]' in getsource(grpo_trainer.GRPOTrainer._compute_loss)
     source = getsource(grpo_trainer.GRPOTrainer._generate_and_score_completions)
     assert "loss_mask = completion_mask if tool_mask is None else completion_mask * tool_mask" in source
+
+
+def test_checkpoints_are_rotated_by_the_limit_that_we_put_off():
+    """We let older ones go only once the new one has its mark."""
+    source = getsource(Trainer._save_checkpoint)
+    assert "save_total_limit=self.args.save_total_limit" in source
+
+
+def test_the_gradients_norm_is_known_just_before_the_step():
+    source = getsource(Trainer._run_epoch)
+    assert source.index("self._get_grad_norm(") < source.index("self.optimizer.step()")
+
+
+def test_deepspeed_asks_its_engine_to_step_through_the_attribute_that_we_replace():
+    from accelerate.utils.deepspeed import DeepSpeedEngineWrapper
+
+    assert "self.engine.step()" in getsource(DeepSpeedEngineWrapper.backward)
