@@ -131,7 +131,7 @@ def in_sections(reward: Any, schema: SectionSchema, is_chosen: bool = False) -> 
     """
     is_ours = inspect.isfunction(reward) and reward.__module__.startswith("omni_rewards.")
     settable = _settable(f"{reward.__module__}.", reward) if is_ours else None
-    own = settable() if settable else reward
+    own: Any = settable() if settable else reward
     if not (type(own).__module__.startswith("omni_rewards.") and hasattr(own, "schema")):
         return reward
     if getattr(own, "require_agreement", False) and len(schema.names) < 2:
@@ -145,8 +145,8 @@ def in_sections(reward: Any, schema: SectionSchema, is_chosen: bool = False) -> 
             fault = str(error)
     raise ValueError(
         f"reward_funcs: {own.__name__}: {fault}; this run's sections are {', '.join(schema.names)}. Choose a prompt_style "
-        "that has them (in Python a section_schema), or take it out: omni_rewards.section_format_reward, and every reward without `schema` in its "
-        "reward_settings, goes by the style"
+        "that has what it needs (in Python a section_schema), or take it out: omni_rewards.section_format_reward, and "
+        "every reward without `schema` in its reward_settings, goes by the style"
     )
 
 

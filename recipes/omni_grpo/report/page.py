@@ -146,9 +146,8 @@ def _headline(run: RunFolder) -> str:
     seconds = run.metrics.get("seconds")
     parts = {k: s for k, v in seconds.items() if (s := number(v)) is not None} if isinstance(seconds, dict) else {}
     if parts:
-        total = parts.pop("total", sum(parts.values()))
         details = " · ".join(f"{run.label(stage)} {duration(s)}" for stage, s in parts.items())
-        tiles.append(_tile("Wall time", duration(total), details))
+        tiles.append(_tile("Wall time", duration(sum(parts.values())), details))
     return "".join(tiles) or note("No evaluation yet: the curves below are all there is.")
 
 
@@ -174,10 +173,10 @@ def _facts(run: RunFolder) -> str:
     machine = run.metrics.get("machine")
     facts = machine if isinstance(machine, dict) else {}
     created = {run.label(stage): m["created"] for stage, m in run.evaluated.items() if m.get("created")}
-    blocks = {"": {k: v for k, v in facts.items() if not isinstance(v, dict)}}
-    blocks |= {k: v for k, v in facts.items() if isinstance(v, dict)} | {"evaluated": created}
     lists = (
-        f"{f'<h3>{_words(name)}</h3>' if name else ''}{_definitions(facts)}" for name, facts in blocks.items() if facts
+        f"{f'<h3>{_words(name)}</h3>' if name else ''}{_definitions(block)}"
+        for name, block in {"": facts, "evaluated": created}.items()
+        if block
     )
     return "".join(lists) or note("metrics.json says nothing about the machine.")
 
