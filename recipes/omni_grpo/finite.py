@@ -62,12 +62,12 @@ class FiniteSteps:
         @functools.wraps(reward)
         def checked(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
-            return looked_at(reward(*args, **kwargs), kwargs["completions"])
+            return looked_at(reward(*args, **kwargs), kwargs.get("completions", args and args[0]))
 
         @functools.wraps(reward)
         async def checked_later(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
-            return looked_at(await reward(*args, **kwargs), kwargs["completions"])
+            return looked_at(await reward(*args, **kwargs), kwargs.get("completions", args and args[0]))
 
         return checked_later if is_async_callable(reward) else reward if isinstance(reward, nn.Module) else checked
 

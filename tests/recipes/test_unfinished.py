@@ -54,7 +54,7 @@ def test_with_a_checkpoint_which_can_be_named_instead_and_after_the_end(tiny, se
     checkpoint = re.search(r"goes on from (.*), or name", _refusal(argv[1]))[1]
     assert load_processor(checkpoint).chat_template == load_processor(tiny).chat_template
     assert load_model(checkpoint).num_parameters() == load_model(tiny).num_parameters()
-    save_final(trainer, load_processor(tiny), settings, "short")
+    save_final(trainer, load_processor(tiny))
     with pytest.raises(ValueError, match="did not end"):  # it may be cut while it saves
         load_model(argv[1])
     stage.finish()
