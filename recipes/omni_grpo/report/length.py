@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -86,7 +87,8 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     """
     if len(set(a.tolist())) < 2 or len(set(b.tolist())) < 2:
         return None
-    return round(float(spearmanr(a, b).statistic), 12)
+    found: Any = spearmanr(a, b)
+    return round(float(found.statistic), 12)
 
 
 def _signed(value: float) -> str:
