@@ -143,9 +143,9 @@ def test_a_half_written_checkpoint_never_costs_the_last_whole_one(make, tmp_path
     trainer.train()
     wait = trainer.accelerator.wait_for_everyone
     trainer.accelerator.wait_for_everyone = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
-    trainer.state.global_step = 3
-    (tmp_path / "checkpoint-1").rename(tmp_path / "checkpoint-0")
-    (tmp_path / "checkpoint-0" / "COMPLETE").unlink()
+    trainer.state.global_step = 4
+    (tmp_path / "checkpoint-1").rename(tmp_path / "checkpoint-3")  # as a kill in the middle of its save leaves it
+    (tmp_path / "checkpoint-3" / "COMPLETE").unlink()
     with pytest.raises(KeyboardInterrupt):
         trainer._save_checkpoint(trainer.model, None)
     trainer.accelerator.wait_for_everyone = wait

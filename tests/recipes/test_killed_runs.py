@@ -84,8 +84,7 @@ class Launched:
     def dies(self, seconds: float = 60) -> int:
         """The launcher's exit status, once no process of the run is left."""
         end = time.monotonic() + seconds
-        while of_run(self.config) and time.monotonic() < end:
-            self.process.poll()
+        while (self.process.poll() is None or of_run(self.config)) and time.monotonic() < end:
             time.sleep(0.1)
         assert not of_run(self.config), self.text()[-3000:]
         return self.process.wait()

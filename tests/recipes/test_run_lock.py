@@ -75,6 +75,20 @@ def test_a_lock_of_another_machine_is_named_and_what_to_do_helps(tmp_path):
     release(tmp_path / "run")
 
 
+def test_a_run_that_fails_leaves_no_lock_for_another_machine_to_meet(tmp_path):
+    """Mutant: letting go at a good end alone."""
+    code = HOLDER.replace("time.sleep(100)", "raise ValueError")
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 1 and done.stdout == "held\n"
+    assert not lock_file(tmp_path / "run").exists()
+
+
 def test_two_names_of_one_folder_are_one(tmp_path, holder):
     (tmp_path / "run").mkdir(exist_ok=True)
     (tmp_path / "link").symlink_to(tmp_path / "run")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import getpass
 import json
@@ -53,6 +54,7 @@ def hold(folder: Path) -> None:
     os.ftruncate(file, 0)
     os.pwrite(file, json.dumps(owner).encode(), 0)
     _HELD[path] = file
+    atexit.register(release, folder)  # also after an error; what is killed leaves the file
 
 
 def release(folder: Path) -> None:

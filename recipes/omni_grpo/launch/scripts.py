@@ -58,13 +58,16 @@ def begin(stage: Stage) -> None:
     Raises:
         `ValueError`: A run was cut there whose fields were others, see [`Stage.check`].
     """
+    kept = stage.kept_rows()  # of the run as it lies there
     if is_main_process():
         hold(stage.folder)
-    stage.check()
-    for name, value in stage.kept_rows().items():
+        moved = stage.begin()
+        if moved is not None:
+            announce(f"{stage.folder} held a run of other inputs; it is now {moved}")
+    else:
+        stage.check()
+    for name, value in kept.items():
         announce(f"{name} is {value}: as many rows as before the run was cut, on {stage.processes} processes now")
-    if is_main_process() and (moved := stage.begin()):
-        announce(f"{stage.folder} held a run of other inputs; it is now {moved}")
 
 
 def watch(stage: Stage) -> Preemption:
