@@ -179,7 +179,7 @@ def test_whatever_a_library_raises_is_one_error_with_the_file_s_name(tmp_path, m
 def test_an_interruption_or_a_fault_of_ours_is_none_of_the_file(tmp_path, kind):
     """Mutant: everything caught."""
     film = write_video(tmp_path / "film.mp4", grey_frames(2))
-    with pytest.raises(kind, match="^ours$"), open_media(film):
+    with pytest.raises(kind, match=r"^ours$"), open_media(film):
         raise kind("ours")
 
 
