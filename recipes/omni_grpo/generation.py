@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 from peft import PeftModel
@@ -63,8 +62,12 @@ def explicit_decoding(model: Any) -> Iterator[None]:
     all that is not given (penalties, `min_p`, beams, …), unseen; here it says which tokens end and pad, and no more.
     """
     model = model.get_base_model() if isinstance(model, PeftModel) else model
-    with mock.patch.object(model, "generation_config", token_ids_alone(model.generation_config)):
+    own = model.generation_config
+    model.generation_config = token_ids_alone(own)
+    try:
         yield
+    finally:
+        model.generation_config = own
 
 
 @torch.no_grad()

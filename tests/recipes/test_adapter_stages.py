@@ -22,22 +22,14 @@ from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTra
 from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
 from omni_grpo.launch.scripts import model_kwargs, peft_config
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
-from small_runs import SMALL_RUN, length_reward
+from small_runs import SCRIPT_RUN, SMALL_RUN, length_reward
 
 RUN = {
-    "dtype": "float32",
-    "prompt_style": "short",
-    "num_frames": 2,
-    "min_pixels": 56 * 56,
-    "max_pixels": 56 * 56,
+    **SCRIPT_RUN,
     "learning_rate": 1.0e-2,
     "lr_scheduler_type": "constant",
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
     "logging_steps": 1,
     "save_strategy": "no",
-    "report_to": "none",
     "per_device_train_batch_size": 4,
     "max_steps": 2,
 }

@@ -16,20 +16,13 @@ from omni_grpo import OmniGRPOConfig, OmniSFTConfig
 from omni_grpo.checkpoints import COMPLETE
 from omni_grpo.report.rollouts import read_rollouts
 from omni_grpo.rows.schema import DataError
+from small_runs import SCRIPT_RUN
 
 RUN = {
-    "dtype": "float32",
-    "prompt_style": "short",
-    "num_frames": 2,
-    "min_pixels": 56 * 56,
-    "max_pixels": 56 * 56,
+    **SCRIPT_RUN,
     "learning_rate": 1.0e-2,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
     "logging_steps": 1,
     "save_strategy": "no",
-    "report_to": "none",
     "per_device_train_batch_size": 4,
     "max_steps": 4,
 }

@@ -17,19 +17,11 @@ from trl.trainer.utils import RepeatSampler
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
 from omni_grpo.model.loading import load_processor
-from small_runs import SMALL_RUN, length_reward
+from small_runs import SCRIPT_RUN, SMALL_RUN, length_reward
 
 RUN = {
-    "dtype": "float32",
-    "prompt_style": "short",
-    "num_frames": 2,
-    "min_pixels": 56 * 56,
-    "max_pixels": 56 * 56,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
+    **SCRIPT_RUN,
     "save_strategy": "no",
-    "report_to": "none",
     "max_steps": 2,
 }
 RL = {"reward_funcs": ["killed_run.letters_reward"], "num_generations": 4, "max_completion_length": 6}

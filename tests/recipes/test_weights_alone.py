@@ -10,19 +10,12 @@ import pytest
 import yaml
 
 from omni_grpo.logs import LogFile
+from small_runs import SCRIPT_RUN
 
 RUN = {
-    "dtype": "float32",
-    "prompt_style": "short",
-    "num_frames": 2,
-    "min_pixels": 56 * 56,
-    "max_pixels": 56 * 56,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
+    **SCRIPT_RUN,
     "logging_steps": 1,
     "save_steps": 2,
-    "report_to": "none",
     "per_device_train_batch_size": 4,
     "max_steps": 4,
 }
