@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft import PeftModel
 from transformers import TrainerCallback
@@ -19,27 +19,16 @@ logger = logging.getLogger(__name__)
 COMPLETE = "COMPLETE"  # written last, after every rank has written its part
 
 
-class CompleteCheckpoints:
-    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it, loads all of it, ends where it ends."""
+# A Trainer, for type checkers of a kind unknown: upstream annotates its attributes as unions over every backend.
+_Trainer: Any = object
 
-    if TYPE_CHECKING:
-        # Upstream's own annotations are unions over every backend.
-        args: Any
-        state: Any
-        control: Any
-        accelerator: Any
-        model: Any
-        model_wrapped: Any
-        ref_model: Any
-        eval_dataset: Any
-        data_collator: Any
-        is_deepspeed_enabled: bool
-        is_fsdp_enabled: bool
-        num_generations_eval: Any
+
+class CompleteCheckpoints(_Trainer):
+    """A `Trainer` that marks a checkpoint once all ranks have written it, loads all of it, and ends where it ends."""
 
     def _save_checkpoint(self, model, trial):
         """Write as the parent does, wait for every rank, then leave the mark."""
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -50,14 +39,14 @@ class CompleteCheckpoints:
         if self._weights_are_plain():
             self._load_weights(resume_from_checkpoint)
         else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
         """Go back to the best checkpoint's weights, every one of them."""
         if self._weights_are_plain():
             self._load_weights(self.state.best_model_checkpoint)
         else:
-            super()._load_best_model()  # type: ignore[misc]
+            super()._load_best_model()
 
     def _weights_are_plain(self) -> bool:
         return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
@@ -74,7 +63,7 @@ class CompleteCheckpoints:
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return [], None
-        return super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
 
 class EpochOrder(TrainerCallback):

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batched generation for evaluation and for `ask_omni.py`; the prompts are RL's, token for token."""
+"""Answers with their text and time, for evaluation, for `ask_omni.py` and for SFT's validation."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
+from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.families import family_of_processor
 from omni_grpo.model.towers import MediaEmbedder
-from omni_grpo.sharing.prefill import shared_prefill
+from omni_grpo.rollout.sampler import GenerateSampler
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,6 @@ class Completion:
     num_tokens: int
     seconds: float
     truncated: bool
-
-
-@contextmanager
-def cpu_threads(number: int | None) -> Iterator[None]:
-    """Within: torch computes with so many threads; `None` leaves them as they are. What is sampled may differ by rounding."""
-    before = torch.get_num_threads()
-    try:
-        if number is not None:
-            torch.set_num_threads(number)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @torch.no_grad()
@@ -51,36 +39,23 @@ def generate(
     Complete a batch of prompts; greedy unless `generation_kwargs` says otherwise.
 
     Args:
-        model (`PreTrainedModel`): Thinker in evaluation mode.
+        model (`PreTrainedModel`): In evaluation mode.
         processor (`ProcessorMixin`): Its processor.
         embedder ([`MediaEmbedder`]): The one attached to `model`; the pass is held to the media of `rows`.
         rows (sequence of [`EncodedPrompt`]): Prompts.
         max_new_tokens (`int`): Longest completion, in tokens.
     """
-    tokenizer = processor.tokenizer
-    longest = max(len(row.input_ids) for row in rows)
-    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):  # left padding
-        ids[i, longest - len(row.input_ids) :] = torch.tensor(row.input_ids)
-        mask[i, longest - len(row.input_ids) :] = 1
+    tokenizer, ends = processor.tokenizer, model.generation_config.eos_token_id
+    ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+    sampler = GenerateSampler(
+        embedder, tokenizer.pad_token_id, ends, family_of_processor(processor).control_ids(processor)
+    )
     start = time.perf_counter()
-    with shared_prefill(model, embedder, rows):
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            max_new_tokens=max_new_tokens,
-            suppress_tokens=media_control_ids(processor),
-            disable_compile=True,
-            **{"do_sample": False, **generation_kwargs},
-        )
+    asked = {"do_sample": False, "max_new_tokens": max_new_tokens, "disable_compile": True, **generation_kwargs}
+    sampled = sampler(model, embedder.encode(model, rows, model.device), **asked)
     seconds = (time.perf_counter() - start) / len(rows)
-    ends = model.generation_config.eos_token_id
-    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
-    completions = []
-    for new in output[:, longest:].tolist():
-        stop = next((i for i, token in enumerate(new) if token in ends), None)
-        kept = new if stop is None else new[: stop + 1]
-        text = tokenizer.decode(kept, skip_special_tokens=True)
-        completions.append(Completion(text, len(kept), seconds, stop is None))
-    return completions
+    texts = tokenizer.batch_decode(sampled.completion_ids, skip_special_tokens=True)
+    return [
+        Completion(text, len(ids), seconds, ids[-1] not in ends)
+        for text, ids in zip(texts, sampled.completion_ids, strict=True)
+    ]

@@ -11,6 +11,7 @@ from datasets import Dataset
 from trl import SFTTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from omni_grpo.build import ready_model
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
 from omni_grpo.data import modalities_of
@@ -18,8 +19,6 @@ from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
 from omni_grpo.generation import generate
-from omni_grpo.media.settings import MediaSettings
-from omni_grpo.model.loading import freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_rewards import answer_reward, section_format_reward
 
@@ -97,6 +96,8 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
     """
 
     _tag_names: ClassVar = ["trl", "sft", "omni-grpo"]
+    args: Any  # TRL and transformers annotate these as unions over every backend
+    data_collator: Any
 
     def __init__(
         self,
@@ -109,17 +110,10 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         encoder: PromptEncoder | None = None,
         **kwargs: Any,
     ) -> None:
-        if processing_class is None:
-            name = model if isinstance(model, str) else model.config._name_or_path
-            processing_class = encoder.processor if encoder else load_processor(name)
-        if isinstance(model, str):
-            model = load_model(model, **dict(args.model_init_kwargs or {}))  # type: ignore[arg-type]
-            args.model_init_kwargs = None
-        freeze_towers(model, args.freeze_vision, args.freeze_audio)
+        model, processing_class, encoder = ready_model(model, args, processing_class, encoder)
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
-        encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
             eval_dataset = with_lengths(eval_dataset, encoder, args.length_column_name)
@@ -134,7 +128,7 @@ class OmniSFTTrainer(CompleteCheckpoints, EncodesAhead, SFTTrainer):
         )
         everywhere = modalities_of(train_dataset, eval_dataset) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
-        self._foresee(encoder, self.args.gradient_accumulation_steps)
+        self.encode_ahead(encoder, self.args.gradient_accumulation_steps)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Hold the pass to the media of its rows."""
