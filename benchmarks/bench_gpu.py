@@ -33,10 +33,10 @@ from peft import LoraConfig
 from trl.trainer.utils import get_peak_flops
 from update_flops import update_flops
 
+from omni_grpo.families import base_of
 from omni_grpo.launch.machine import describe_machine
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import freeze_towers, language_model_targets
-from omni_grpo.model.towers import find_thinker
 
 TEXT_TOKENS = 45
 PLAIN = {"share_prompt": "off", "share_media": "off"}
@@ -81,7 +81,7 @@ def measure(work: Work, path: str, rounds: int, trains_all: bool, device: str) -
     """
     model, on_gpu = work.trainer.model, device == "cuda"
     is_packed = path in ("SDPA blocks", "FlexAttention")
-    text = find_thinker(model).language_model.config
+    text = base_of(model).language_model.config
     if path == "FlexAttention":
         text._attn_implementation = "flex_attention"  # sampling went by SDPA
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -89,7 +89,7 @@ def measure(work: Work, path: str, rounds: int, trains_all: bool, device: str) -
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     seconds = [timed(lambda: losses.append(work.update())) for _ in range(rounds)]
-    if is_packed and not work.trainer._shares_prompts:
+    if is_packed and not work.trainer.scorer.shares:
         raise RuntimeError(f"{path}: prompts are not shared, see the log")
     prompt, (group, completion) = work.inputs["prompt_ids"].size(1), work.inputs["completion_ids"].shape
     needed = update_flops(text, prompt, completion, group, is_packed=is_packed, trains_all=trains_all)

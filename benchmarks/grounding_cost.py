@@ -28,20 +28,19 @@ def main(argv: list[str]) -> None:
 
     from demo_run import run_stage
 
-    from omni_grpo.trainer import OmniGRPOTrainer
+    from omni_grpo.grounding.context_gain import ContextGain
 
-    seconds, scored, gain = [], [], OmniGRPOTrainer.context_gain
+    seconds, scored, measure = [], [], ContextGain.__call__
 
-    def clocked(trainer, *args, **kwargs):
+    def clocked(gain, *args, **kwargs):
         start = time.perf_counter()
-        gains = gain(trainer, *args, **kwargs)
+        gains = measure(gain, *args, **kwargs)
         seconds.append(time.perf_counter() - start)
         scored.append(sum(g is not None for g in gains) / len(gains))
         return gains
 
-    clocked.__name__ = gain.__name__
     given = {"context_gain_weight": "1.0", "max_steps": str(known.steps)}
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(OmniGRPOTrainer, "context_gain", clocked):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(ContextGain, "__call__", clocked):
         rows = Path(folder) / "rows.jsonl"
         rows.write_text(
             "".join(known.train_file.read_text(encoding="utf-8").splitlines(keepends=True)[:64]), encoding="utf-8"

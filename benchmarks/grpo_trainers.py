@@ -14,7 +14,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from omni_grpo import MediaSettings, OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
-from omni_grpo.encoding.inputs import media_control_ids
+from omni_grpo.families import family_of_processor
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.rows.schema import Example
 
@@ -68,7 +68,10 @@ def trl_trainer(
         model or load_model(model_dir),
         constant_reward,
         GRPOConfig(
-            generation_kwargs={"suppress_tokens": media_control_ids(processor), "min_new_tokens": shape.completion},
+            generation_kwargs={
+                "suppress_tokens": family_of_processor(processor).control_ids(processor),
+                "min_new_tokens": shape.completion,
+            },
             **_fields(shape, folder) | overrides,
         ),
         Dataset.from_list(rows),

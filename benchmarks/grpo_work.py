@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from omni_grpo.model.towers import find_thinker
+from omni_grpo.families import base_of
 
 
 def token_bound(prompt: int, completion: int, group: int) -> float:
@@ -107,7 +107,7 @@ class Work:
 
     def encoded_items(self) -> int:
         """Media items that go through an encoder in one step."""
-        thinker, items = find_thinker(self.trainer.model), 0
+        thinker, items = base_of(self.trainer.model), 0
 
         def images(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             nonlocal items

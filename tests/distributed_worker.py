@@ -56,7 +56,7 @@ class FixedRollouts(OmniGRPOTrainer):
         return output
 
     def _compute_loss(self, model, inputs):
-        self.met.append(sorted({m for row in inputs["media"] for m, count in row.counts.items() if count}))
+        self.met.append(sorted({m for row in inputs["rows"] for m, count in row.prompt.counts.items() if count}))
         return super()._compute_loss(model, inputs)
 
 
@@ -164,7 +164,7 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     kl = [entry["kl"] for entry in trainer.state.log_history if "kl" in entry]
     known = {"kl": kl, "met": trainer.met, "credited": trainer.credited, "steps": trainer.state.global_step}
     known["encoded"] = {m: n for m, n in trainer.media_embedder.items.items() if n}
-    known["shares"] = trainer._shares_prompts
+    known["shares"] = trainer.scorer.shares
     return facts | known
 
 

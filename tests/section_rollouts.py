@@ -69,7 +69,13 @@ class Fixed(OmniGRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         group = self.num_generations
-        return [self.completion(int(n), i % group)[0] for i, n in enumerate(self._names)], None
+        return [
+            self.completion(int(n), i % group)[0] for i, n in enumerate(row.name for row in self._rollout.rows)
+        ], None
+
+    def _calculate_rewards(self, *args):
+        self.rewarded = super()._calculate_rewards(*args)
+        return self.rewarded
 
     def known_places(self, completion_ids: torch.Tensor) -> list[list[str]]:
         """By looking the row up in the table; padding is left out."""

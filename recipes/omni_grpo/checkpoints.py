@@ -9,7 +9,7 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -27,23 +27,12 @@ logger = logging.getLogger(__name__)
 _WRITE_ERRORS = ("os error", "inline_container", "PytorchStreamWriter")
 
 
-class CompleteCheckpoints:
-    """Mix-in for a `Trainer`: marks a checkpoint once all ranks have written it, loads all of it, ends where it ends."""
+# A Trainer, for type checkers of a kind unknown: upstream annotates its attributes as unions over every backend.
+_Trainer: Any = object
 
-    if TYPE_CHECKING:
-        # Upstream's own annotations are unions over every backend.
-        args: Any
-        state: Any
-        control: Any
-        accelerator: Any
-        model: Any
-        model_wrapped: Any
-        ref_model: Any
-        eval_dataset: Any
-        data_collator: Any
-        is_deepspeed_enabled: bool
-        is_fsdp_enabled: bool
-        num_generations_eval: Any
+
+class CompleteCheckpoints(_Trainer):
+    """A `Trainer` that marks a checkpoint once all ranks have written it, loads all of it, and ends where it ends."""
 
     def _save_checkpoint(self, model, trial):
         """Write as the parent does, wait for every rank, then leave the mark; only then may older ones go."""
@@ -51,7 +40,7 @@ class CompleteCheckpoints:
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             with named_write_error(folder):
-                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+                super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
@@ -64,14 +53,14 @@ class CompleteCheckpoints:
         if self._weights_are_plain():
             self._load_weights(resume_from_checkpoint)
         else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
         """Go back to the best checkpoint's weights, every one of them."""
         if self._weights_are_plain():
             self._load_weights(self.state.best_model_checkpoint)
         else:
-            super()._load_best_model()  # type: ignore[misc]
+            super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         """
@@ -85,7 +74,7 @@ class CompleteCheckpoints:
                 f"{checkpoint} was saved with `save_only_model: true`, without optimiser and random state, so that no run "
                 f"goes on from it. Begin one from it: `--model_name_or_path {checkpoint} --output_dir ANOTHER`"
             )
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     def _weights_are_plain(self) -> bool:
         return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
@@ -102,7 +91,7 @@ class CompleteCheckpoints:
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return [], None
-        return super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from trl.trainer.grpo_trainer import is_async_callable
@@ -21,24 +21,18 @@ class NonFiniteError(ArithmeticError):
     """A number of a step is NaN or infinite. The message names the number, and the file with the step's rows."""
 
 
-class FiniteSteps:
+# A Trainer, for type checkers of a kind unknown: upstream annotates its attributes as unions over every backend.
+_Trainer: Any = object
+
+
+class FiniteSteps(_Trainer):
     """
-    Mix-in for a `Trainer`, the outermost: every loss is looked at before its backward pass and every gradient before
+    A `Trainer`, the outermost: every loss is looked at before its backward pass and every gradient before
     its step, on all processes; every reward as its function returns it. DeepSpeed steps within the backward pass and
     looks for itself only in half precision: its step is held up until its gradients were looked at.
     """
 
-    if TYPE_CHECKING:
-        args: Any
-        state: Any
-        accelerator: Any
-        processing_class: Any
-        reward_funcs: Any
-        reward_func_names: Any
-        add_callback: Any
-        _names: Any
-
-    def _begin_watch(self) -> None:
+    def begin_watch(self) -> None:
         """Called once, when the trainer is there."""
         self._batches: list[tuple[list[str], Any]] = []  # ids and tokens of the step's micro-batches
         log = Path(self.args.output_dir) / "log.jsonl"
@@ -50,11 +44,11 @@ class FiniteSteps:
     def _watched(self, reward: Any, name: str) -> Any:
         """A reward function whose values are looked at, and while which the heartbeat shows its name."""
 
-        def looked_at(values: Sequence[float | None], completions: Sequence[Any]) -> Sequence[float | None]:
+        def looked_at(values: Sequence[float | None], args: Any, columns: Any) -> Sequence[float | None]:
             self.heartbeat.enter("what comes after the rewards")
-            told = [
-                {"id": i, "completion": c, name: v} for i, c, v in zip(self._names, completions, values, strict=False)
-            ]
+            completions = columns.get("completions", args and args[0])
+            names = columns.get("id") or [f"#{i}" for i in range(len(values))]
+            told = [{"id": i, "completion": c, name: v} for i, c, v in zip(names, completions, values, strict=False)]
             if bad := [row["id"] for row in told if row[name] is not None and not math.isfinite(row[name])]:
                 self._stop(f"reward {name} of row {bad[0]!r}", told)
             return values
@@ -62,12 +56,12 @@ class FiniteSteps:
         @functools.wraps(reward)
         def checked(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
-            return looked_at(reward(*args, **kwargs), kwargs.get("completions", args and args[0]))
+            return looked_at(reward(*args, **kwargs), args, kwargs)
 
         @functools.wraps(reward)
         async def checked_later(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
-            return looked_at(await reward(*args, **kwargs), kwargs.get("completions", args and args[0]))
+            return looked_at(await reward(*args, **kwargs), args, kwargs)
 
         return checked_later if is_async_callable(reward) else reward if isinstance(reward, nn.Module) else checked
 
@@ -75,11 +69,11 @@ class FiniteSteps:
         """As the parent; in training it must be finite."""
         self.heartbeat.enter("loss and gradient")
         if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
-        names = [row.name for row in inputs["media"]] if "media" in inputs else self._names
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        names = [row.name for row in inputs["rows"]]
         self._batches.append((names, inputs.get("completion_ids", inputs.get("labels"))))
         self._check_step_of(model)
-        output = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
+        output = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = output[0] if return_outputs else output
         if on_any_process(not bool(loss.isfinite().all()), loss.device):
             self._stop("loss")
@@ -87,7 +81,7 @@ class FiniteSteps:
 
     def _get_grad_norm(self, model, grad_norm=None):
         """Known just before the optimiser's step; a scaler of fp16 passes over infinite ones by itself."""
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[misc]
+        norm = super()._get_grad_norm(model, grad_norm)
         if self.accelerator.scaler is None and norm is not None and not math.isfinite(float(norm)):
             self._stop("gradient")
         self._batches.clear()

@@ -11,6 +11,7 @@ from datasets import Dataset
 from trl import SFTTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from omni_grpo.build import ready_model
 from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
 from omni_grpo.data import modalities_of, with_files
@@ -20,8 +21,6 @@ from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.lookahead import EncodesAhead
 from omni_grpo.finite import FiniteSteps
 from omni_grpo.generation import generate
-from omni_grpo.media.settings import MediaSettings
-from omni_grpo.model.loading import load_processor, model_to_train
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward, SectionFormatReward, SectionSchema
 
@@ -101,6 +100,8 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
     """
 
     _tag_names: ClassVar = ["trl", "sft", "omni-grpo"]
+    args: Any  # TRL and transformers annotate these as unions over every backend
+    data_collator: Any
 
     def __init__(
         self,
@@ -116,14 +117,12 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
     ) -> None:
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
-        model = model_to_train(model, args, kwargs.pop("quantization_config", None))
-        if processing_class is None:
-            processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
+        quantization = kwargs.pop("quantization_config", None)
+        model, processing_class, encoder = ready_model(model, args, processing_class, encoder, quantization)
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
         train_dataset, eval_dataset = with_files(train_dataset, targets=True), with_files(eval_dataset, targets=True)
-        encoder = encoder or PromptEncoder(processing_class, MediaSettings())
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
             eval_dataset = with_lengths(eval_dataset, encoder, args.length_column_name)
@@ -138,15 +137,14 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
         )
         everywhere = modalities_of(train_dataset, eval_dataset) if self.accelerator.num_processes > 1 else ()
         self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
-        self._section_schema = section_schema
-        self._foresee(encoder, self.args.gradient_accumulation_steps)
-        self._begin_watch()
+        self.schema = section_schema
+        self.encode_ahead(encoder, self.args.gradient_accumulation_steps)
+        self.begin_watch()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Hold the pass to the media of its rows."""
         inputs = dict(inputs)
         rows = inputs.pop("rows")
-        self._names = [row.name for row in rows]
         with self.media_embedder.expecting(rows):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
@@ -157,8 +155,8 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
         rows: Any = eval_dataset if eval_dataset is not None else self.eval_dataset
         texts = self._answer(rows)
         columns: dict[str, Any] = {name: rows[name] for name in ("solution", "problem_type", "options")}
-        scores = [score or 0.0 for score in AnswerReward(schema=self._section_schema)(texts, **columns)]
-        valid = SectionFormatReward(self._section_schema)(texts)
+        scores = [score or 0.0 for score in AnswerReward(schema=self.schema)(texts, **columns)]
+        valid = SectionFormatReward(self.schema)(texts)
         metrics = {
             f"{metric_key_prefix}_answer_accuracy": sum(scores) / len(scores),
             f"{metric_key_prefix}_format_rate": sum(valid) / len(valid),

@@ -1,76 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRL's GRPOTrainer with image, video and audio in every pass."""
+"""TRL's GRPOTrainer with image, video and audio in every pass: which collaborator works in which of TRL's hooks."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
-from unittest import mock
 
 import torch
 from trl import GRPOTrainer
-from trl.trainer.utils import get_callable_name
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
+from omni_grpo.build import collaborators, ready_model, rewards_in_sections
 from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
-from omni_grpo.constrained.decoding import ConstrainedDecoding
 from omni_grpo.credit.schedules import schedules
-from omni_grpo.credit.section_credit import SectionCredit
-from omni_grpo.data import media_paths, modalities_of, with_files
+from omni_grpo.credit.settings import run_schema
+from omni_grpo.data import modalities_of, with_files
 from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import EncodedPrompt, media_control_ids
+from omni_grpo.encoding.inputs import EncodedPrompt
 from omni_grpo.encoding.lookahead import EncodesAhead
 from omni_grpo.finite import FiniteSteps
-from omni_grpo.generation import cpu_threads, explicit_decoding
-from omni_grpo.grounding.rewards import GroundingRewards
-from omni_grpo.launch.reward_settings import in_sections
-from omni_grpo.media.settings import MediaError, MediaSettings
-from omni_grpo.model.loading import copy_weights, load_processor, model_to_train
-from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.grounding.contrast import paired
+from omni_grpo.grounding.rewards import grounding_rewards, with_rewards
+from omni_grpo.model.evaluation_mode import in_evaluation
+from omni_grpo.model.loading import reference_copied_from
+from omni_grpo.model.towers import lasting
 from omni_grpo.reward_columns import check_reward_columns
-from omni_grpo.rollout_table import RolloutTable
+from omni_grpo.rollout.policy import whole_policy
+from omni_grpo.rollout.record import Rollout
+from omni_grpo.rollout.sampler import cpu_threads
 from omni_grpo.rows.prompts import as_parts
-from omni_grpo.rows.trl_rows import PICTURES
-from omni_grpo.sharing.media import SharedMedia
-from omni_grpo.sharing.prompt import SharedPrompt
-from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
+from omni_grpo.rows.trl_rows import without_pictures
+from omni_grpo.run.run_log import keep_training_table
+from omni_grpo.scoring.row_order import in_order
+from omni_grpo.scoring.scorer import Batch
+from omni_rewards import SectionSchema, parse_sections
 
 
-@contextmanager
-def _reference_copied_from(policy: Any):
-    """TRL rebuilds the reference from the checkpoint's name; let it have a copy of the policy instead."""
-    with mock.patch("trl.trainer.grpo_trainer.create_model_from_path", lambda *_, **__: copy_weights(policy)):
-        yield
-
-
-class OmniGRPOTrainer(
-    FiniteSteps,
-    CompleteCheckpoints,
-    RolloutTable,
-    SharedPrompt,
-    SectionCredit,
-    ConstrainedDecoding,
-    SharedMedia,
-    EncodesAhead,
-    GroundingRewards,
-    GRPOTrainer,
-):
+class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTrainer):
     """
     [`~trl.GRPOTrainer`] for prompts with images, videos and sounds, mixed in one batch with text-only rows.
 
-    TRL's methods are wrapped (stash → `super()` → patch), none is copied. Here `_tokenize_prompts` encodes each prompt
-    once, `_generate` proves that sampling saw the media, `_generate_and_score_completions` and `_compute_loss` bring them
-    to the loss, `_calculate_rewards` adds sections and media to the completions table, `log` makes prompts readable. The
-    mix-ins hold the rest: [`SharedPrompt`] computes a prompt once and gives each scoring pass its media, [`SharedMedia`]
-    does so in sampling, [`SectionCredit`] makes the advantages of credit maps, [`ConstrainedDecoding`] enforces sections,
-    [`GroundingRewards`] adds context gain and pairs, [`EncodesAhead`] prepares the next batch, [`RolloutTable`] logs what
-    the viewer shows, [`CompleteCheckpoints`] makes resuming exact, [`FiniteSteps`] stops at what is not finite.
+    A generation batch is one [`Rollout`]. TRL hands nothing of ours from one of its methods to the next, so the rollout
+    that is worked on is `self._rollout` while `_at` holds, here and nowhere else; its rows go through TRL's shuffle and
+    split as `output["rows"]`. The work is done by `media_embedder`, `sampler`, `scorer`, `credit` and `run_log`.
 
     Args:
-        model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
+        model (`str`, `PreTrainedModel` or `PeftModel`):
+            A model of a supported family, or the name or directory of a checkpoint.
         reward_funcs (`Callable` or `list`): As in TRL.
         args ([`OmniGRPOConfig`]): Configuration.
         train_dataset (`Dataset`):
@@ -86,10 +64,12 @@ class OmniGRPOTrainer(
 
     Raises:
         `MediaError`: A pass would not see exactly the media of its prompts; the message names the row.
-        `ValueError`: A reward, or `args`, names other sections.
+        `ValueError`: Settings, model, data and rewards that do not fit each other.
     """
 
     _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
+    args: Any  # TRL and transformers annotate these as unions over every backend
+    model: Any
 
     def __init__(
         self,
@@ -107,135 +87,157 @@ class OmniGRPOTrainer(
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
         args.check_weights(len(reward_funcs) if isinstance(reward_funcs, list) else 1)
-        model = model_to_train(model, args, kwargs.pop("quantization_config", None))
-        if processing_class is None:
-            processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
-        given: dict[str, Any] = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
-        forbidden = {*media_control_ids(processing_class), *given.get("suppress_tokens", ())}
-        args.generation_kwargs = {**given, "suppress_tokens": sorted(forbidden)}
-        self._encoder = encoder or PromptEncoder(processing_class, MediaSettings())
-        self._section_schema = args.schema(section_schema or CONTEXT_THINK_ANSWER)
-        if section_schema not in (None, self._section_schema):
-            raise ValueError(
-                f"section_schema: {args.section_schema} in `args`, {section_schema.names} beside; give one"
-            )
+        quantization = kwargs.pop("quantization_config", None)
+        model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
+        self.schema, self._rollout = run_schema(args, section_schema), Rollout([])
         if section_schema or args.section_schema:
-            reward_funcs = self._in_sections(reward_funcs, args)
-        self._rows: Sequence[EncodedPrompt] = []
-        self._whole: Sequence[dict[str, Any]] = []
-        self._names: list[str] = []
+            reward_funcs = rewards_in_sections(reward_funcs, args, self.schema)
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
         check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
-        with _reference_copied_from(model):
+        ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
+        with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
                 model=model,
-                reward_funcs=reward_funcs,
+                reward_funcs=funcs,
                 args=args,
                 train_dataset=train_dataset,
                 eval_dataset=eval_dataset,
-                processing_class=processing_class,
+                processing_class=processor,
                 **kwargs,
             )
         evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
-        everywhere = modalities_of(train_dataset, *evals) if self.accelerator.num_processes > 1 else ()
-        self.media_embedder: MediaEmbedder = attach_media_embedder(self.model, everywhere)
-        self._ref_embedder = attach_media_embedder(self.ref_model, everywhere) if self.ref_model is not None else None
-        self._share_features(modalities_of(train_dataset, *evals))
+        self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log = collaborators(
+            self, self.encoder, self.schema, modalities_of(train_dataset, *evals)
+        )
+        self.reward_weights = self.credit.weights(self.reward_weights)
+        if self.args.contrast_pairs:
+            self._get_train_sampler()  # what is wrong with the pairs is met here, before any work
         per_generation = (args.steps_per_generation or 1) * args.num_iterations
-        self.add_callback(GenerationBorders(per_generation, args.metric_for_best_model is not None))
-        self._foresee(self._encoder, per_generation)
-        self.add_callback(EpochOrder)
-        self._begin_watch()
-        self._begin_credit()
-        for callback in schedules(self):
+        borders = GenerationBorders(per_generation, self.args.metric_for_best_model is not None)
+        for callback in (borders, EpochOrder(), *schedules(self)):
             self.add_callback(callback)
+        self.encode_ahead(self.encoder, per_generation)
+        self.begin_watch()
 
-    def _in_sections(self, reward_funcs: Any, args: Any) -> list[Any]:
-        """The rewards reading the run's sections. Where that gives one another name, the credit map follows."""
-        given = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
-        rewards = [in_sections(reward, self._section_schema) for reward in given]
-        if isinstance(args.credit_map, dict):
-            pairs = zip(given, rewards, strict=True)
-            named = {get_callable_name(old): get_callable_name(new) for old, new in pairs if callable(new)}
-            args.credit_map = {named.get(k.rpartition(".")[2], k): v for k, v in args.credit_map.items()}
-        return rewards
+    @contextmanager
+    def _at(self, rollout: Rollout) -> Iterator[Rollout]:
+        """Within: TRL's hooks are about this rollout."""
+        before, self._rollout = self._rollout, rollout
+        try:
+            yield rollout
+        finally:
+            self._rollout = before
 
-    def _tokenize_prompts(self, prompts: list):
-        """Encode each prompt, equal ones once; one item of [`EncodedPrompt`] a row is kept for scoring."""
-        names = self._names if len(self._names) == len(prompts) else [f"#{i}" for i in range(len(prompts))]
-        if isinstance(prompts[0], str):  # not conversational: TRL's own way, no media
-            ids, _, fields = super()._tokenize_prompts(prompts)
-            self._rows = [EncodedPrompt(i, name=name) for i, name in zip(ids, names, strict=True)]
-            return ids, None, fields
-        self._rows = [self._encoder(as_parts(prompt), name) for prompt, name in zip(prompts, names, strict=True)]
-        return [row.input_ids for row in self._rows], None, {}  # `_generate_single_turn` adds the rows' media
+    # From data rows to a batch: TRL calls these in this order.
 
-    def _generate(self, prompts: list):
-        """Count what stood in the prompts while sampling: all of the batch's media, or stop."""
-        self.heartbeat.enter("sampling")
-        before = self.media_embedder.placed.copy()
-        policy = self.accelerator.unwrap_model(self.model_wrapped)
-        with cpu_threads(self.args.sampling_threads), explicit_decoding(policy):
-            output = super()._generate(prompts)
-        seen = self.media_embedder.placed - before
-        for modality in ("audio", "image", "video"):
-            wanted = sum(row.counts.get(modality, 0) for row in self._rows)
-            if seen[modality] != wanted:
-                names = [row.name for row in self._rows if row.counts.get(modality)]
-                raise MediaError(f"sampling saw {seen[modality]} of {wanted} {modality} features of rows {names[:8]}")
-        return output
+    def _get_train_sampler(self, dataset=None):
+        sampler: Any = super()._get_train_sampler(dataset)
+        return (
+            paired(sampler, self.train_dataset if dataset is None else dataset)
+            if self.args.contrast_pairs
+            else sampler
+        )
+
+    def _prepare_inputs(self, generation_batch):
+        """TRL's own, whole, but for the order of rows: TRL shuffles with a function of its module."""
+        if not self.model.training:
+            return self._generate_and_score_completions(generation_batch)
+        steps = self.args.steps_per_generation
+        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = None  # its features go before new ones are made
+            batch = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
+            batches: Any = split_tensor_dict(in_order(batch, self), steps)
+            self._buffered_inputs = [unsplit_pixel_values_by_grid(batch) for batch in batches]
+        return self._buffered_inputs[self._step % steps]
 
     def _generate_and_score_completions(self, inputs):
-        """Keep the rows' names for errors, and send each row's media along with it: TRL sees no picture."""
-        self._names = [str(row.get("id", f"#{i}")) for i, row in enumerate(inputs)]
-        self._whole = inputs
-        output = super()._generate_and_score_completions([_without_pictures(row) for row in inputs])
-        output["media"] = list(self._rows)  # a list survives TRL's shuffle and split, row by row
-        return output
+        mode = "train" if self.model.training else "eval"
+        size: Any = self.num_generations if mode == "train" else self.num_generations_eval
+        batch = self.run_log.next_batch(self.state.global_step)
+        with self._at(Rollout.begin(inputs, mode, batch, size, self.accelerator.process_index)) as rollout:
+            output = super()._generate_and_score_completions([without_pictures(row) for row in inputs])
+        weights, stock = self.reward_weights.to(self.accelerator.device), output["advantages"]
+        credited = self.credit(rollout, stock, weights, output["completion_ids"].size(1))
+        rollout.advantages = credited.advantages
+        self.run_log.rewarded(rollout, credited, stock, weights)
+        return output | {"advantages": rollout.advantages, "rows": rollout.rows}
 
-    def _compute_loss(self, model, inputs):
-        """Take up the micro-batch's media, after proving that each row still holds its own prompt."""
-        self._rows = inputs["media"]
-        for ids, mask, row in zip(inputs["prompt_ids"], inputs["prompt_mask"], self._rows, strict=True):
-            if ids[mask.bool()].tolist() != row.input_ids:
-                raise MediaError(f"row {row.name!r}: the micro-batch pairs its media with another row's prompt")
-        return super()._compute_loss(model, inputs)
+    def _tokenize_prompts(self, prompts):
+        rows, fields = self._rollout.rows, {}
+        if isinstance(prompts[0], str):  # not conversational: TRL's own way, no media
+            ids, _, fields = super()._tokenize_prompts(prompts)
+            encoded = [EncodedPrompt(i, name=row.name) for i, row in zip(ids, rows, strict=True)]
+        else:
+            encoded = [self.encoder(as_parts(p), row.name) for p, row in zip(prompts, rows, strict=True)]
+        self._rollout.fill(prompt=encoded)
+        return [prompt.input_ids for prompt in encoded], None, fields  # the sampler has the media
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, *args, **kwargs):
+        if self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, *args, **kwargs)
+        self.heartbeat.enter("sampling")
+        rollout, device = self._rollout, self.accelerator.device
+        prompts = rollout.prompts
+        later_turn = [prompt.input_ids for prompt in prompts] != prompt_ids  # after a tool has answered
+        if later_turn:
+            prompts = [EncodedPrompt(ids) for ids in prompt_ids]
+        with whole_policy(self) as model, cpu_threads(self.args.sampling_threads):
+            if self.args.share_media != "off":
+                with self.accelerator.autocast():
+                    prompts = self.media_embedder.encode(model, prompts, device)
+            sampled = self.sampler(model, prompts, generation_config=self.generation_config)
+            kept = lasting(self.media_embedder, model, rollout.mode)
+        if not later_turn:  # what a tower that trains has made is made again in the loss, with its gradient
+            rollout.fill(prompt=[prompt.keeping(kept) for prompt in prompts])
+            if sampled.chosen is not None:
+                rollout.fill(chosen=sampled.chosen)
+        return sampled.completion_ids, sampled.logprobs
+
+    def _generate(self, prompts):
+        prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
+        if self.sampler.constraint is not None:  # TRL's tool mask: tokens not chosen are left out of loss and counts
+            mask = self.run_log.chosen(self._rollout)
+        return prompt_ids, completion_ids, mask, *rest
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        """Show id, media and sections in the completions table; count groups whose rewards are all equal, exactly."""
-        inputs = self._whole if len(self._whole) == len(inputs) else inputs  # rewards read the pictures' columns
+        inputs = [row.example for row in self._rollout.rows]  # rewards read the pictures' columns, too
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        sections = [parse_sections(text, self._section_schema) for text in texts]
-        self._log_completion_extra("id", self._names)
-        self._log_completion_extra("media", ["\n".join(dict.fromkeys(paths)) for paths in media_paths(prompts)])
-        for name in self._section_schema.names:
-            self._log_completion_extra(name, [s.texts.get(name) for s in sections])
-        self._log_completion_extra("format", [s.reason for s in sections])
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        mode = "train" if self.model.training else "eval"
-        group: int = self.num_generations if mode == "train" else self.num_generations_eval  # type: ignore[assignment]
-        grouped = torch.nan_to_num(rewards, nan=-1e9).view(-1, group, rewards.size(1))
-        equal = (grouped == grouped[:, :1]).all(dim=1).all(dim=1)
-        self._metrics[mode]["frac_zero_variance_groups"].append(equal.float().mean().item())
-        return rewards
+        self._rollout.fill(
+            text=texts,
+            completion_ids=completion_ids_list,
+            sections=[parse_sections(text, self.schema) for text in texts],
+            places=[self.credit.locate(ids) for ids in completion_ids_list],
+        )
+        for column, values in self.run_log.columns(self._rollout, inputs, prompts).items():
+            self._log_completion_extra(column, values)
+        self._rollout.rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return self._rollout.rewards
+
+    # A micro-batch to its loss; TRL scores with the last one in sampling, too (old and reference log-probabilities).
+
+    def _compute_loss(self, model, inputs):
+        with self._at(Rollout(inputs["rows"])) as rollout:
+            rollout.check_prompts(inputs["prompt_ids"], inputs["prompt_mask"])
+            return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **asked
+    ):
+        batch = Batch(self._rollout.prompts, input_ids, attention_mask, logits_to_keep)
+        entropy, aux_loss = asked.get("compute_entropy", False), asked.get("compute_aux_loss", False)
+        return self.scorer(model, batch, batch_size, entropy=entropy, aux_loss=aux_loss)
+
+    def _score(self, prompts: Sequence[EncodedPrompt], completion_ids: Sequence[list[int]]) -> torch.Tensor:
+        """For rewards that ask the model: the policy's log-probabilities `(B, T)`, without gradient and dropout."""
+        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        with torch.no_grad(), in_evaluation(self.model):
+            return self.scorer.completions(self.model, prompts, completion_ids, self._tokenizer.pad_token_id, size)
 
     def log(self, logs, start_time=None):
-        """Prompts as plain text with their media named: readable, and of one type in every row, as wandb's tables ask."""
-        self._logs["prompt"] = deque(map(_readable, self._logs["prompt"]), maxlen=self._logs["prompt"].maxlen)
+        self.run_log.make_prompts_readable()
+        if any(key.startswith("eval_") for key in logs) and self.accelerator.is_main_process:
+            keep_training_table(self.args.output_dir, self.state.global_step)
         super().log(logs, start_time)
-
-
-def _without_pictures(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in PICTURES}
-
-
-def _readable(prompt: Any) -> Any:
-    """A prompt whose messages have a string as content: `[video clip.mp4]` where an item stands."""
-    if isinstance(prompt, str):
-        return prompt
-    return [
-        {**m, "content": " ".join(p["text"] or f"[{p['type']} {Path(p['path']).name}]" for p in m["content"])}
-        if not isinstance(m["content"], str)
-        else m
-        for m in prompt
-    ]
+        listening = self.log_completions and "wandb" in (self.args.report_to or []) and self.args.wandb_media_files
+        if self.accelerator.is_main_process and listening:
+            self.run_log.send_playable(self.state.global_step, self.args.wandb_media_files)

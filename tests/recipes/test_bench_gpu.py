@@ -14,9 +14,9 @@ from omni_7b import depth_that_fits, omni_7b_config
 from torch.utils.flop_counter import FlopCounterMode
 from update_flops import linear_parameters, update_flops, visible_pairs
 
+from omni_grpo.families import base_of
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.model.towers import find_thinker
-from omni_grpo.sharing.packed_attention import PackedGroup, PackedLayout
+from omni_grpo.scoring.packed_attention import PackedGroup, PackedLayout
 
 
 def test_without_a_gpu_it_says_so_and_fails(capsys, monkeypatch):
@@ -72,7 +72,7 @@ def test_pairs_are_those_of_the_mask(prompt, completion, group):
 
 def test_matrices_are_counted_as_torch_counts_them(tiny):
     """Forward and backward of the decoder over one row, attention's own products left out of both."""
-    model = find_thinker(load_model(tiny)).language_model
+    model = base_of(load_model(tiny)).language_model
     config, tokens = model.config, 24
     embeds = torch.randn(1, tokens, config.hidden_size, requires_grad=True)
     with FlopCounterMode(display=False) as counter:

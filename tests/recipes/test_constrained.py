@@ -12,11 +12,11 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import LogitsProcessor
-from trl import GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint, SectionLogitsProcessor
 from omni_grpo.constrained.head import allowed_sets
-from omni_grpo.encoding.inputs import collate_media, media_control_ids
+from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.families import family_of_processor
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_rewards import parse_sections
 from section_texts import sampled
@@ -47,7 +47,7 @@ class RowNoise(LogitsProcessor):
 @pytest.fixture(scope="module")
 def policy(tiny):
     model, processor = load_model(tiny).eval(), load_processor(tiny)
-    forbidden = media_control_ids(processor)
+    forbidden = family_of_processor(processor).control_ids(processor)
     constraint = SectionConstraint.from_tokenizer(
         processor.tokenizer, model.config.get_text_config().vocab_size, max_tokens=ROOM, forbidden=forbidden
     )
@@ -191,9 +191,9 @@ def test_training_samples_under_the_constraint(make, mode):
     assert logged(trainer, "completions/clipped_ratio") == [0.0, 0.0] or mode == "force_tags"
     assert all(0 < share < 1 for share in logged(trainer, "constrained/chosen_share"))
     assert "generate" not in vars(trainer.model), "the model's own method is back"
-    media = media_control_ids(trainer.processing_class)
+    media = family_of_processor(trainer.processing_class).control_ids(trainer.processing_class)
     assert not {token for _, output in calls for ids in output[1] for token in ids} & set(media)
-    assert all(trainer._constraint.paths.table[i] is None for i in media)
+    assert all(trainer.sampler.constraint.paths.table[i] is None for i in media)
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -218,11 +218,11 @@ def test_old_new_and_reference_score_one_distribution(make, tiny, lora):
 def test_scores_are_those_of_a_plain_forward_renormalised(make, tiny):
     """Row by row, unpadded, through the model's own forward, with the sets of allowed tokens found again."""
     trainer = make(max_steps=1, temperature=0.9, learning_rate=0.0, gradient_accumulation_steps=1)
-    passes = watch(trainer, "_get_per_token_logps_and_entropies")
+    passes, losses = watch(trainer, "_get_per_token_logps_and_entropies"), watch(trainer, "_compute_loss")
     trainer.train()
     (_, ids, mask, keep, *_), (logps, entropies, _) = passes[-1]
-    model, constraint = load_model(tiny).eval(), trainer._constraint
-    for i, row in enumerate(trainer._rows):
+    model, constraint = load_model(tiny).eval(), trainer.sampler.constraint
+    for i, row in enumerate(row.prompt for row in losses[-1][0][1]["rows"]):
         completion = ids[i, -keep:][mask[i, -keep:].bool()].tolist()
         whole = torch.tensor([row.input_ids + completion])
         with torch.no_grad():
@@ -252,7 +252,7 @@ def test_none_is_trls_own_path(make):
     trainer = make(constrained_decoding="none", max_steps=1)
     batches = watch(trainer, "_generate_and_score_completions")
     trainer.train()
-    assert trainer._constraint is None
+    assert trainer.sampler.constraint is None
     assert "tool_mask" not in batches[0][1]
     assert not logged(trainer, "constrained/chosen_share")
 
@@ -287,9 +287,11 @@ def test_completions_of_another_sampler_are_not_scored(make):
     """A backend that bypasses `generate` stops the run, and so do tokens that were not sampled under the mask."""
     trainer = make(max_steps=1)
     with (
-        mock.patch.object(GRPOTrainer, "_generate_single_turn", lambda self, ids, *rest: ([[60]] * len(ids), None)),
-        pytest.raises(RuntimeError, match="generate"),
+        mock.patch.object(
+            OmniGRPOTrainer, "_generate_single_turn", lambda self, ids, *rest: ([[60]] * len(ids), None)
+        ),
+        pytest.raises(RuntimeError, match="own sampler"),
     ):
         trainer.train()
     with pytest.raises(ValueError, match="not allowed"):
-        allowed_sets(trainer._constraint, torch.tensor([[60, 61]]), torch.ones(1, 2))
+        allowed_sets(trainer.sampler.constraint, torch.tensor([[60, 61]]), torch.ones(1, 2))

@@ -17,6 +17,7 @@ from datasets import Dataset
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer
 from omni_grpo.constrained import head as head
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.rollout.record import Rollout, Row
 from omni_rewards import SectionSchema, parse_sections
 
 SCHEMA = SectionSchema(("a",))
@@ -76,9 +77,9 @@ def language(trainer):
 
 @pytest.fixture(scope="module")
 def prompt(trainer):
-    trainer._names = []
-    ids, _, _ = trainer._tokenize_prompts([[{"role": "user", "content": "Does the voice agree?"}]])
-    return ids[0], trainer._rows[0]
+    with trainer._at(Rollout([Row("asked")])) as rollout:
+        ids, _, _ = trainer._tokenize_prompts([[{"role": "user", "content": "Does the voice agree?"}]])
+    return ids[0], rollout.rows[0]
 
 
 def true_logps(trainer, language, prompt, renormalised=True):
@@ -122,10 +123,10 @@ def loss_gradient(trainer, language, prompt, weights) -> torch.Tensor:
         "completion_mask": mask,
         "advantages": weights.float(),
         "num_items_in_batch": mask.sum(),
-        "media": [prompt[1]] * n,
+        "rows": [prompt[1]] * n,
     }
-    if trainer._constraint is not None:
-        chosen = [torch.tensor(trainer._constraint.choices(c)) for c in language]
+    if trainer.scorer.constraint is not None:
+        chosen = [torch.tensor(trainer.scorer.constraint.choices(c)) for c in language]
         inputs["tool_mask"] = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
     return gradient(trainer, trainer._compute_loss(trainer.model, inputs)) * -n * LENGTH
 
@@ -153,11 +154,11 @@ def test_the_expected_gradient_is_the_policy_gradient(trainer, language, prompt,
 def test_the_naive_gradient_is_not(trainer, language, prompt, truth, monkeypatch):
     """Sampled under the mask, scored by the whole vocabulary's softmax: with and without the tokens that were forced."""
     rewards, probabilities, true = truth
-    constraint = trainer._constraint
-    monkeypatch.setattr(trainer, "_constraint", None)
+    constraint = trainer.scorer.constraint
+    monkeypatch.setattr(trainer.scorer, "constraint", None)
     naive = loss_gradient(trainer, language, prompt, probabilities * rewards)
-    monkeypatch.setattr(trainer, "_constraint", constraint)
-    monkeypatch.setattr("omni_grpo.constrained.decoding.allowed_sets", whole_vocabulary)
+    monkeypatch.setattr(trainer.scorer, "constraint", constraint)
+    monkeypatch.setattr("omni_grpo.scoring.scorer.allowed_sets", whole_vocabulary)
     without_forced = loss_gradient(trainer, language, prompt, probabilities * rewards)
     assert distance(naive, true) > 0.1
     assert distance(without_forced, true) > 0.1
@@ -176,7 +177,7 @@ def test_a_baseline_changes_nothing_in_expectation(trainer, language, prompt, tr
 
 def test_forced_tokens_have_no_gradient_and_do_not_count(trainer, language, prompt):
     """Their log-probability is zero whatever the weights."""
-    choices = [trainer._constraint.choices(completion) for completion in language]
+    choices = [trainer.scorer.constraint.choices(completion) for completion in language]
     assert all(chosen[:3] == [0, 0, 0] and chosen[-1] == 0 for chosen in choices), "`<`, `a`, `>` and the end token"
     children = {completion[:i] for completion in language for i in range(len(completion))}
     several = {p for p in children if len({c[len(p)] for c in language if c[: len(p)] == p}) > 1}

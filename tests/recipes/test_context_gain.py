@@ -8,13 +8,14 @@ from unittest import mock
 
 import pytest
 import torch
-from trl import GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig
 from omni_grpo.credit.advantages import resolve_credit_map
 from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.families import base_of
 from omni_grpo.grounding import context_gain
-from omni_grpo.model.towers import find_thinker
+from omni_grpo.rollout.record import Rollout
+from omni_grpo.scoring.scorer import Scorer
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
 from section_rollouts import NAMES, WEIGHTS, Fixed, build, push, reward, score
 
@@ -63,7 +64,7 @@ def by_hand(trainer) -> list[float | None]:
         if not at or k == 1:
             gains.append(None)
             continue
-        row = trainer._encoder(trainer.train_dataset[k]["prompt"], str(k))
+        row = trainer.encoder(trainer.train_dataset[k]["prompt"], str(k))
         question = trainer.train_dataset[k]["prompt"][-1]["content"][-1]["text"]
         asked = [{"role": "user", "content": [{"type": "text", "text": question}]}]
         text = processor.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
@@ -81,7 +82,7 @@ def by_hand(trainer) -> list[float | None]:
 
 def gains_of(trainer) -> list[float | None]:
     score(trainer)
-    return [None if value != value else value for value in trainer._rewards[:, -1].tolist()]
+    return [None if value != value else value for value in trainer.rewarded[:, -1].tolist()]
 
 
 def check(trainer) -> None:
@@ -121,7 +122,7 @@ def test_the_check_catches_mutants(make, name):
 def test_a_model_whose_logits_do_not_know_of_the_media_gains_nothing(make, share_prompt):
     """No token sees another: what comes out behind a token is the same whatever stood before it."""
     trainer = make(share_prompt=share_prompt)
-    for layer in find_thinker(trainer.model).language_model.layers:
+    for layer in base_of(trainer.model).language_model.layers:
         torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
     found = [g for g in gains_of(trainer) if g is not None]
     assert len(found) == 3 and found == pytest.approx([0.0] * 3, abs=1e-6)
@@ -130,8 +131,8 @@ def test_a_model_whose_logits_do_not_know_of_the_media_gains_nothing(make, share
 def test_it_pushes_the_contexts_tokens_in_its_direction_and_no_other(make):
     """All other rewards equal, strict credit: exactly zero elsewhere, and the better of the group are pushed up."""
     trainer = make(scale_rewards="group")
-    batch = score(trainer, [*map(constant, NAMES), trainer.context_gain])
-    gradient, gains = push(trainer, batch), trainer._rewards[:, -1]
+    batch = score(trainer, [*map(constant, NAMES), trainer.reward_funcs[-1]])
+    gradient, gains = push(trainer, batch), trainer.rewarded[:, -1]
     for row, known in enumerate(trainer.known_places(batch["completion_ids"])):
         moved = [place for place, g in zip(known, gradient[row].tolist(), strict=False) if g]
         has_credit = row < 4 and not gains[row].isnan() and not trainer.is_malformed(row % 4)
@@ -143,17 +144,17 @@ def test_it_pushes_the_contexts_tokens_in_its_direction_and_no_other(make):
 
 def test_rows_in_another_order_earn_the_same(make):
     trainer = make(num_generations=2, share_prompt="off")
-    score(trainer)
-    rows = trainer._rows
-    ids = [trainer.completion(int(row.name), i % 4)[0] for i, row in enumerate(rows)]
-    prompts = [trainer.train_dataset[int(row.name)]["prompt"] for row in rows]
-    ask = functools.partial(trainer.context_gain, log_metric=lambda *_: None)
-    straight = ask(prompts, ids)
-    order = [5, 0, 7, 2, 1, 6, 3, 4]
-    trainer._rows = [rows[i] for i in order]
-    mixed_up = ask([prompts[i] for i in order], [ids[i] for i in order])
+    rows = score(trainer)["rows"]
+    gain = trainer.reward_funcs[-1]
+
+    def ask(rows):
+        with trainer._at(Rollout(rows)):
+            prompts = [trainer.train_dataset[int(row.name)]["prompt"] for row in rows]
+            return gain(prompts, [row.completion_ids for row in rows], log_metric=lambda *_: None)
+
+    straight, order = ask(rows), [5, 0, 7, 2, 1, 6, 3, 4]
+    mixed_up = ask([rows[i] for i in order])
     assert mixed_up == [s if s is None else pytest.approx(s, abs=2e-6) for s in (straight[i] for i in order)]
-    assert trainer._rows == [rows[i] for i in order], "scoring goes on with the batch's own media"
 
 
 @pytest.mark.parametrize("share_prompt", ["off", "auto"])
@@ -161,14 +162,14 @@ def test_rows_in_another_order_earn_the_same(make):
 def test_every_process_makes_the_same_passes_whatever_its_rows(make, share_prompt, rows):
     """Mutant: no pass without media where no row has any; under ZeRO-3 the other processes would wait for ever."""
     trainer = make(share_prompt=share_prompt, per_device_train_batch_size=4, gradient_accumulation_steps=2)
-    trainer._verified_length, calls = 1000, []
-    original = GRPOTrainer._get_per_token_logps_and_entropies
+    trainer.scorer._verified, calls = 1000, []
+    original = Scorer.score
 
-    def spy(self, model, ids, *args, **kwargs):
-        calls.append(len(ids))
-        return original(self, model, ids, *args, **kwargs)
+    def spy(self, model, batch, *args, **kwargs):
+        calls.append(len(batch.prompts))
+        return original(self, model, batch, *args, **kwargs)
 
-    with mock.patch.object(GRPOTrainer, "_get_per_token_logps_and_entropies", spy):
+    with mock.patch.object(Scorer, "score", spy):
         trainer.model.train()
         trainer._generate_and_score_completions([trainer.train_dataset[k] for k in rows for _ in range(4)])
     assert calls == [4, 4] * 2

@@ -21,7 +21,7 @@ from omni_grpo.data import load_sources, to_dataset
 from omni_grpo.demo.config import DemoDataConfig
 from omni_grpo.demo.generate import fingerprint, generate
 from omni_grpo.demo.questions import plan
-from omni_grpo.grounding.contrast import PairedSampler, paired_order
+from omni_grpo.grounding.contrast import PairedSampler, contrast_reward, paired_order
 from omni_grpo.media.reader import read_media
 from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import load_model, load_processor
@@ -233,7 +233,7 @@ def test_half_a_pair_in_the_training_data_is_refused(make):
 def asked(trainer, answers, pair, ids, solution):
     texts = [f"<context>a</context><think>b</think><answer>{a}</answer>" for a in answers]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    return trainer.contrast_reward(
+    return contrast_reward(
         completions, pair=pair, id=ids, solution=solution, problem_type=["yes_no"] * len(texts)
     )  # fmt: skip
 

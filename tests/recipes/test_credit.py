@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig
 from trl import GRPOTrainer
 
-from omni_grpo.credit import section_credit
+from omni_grpo.credit import credit as module
 from omni_grpo.credit.advantages import skill_weights
 from omni_grpo.credit.section_masks import TokenPlaces
 from omni_grpo.model.loading import language_model_targets
@@ -86,7 +86,7 @@ MUTANTS = {"token_places": [shifted, from_token_zero], "relative_rewards": [wron
 @pytest.mark.parametrize("credit_map", ["strict", "paper", "own"])
 @pytest.mark.parametrize(("target", "mutant"), [(t, m) for t, ms in MUTANTS.items() for m in ms])
 def test_the_check_catches_mutants(make, credit_map, target, mutant):
-    with mock.patch.object(section_credit, target, mutant(getattr(section_credit, target))):
+    with mock.patch.object(module, target, mutant(getattr(module, target))):
         trainer = make(credit_map)
         with pytest.raises(AssertionError):
             check(trainer, MOVES[credit_map], REACHES_MALFORMED[credit_map])
@@ -113,7 +113,7 @@ LEAKS = [("luspo", "sequence"), ("grpo", "sequence"), ("vespo", "token")]
 @pytest.mark.parametrize(("loss_type", "level"), [*((name, "token") for name in LOSSES), *LEAKS])
 def test_what_an_answer_learned_shows_at_the_context_only_under_refused_losses(make, loss_type, level):
     """After a step the answer's tokens have another ratio. Does the push on the context's tokens change with it?"""
-    with mock.patch.object(section_credit, "refuse_leaks"):
+    with mock.patch.object(module, "refuse_leaks"):
         trainer = make("strict", loss_type=loss_type, importance_sampling_level=level)
     batch = score(trainer)
     push(trainer, batch)
@@ -222,7 +222,7 @@ def test_an_empty_mask_raises_the_alarm(make, caplog):
     assert trainer._metrics["train"]["credit/frac_empty_mask"] == [0.25], "every fourth completion never closes"
     assert "without a token" not in caplog.text
     broken = lambda *args: TokenPlaces(True, [4] * len(args[1]))  # noqa: E731
-    with mock.patch.object(section_credit, "token_places", broken):
+    with mock.patch.object(module, "token_places", broken):
         score(trainer)
     assert trainer._metrics["train"]["credit/frac_empty_mask"][-1] == 1
     assert "without a token" in caplog.text

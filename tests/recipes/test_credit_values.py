@@ -10,8 +10,7 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
-from omni_grpo.credit import section_credit
-from omni_grpo.credit.advantages import resolve_credit_map
+from omni_grpo.credit.advantages import relative_rewards, resolve_credit_map
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER
 from section_rollouts import NAMES, WEIGHTS, build, reward, score
 
@@ -41,8 +40,8 @@ def test_everywhere_is_trls_sum_of_centred_rewards(make):
     trainer = make(dict.fromkeys(NAMES, "everywhere"))
     stock, ours = stock_advantages(trainer)
     assert stock.abs().min() > 1e-3
-    for advantage, row, places in zip(stock, ours, trainer._token_places, strict=True):
-        length = len(places.indices)
+    lengths = [len(trainer.completion(k, place)[0]) for k in (0, 1) for place in range(4)]
+    for advantage, row, length in zip(stock, ours, lengths, strict=True):
         torch.testing.assert_close(row[:length], advantage.expand(length), rtol=0, atol=1e-6)
         assert not row[length:].any(), "padding"
 
@@ -105,15 +104,15 @@ def test_what_is_not_given_moves_nothing_under_a_map(make, credit_map, scale):
     chosen = dict.fromkeys(NAMES, "everywhere") if credit_map == "everywhere" else credit_map
     trainer = make(chosen, scale_rewards=scale)
     score(trainer, with_gaps())
-    relative = section_credit.relative_rewards(trainer._rewards, 4, scale)
+    relative = relative_rewards(trainer.rewarded, 4, scale)
     for k, name in enumerate(NAMES):
         for first in (0, 4):
             given = [i for i in range(first, first + 4) if i not in GAPS[name]]
             assert not relative[list(GAPS[name]), k].any()
             if given:
-                alone = trainer._rewards[given, k : k + 1]
+                alone = trainer.rewarded[given, k : k + 1]
                 if scale != "batch":
-                    expected = section_credit.relative_rewards(alone, len(given), scale)
+                    expected = relative_rewards(alone, len(given), scale)
                     torch.testing.assert_close(relative[given, k : k + 1], expected)
                 torch.testing.assert_close(relative[given, k].mean(), torch.tensor(0.0), rtol=0, atol=1e-6)
 
@@ -123,7 +122,7 @@ def test_each_reward_is_scaled_by_itself(scale):
     """A reward counted in other units moves as much, and makes no other move less."""
     rewards = torch.rand(8, 2, generator=torch.Generator().manual_seed(0))
     rewards[3, 0] = torch.nan
-    small, large = (section_credit.relative_rewards(rewards * torch.tensor([1, f]), 4, scale) for f in (1, 1000))
+    small, large = (relative_rewards(rewards * torch.tensor([1, f]), 4, scale) for f in (1, 1000))
     torch.testing.assert_close(large, small, rtol=2e-3, atol=0)
     deviations = small.view(2, 4, 2).std(dim=1) if scale == "group" else (small[[0, 1, 2, 4, 5, 6, 7]]).std(dim=0)
     assert 0.5 < deviations.min() <= deviations.max() < 1.3

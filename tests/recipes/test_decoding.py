@@ -13,12 +13,13 @@ from peft import LoraConfig, get_peft_model
 
 import ask_omni
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.encoding.inputs import media_control_ids
 from omni_grpo.evaluation.evaluate import evaluate
 from omni_grpo.evaluation.protocol import Protocol
-from omni_grpo.generation import decoding_settings, explicit_decoding, generate
+from omni_grpo.families import family_of_processor
+from omni_grpo.generation import decoding_settings, generate
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
+from omni_grpo.rollout.sampler import explicit_decoding
 from omni_grpo.rows.loading import load_examples
 from small_runs import SMALL_RUN, length_reward
 
@@ -228,7 +229,7 @@ def test_rollouts_are_sampled_from_what_is_scored(tiny, hostile, settings, mixed
         policy._get_logits_processor = watched
         trainer.train()
         trainer.save_model(str(tmp_path / "saved" / Path(path).parent.name))
-        forbidden = media_control_ids(trainer.processing_class)
+        forbidden = family_of_processor(trainer.processing_class).control_ids(trainer.processing_class)
         for raw, shaped in drawn:
             assert torch.isinf(shaped[:, forbidden]).all()
             raw[:, forbidden] = -torch.inf

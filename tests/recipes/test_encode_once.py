@@ -16,12 +16,11 @@ from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
 from omni_grpo.encoding.inputs import MODALITIES, collate_media
 from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.families import base_of, family_of_processor
 from omni_grpo.media.settings import MediaError
-from omni_grpo.model.encoded_media import FeatureStore, join_items, split_items
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.model.tower_calls import find_thinker, is_frozen
-from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.model.towers import attach_media_embedder, is_frozen
 from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.schema import Example, MediaItem
 
@@ -108,20 +107,21 @@ def test_every_item_has_its_key_and_comes_back(processor, settings, mixed_file, 
     """Mutant: keys in another order than the features, or none for the sound of a video."""
     settings = dataclasses.replace(settings, load_audio_from_video=interleaved)
     dataset = to_dataset(load_examples(mixed_file), "short", load_audio_from_video=interleaved)
+    family = family_of_processor(processor)
     encoded = [encode_prompt(processor, row["prompt"], settings, row["id"]) for row in dataset]
     for row in encoded:
         for modality in MODALITIES:
-            items = split_items(row.media, modality)
+            items = family.split(row.media, modality)
             keys = row.items.get(modality, ())
             assert [key.modality for key in keys] == [modality] * len(items)
     together = [row for row in encoded if "pixel_values_videos" not in row.media or not interleaved]
     media = collate_media(together)
     for modality in MODALITIES:
-        if items := split_items(media, modality):
-            joined = join_items(items, modality, CPU)
+        if items := family.split(media, modality):
+            joined = family.join(items, CPU)
             assert all(torch.equal(media[name], values) for name, values in joined.items())
     items = {m: [key for row in together for key in row.items.get(m, ())] for m in MODALITIES}
-    assert all(len(items[m]) == len(split_items(collate_media(together), m)) for m in MODALITIES)
+    assert all(len(items[m]) == len(family.split(collate_media(together), m)) for m in MODALITIES)
 
 
 def test_what_makes_other_features_makes_another_item(processor, settings, mixed):
@@ -145,7 +145,8 @@ def test_rows_of_one_prompt_share_a_trainable_towers_pass_and_its_gradients(tiny
     for shares in (True, False):
         model = load_model(tiny).eval()
         embedder = attach_media_embedder(model)
-        with embedder.expecting(repeated if shares else [dataclasses.replace(r, items={}) for r in repeated]):
+        embedder.encodes_once = shares
+        with embedder.expecting(repeated):
             logits = model(**batch(repeated), **collate_media(repeated)).logits
         torch.nn.functional.cross_entropy(logits[:, -4:].flatten(0, 1), torch.arange(32) % 7).backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
@@ -172,9 +173,9 @@ def test_encoder_calls_are_the_distinct_items_of_a_generation_batch(make, share_
     trainer.train()
     assert trainer.media_embedder.items == {m: 2 * n for m, n in DISTINCT.items()}, "two generation batches"
     assert trainer.media_embedder.passes == dict.fromkeys(DISTINCT, 2)
-    assert trainer._ref_embedder.shared == set(MODALITIES)
-    assert not +trainer._ref_embedder.items
-    assert all(trainer._ref_embedder.placed[m] > 0 for m in MODALITIES), "the reference saw them all the same"
+    assert trainer.scorer.reference_takes == set(MODALITIES)
+    assert not +trainer.scorer.reference_media.items
+    assert all(trainer.scorer.reference_media.placed[m] > 0 for m in MODALITIES), "the reference saw them all the same"
 
 
 def test_media_are_shared_unless_that_is_off(make):
@@ -184,7 +185,7 @@ def test_media_are_shared_unless_that_is_off(make):
     shown = {"video": 2, "audio": 4, "image": 2}  # by the four questions, each answered four times
     passes = 1 + 1 + 2  # sampling, old log-probabilities, two iterations
     assert trainer.media_embedder.items == {m: 4 * n * passes for m, n in shown.items()}
-    assert trainer._ref_embedder.items == {m: 4 * n for m, n in shown.items()}
+    assert trainer.scorer.reference_media.items == {m: 4 * n for m, n in shown.items()}
     with pytest.raises(ValueError, match="media_feature_cache: keeps what is shared"):
         make(share_media="off", media_feature_cache="features")
     with pytest.raises(ValueError, match="share_media: 'of' is unknown"):
@@ -202,9 +203,8 @@ def test_adapters_need_no_freezing(make):
 def test_weights_end_where_they_end_without_sharing(make):
     ends = []
     for shares in (True, False):
-        with mock.patch.object(MediaEmbedder, "_is_kept", MediaEmbedder._is_kept if shares else lambda *_: False):
-            trainer = make(share_prompt="off")
-            trainer.train()
+        trainer = make(share_prompt="off", share_media="auto" if shares else "off")
+        trainer.train()
         ends.append(trainer.model.state_dict())
         assert (trainer.media_embedder.items == DISTINCT) == shares
     for name, wanted in ends[1].items():
@@ -216,8 +216,8 @@ def test_one_frozen_tower_is_kept_and_the_other_runs(make):
     trainer.train()
     assert trainer.media_embedder.items["video"] == DISTINCT["video"]
     assert trainer.media_embedder.passes["audio"] > 4, "sampling and four steps"
-    assert trainer._ref_embedder.shared == {"image", "video"}
-    assert trainer._ref_embedder.items.keys() == {"audio"}
+    assert trainer.scorer.reference_takes == {"image", "video"}
+    assert trainer.scorer.reference_media.items.keys() == {"audio"}
 
 
 def test_an_evaluation_between_two_iterations_drops_nothing(make, mixed):
@@ -237,69 +237,72 @@ def test_a_reference_with_other_towers_encodes_for_itself(make, tiny):
     def moved(policy):
         twin = copy_weights(policy)
         with torch.no_grad():
-            find_thinker(twin).audio_tower.proj.bias.add_(0.1)
+            base_of(twin).audio_tower.proj.bias.add_(0.1)
         return twin
 
-    with mock.patch("omni_grpo.trainer.copy_weights", moved):
+    with mock.patch("omni_grpo.model.loading.copy_weights", moved):
         trainer = make()
     trainer.train()
-    assert trainer._ref_embedder.shared == {"image", "video"}
-    assert trainer._ref_embedder.items["audio"] > 0
+    assert trainer.scorer.reference_takes == {"image", "video"}
+    assert trainer.scorer.reference_media.items["audio"] > 0
 
 
 def test_adapters_in_a_tower_keep_it_from_being_frozen(tiny):
     """Turned off for the reference, they give other features, whether or not they train."""
     model = get_peft_model(load_model(tiny), LoraConfig(r=2, target_modules=r".*audio_tower.*q_proj"))
     model.requires_grad_(False)
-    thinker = find_thinker(model)
-    assert is_frozen(thinker.visual)
-    assert not is_frozen(thinker.audio_tower)
+    thinker = base_of(model)
+    assert is_frozen([thinker.visual])
+    assert not is_frozen([thinker.audio_tower])
 
 
 # Several processes
 
 
-def kept(model, everywhere=MODALITIES):
-    """An embedder as trainers have it where towers are frozen, at the start of a generation batch."""
-    model.requires_grad_(False)
-    embedder = attach_media_embedder(model, everywhere)
-    embedder.store = FeatureStore()
-    embedder.store.begin("train")
-    return embedder
-
-
-def test_towers_are_called_in_the_first_pass_on_all_ranks_and_in_no_later_one(tiny, rows):
+def test_towers_are_called_before_sampling_on_all_ranks_and_in_no_later_pass(tiny, rows):
     """A rank of text alone calls each on a dummy, and only then. Mutant: dummies in each pass, or in none."""
     text = [row for row in rows if not any(row.counts.values())]
     calls = []
     for mine in (rows, text):
-        model = load_model(tiny).eval()
-        embedder, thinker = kept(model), find_thinker(model)
+        model = load_model(tiny).eval().requires_grad_(False)
+        embedder, base = attach_media_embedder(model, MODALITIES), base_of(model)
         counted = Counter()
         for name in ("audio_tower", "visual"):
-            getattr(thinker, name).register_forward_hook(lambda *_, name=name, counted=counted: counted.update([name]))
-        for _ in range(3):
-            with embedder.expecting(mine):
-                model(**batch(mine), **embedder.inputs(model, mine, CPU))
+            getattr(base, name).register_forward_hook(lambda *_, name=name, counted=counted: counted.update([name]))
+        encoded = embedder.encode(model, mine, CPU)
+        calls.append(dict(counted))
+        for _ in range(2):
+            with embedder.expecting(encoded):
+                model(**batch(encoded), **embedder.inputs(encoded, CPU))
             calls.append(dict(counted))
     assert calls == [{"audio_tower": 1, "visual": 2}] * 6
 
 
-def test_an_item_that_was_not_sampled_from_stops_the_run_by_name(tiny, rows):
-    """Encoding it now, one process would call a tower alone."""
+@pytest.mark.parametrize("mine", ["all", "text"])
+def test_what_was_not_encoded_before_is_encoded_in_its_pass_on_all_ranks(tiny, rows, mine):
+    """A tower that trains: its calls are the same on a rank without media. Mutant: no dummy where features came along."""
+    mine = [row for row in rows if mine == "all" or not any(row.counts.values())]
     model = load_model(tiny).eval()
-    embedder = kept(model)
-    with embedder.expecting(rows[:2]):
-        model(**batch(rows[:2]), **embedder.inputs(model, rows[:2], CPU))
-    with embedder.expecting(rows[2:3]), pytest.raises(MediaError, match="row 'row2'"):
-        model(**batch(rows[2:3]), **embedder.inputs(model, rows[2:3], CPU))
-    alone = kept(load_model(tiny).eval(), everywhere=())
-    alone.store.filling = False
-    model = load_model(tiny).eval().requires_grad_(False)
-    find_thinker(model).register_forward_pre_hook(alone, with_kwargs=True)
-    with alone.expecting(rows[2:3]):
-        model(**batch(rows[2:3]), **alone.inputs(model, rows[2:3], CPU))
-    assert alone.items["image"] == 1, "one process may"
+    embedder, counted = attach_media_embedder(model, MODALITIES), Counter()
+    base_of(model).audio_tower.register_forward_hook(lambda *_: counted.update(["audio"]))
+    base_of(model).visual.register_forward_hook(lambda *_: counted.update(["vision"]))
+    encoded = [row.keeping(["image", "video"]) for row in embedder.encode(model, mine, CPU)]
+    counted.clear()
+    with embedder.expecting(encoded):
+        model(**batch(encoded), **embedder.inputs(encoded, CPU))
+    assert counted == {"audio": 1}
+
+
+def test_features_are_the_passes_own(tiny, rows):
+    """The same logits to the last bit whether features were made before the pass or in it. Mutant: rows swapped."""
+    model = load_model(tiny).eval()
+    embedder = attach_media_embedder(model)
+    encoded = embedder.encode(model, rows, CPU)
+    with torch.no_grad(), embedder.expecting(rows):
+        within = model(**batch(rows), **embedder.inputs(rows, CPU)).logits
+    with torch.no_grad(), embedder.expecting(encoded):
+        before = model(**batch(rows), **embedder.inputs(encoded, CPU)).logits
+    assert torch.equal(within, before)
 
 
 # On disk
@@ -310,14 +313,13 @@ def stored(tiny, rows, tmp_path):
     """Logits of the rows, and the embedder, of a fresh model that keeps features in one folder."""
 
     def run(model=None, max_gb=1.0):
-        model = (model or load_model(tiny)).eval()
-        embedder, thinker = kept(model, ()), find_thinker(model)
-        prints = {
-            m: encoder_fingerprint(thinker.audio_tower if m == "audio" else thinker.visual, m) for m in MODALITIES
-        }
-        embedder.store.cache = FeatureCache(tmp_path / "features", prints, max_gb)
-        with torch.no_grad(), embedder.expecting(rows):
-            return model(**batch(rows), **embedder.inputs(model, rows, CPU)).logits, embedder
+        model = (model or load_model(tiny)).eval().requires_grad_(False)
+        embedder = attach_media_embedder(model)
+        prints = {m: encoder_fingerprint(embedder.family.tower(base_of(model), m), m) for m in MODALITIES}
+        embedder.cache = FeatureCache(tmp_path / "features", prints, max_gb)
+        encoded = embedder.encode(model, rows, CPU)
+        with torch.no_grad(), embedder.expecting(encoded):
+            return model(**batch(rows), **embedder.inputs(encoded, CPU)).logits, embedder
 
     return run
 
@@ -325,11 +327,11 @@ def stored(tiny, rows, tmp_path):
 def test_a_second_run_encodes_nothing(stored, rows):
     first, embedder = stored()
     distinct = sum(len(keys) for row in rows for keys in row.items.values())
-    assert sum(embedder.items.values()) == embedder.store.cache.saved == distinct
+    assert sum(embedder.items.values()) == embedder.cache.saved == distinct
     second, embedder = stored()
     assert torch.equal(first, second)
     assert not +embedder.items
-    assert embedder.store.cache.loaded == distinct
+    assert embedder.cache.loaded == distinct
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty", "text"])
@@ -343,7 +345,7 @@ def test_a_damaged_entry_is_made_anew(stored, tmp_path, damage):
         entry.write_bytes(bytes(broken))
     second, embedder = stored()
     assert torch.equal(first, second)
-    assert embedder.store.cache.saved == sum(embedder.items.values()) > 0
+    assert embedder.cache.saved == sum(embedder.items.values()) > 0
     third, embedder = stored()
     assert torch.equal(first, third)
     assert not +embedder.items
@@ -353,12 +355,12 @@ def test_other_weights_are_another_entry(stored, tiny):
     stored()
     model = load_model(tiny)
     with torch.no_grad():
-        find_thinker(model).audio_tower.proj.bias.add_(0.1)
+        base_of(model).audio_tower.proj.bias.add_(0.1)
     moved, embedder = stored(model)
     assert embedder.items.keys() == {"audio"}, "the vision tower's features are found"
     model = load_model(tiny)
     with torch.no_grad():
-        find_thinker(model).audio_tower.proj.bias.add_(0.1)
+        base_of(model).audio_tower.proj.bias.add_(0.1)
     model.requires_grad_(False).eval()
     assert torch.equal(stored(model)[0], moved)
 
@@ -383,7 +385,7 @@ def test_a_writer_that_is_killed_leaves_no_entry(stored, tmp_path):
     ):
         stored()
     assert {file.suffix for file in (tmp_path / "features").glob("*/*")} == {".tmp"}
-    assert stored()[1].store.cache.loaded == 0
+    assert stored()[1].cache.loaded == 0
 
 
 def test_the_folder_keeps_to_its_limit_and_loses_the_least_used(tmp_path, rows):
@@ -401,7 +403,7 @@ def test_the_folder_keeps_to_its_limit_and_loses_the_least_used(tmp_path, rows):
 
 def test_features_of_another_length_are_refused_by_row(stored, tmp_path, rows):
     _, embedder = stored()
-    cache = embedder.store.cache
+    cache = embedder.cache
     key = rows[4].items["audio"][0]
     cache.save(key, torch.zeros(3, 32))
     with pytest.raises(MediaError, match="row 'row4'"):

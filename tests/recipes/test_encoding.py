@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from media_files import grey_frames, tone, write_image, write_sound, write_video
 from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding.inputs import MODALITIES, collate_media, feature_rows, media_control_ids, placeholder_ids
+from omni_grpo.encoding.inputs import MODALITIES, collate_media
 from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.families import family_of_processor
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.rows.prompts import build_messages
@@ -61,8 +62,9 @@ def test_placeholders_equal_features_for_every_mix(processor, settings, clips, i
     media += [MediaItem("video", str(clips / f"clip{k}.mp4"), k % 2 == 0) for k in range(videos)]
     media += [MediaItem("audio", str(clips / f"sound{k}.wav")) for k in range(sounds)]
     row = encode_prompt(processor, messages(*media), settings, "row")
-    assert row.counts == feature_rows(row.media, processor.image_processor.merge_size)
-    assert row.counts == {m: row.input_ids.count(token) for m, token in placeholder_ids(processor).items()}
+    assert row.counts == {
+        m: row.input_ids.count(token) for m, token in family_of_processor(processor).placeholders(processor).items()
+    }
     heard = sounds + sum(1 for k in range(videos) if k % 2 == 0)
     assert row.counts == {"audio": 12 * heard, "image": 4 * images, "video": 4 * videos}  # 1 s, 56 × 56, 2 frames
     assert ("input_features" in row.media, "pixel_values" in row.media) == (heard > 0, images > 0)
@@ -101,7 +103,11 @@ def test_a_sound_longer_than_the_extractor_hears_is_refused(processor, settings,
 def test_every_special_token_written_in_a_question_is_refused_by_name(processor, settings, clips):
     """Mutants: trusting the processor, which fills the first of two `<|AUDIO|>`; leaving turn ends alone."""
     sound = MediaItem("audio", str(clips / "sound0.wav"))
-    tokens = [*processor.tokenizer.convert_ids_to_tokens(media_control_ids(processor)), "<|im_end|>", "<|im_start|>"]
+    tokens = [
+        *processor.tokenizer.convert_ids_to_tokens(family_of_processor(processor).control_ids(processor)),
+        "<|im_end|>",
+        "<|im_start|>",
+    ]
     assert "<|AUDIO|>" in tokens and "<|vision_bos|>" in tokens
     for token, media in product(tokens, ((), (sound,))):
         with pytest.raises(
@@ -135,7 +141,9 @@ def test_interleaved_sound_lies_inside_its_video(processor, thinker, settings, c
     apart = encode_prompt(processor, messages(*media), settings, "row")
     assert row.counts == apart.counts == {"audio": 37 + 12, "image": 0, "video": 4}
     assert row.media["use_audio_in_video"] and "use_audio_in_video" not in apart.media
-    letters = {token: modality[0] for modality, token in placeholder_ids(processor).items()}
+    letters = {
+        token: modality[0] for modality, token in family_of_processor(processor).placeholders(processor).items()
+    }
     vision_end = processor.tokenizer.convert_tokens_to_ids("<|vision_eos|>")
     text = "".join("|" if i == vision_end else letters.get(i, " ") for i in row.input_ids)
     video, sound = text.split("|")

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
 from omni_grpo.generation import generate
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.sharing import prefill
+from omni_grpo.rollout import sampler
 from small_runs import SMALL_RUN, length_reward
 
 HIDDEN, TILE = 32, 16  # the head's own weight has as many rows of the vocabulary as the model is wide
@@ -67,6 +67,6 @@ def test_sft_and_evaluation_make_none(watched, mixed):
     with rows:
         generate(model, encoder.processor, trainer.media_embedder, prompts, 2)
     assert rows.most <= HIDDEN
-    with rows, mock.patch.object(prefill, "_is_token_by_token", lambda _: False):
+    with rows, mock.patch.object(sampler, "is_token_by_token", lambda _: False):
         generate(model, encoder.processor, trainer.media_embedder, prompts, 2)
     assert rows.most > 6 * HIDDEN, "the watch sees what the thinker would make of the prompts"

@@ -72,14 +72,14 @@ def test_an_expected_prompt_is_encoded_once_in_another_thread(processor, setting
     for row in found:
         assert row.input_ids == by_name[row.name].input_ids
         assert all(torch.equal(row.media[key], by_name[row.name].media[key]) for key in row.media)
-    assert not encoder._coming
+    assert not encoder._ahead
 
 
 def test_what_was_expected_for_nothing_is_dropped(processor, settings, mixed):
     encoder = PromptEncoder(processor, settings)
     encoder.expect((row["prompt"], row["id"]) for row in mixed)
     encoder.forget()
-    assert not encoder._coming
+    assert not encoder._ahead
     assert encoder(mixed[0]["prompt"], "again").name == "again"
 
 
@@ -93,7 +93,7 @@ def test_a_bad_row_raises_where_it_is_asked_for_with_its_name(processor, setting
     with pytest.raises(MediaError, match=r"row 'bad': .*a\.wav: the file is empty"):
         encoder(row["prompt"], "bad")
     encoder.expect([(row["prompt"], "twin")])
-    encoder._coming[prompt_key(row["prompt"])].exception()  # it has failed by now
+    encoder._ahead[prompt_key(row["prompt"])].exception()  # it has failed by now
     write_sound(tmp_path / "a.wav", tone(300, 0.5, 16_000), 16_000)
     assert encoder(row["prompt"], "bad").counts["audio"] > 0, "a failure is not remembered"
 
@@ -154,9 +154,9 @@ def trained(tiny, processor, settings, dataset, folder, kind: str, foresight: bo
     made = {"model": load_model(tiny), "args": args, "train_dataset": dataset, "encoder": encoder}
     trainer = OmniGRPOTrainer(reward_funcs=letters_reward, **made) if kind == "grpo" else OmniSFTTrainer(**made)
     if not foresight:
-        trainer._foresight = None
+        trainer._ahead_encoder = None
     trainer.train()
-    assert not encoder._coming and trainer._coming is None
+    assert not encoder._ahead and trainer._ahead is None
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return trainer.model.state_dict(), losses, encoder
 

@@ -11,18 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from trl import GRPOTrainer
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint
-from omni_grpo.constrained.decoding import constrained_generation
 from omni_grpo.constrained.token_bytes import token_bytes
 from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
+from omni_grpo.families import base_of
 from omni_grpo.generation import generate
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
-from omni_grpo.model.tower_calls import find_thinker
 from omni_grpo.model.towers import attach_media_embedder
-from omni_grpo.sharing import prefill as module
-from omni_grpo.sharing.prefill import distinct_prompts, shared_prefill
+from omni_grpo.rollout import sampler as module
+from omni_grpo.rollout.prefill import distinct_prompts
+from omni_grpo.rollout.sampler import GenerateSampler
 from omni_rewards import CONTEXT_THINK_ANSWER
 
 RAGGED = [0, 0, 1, 2, 2, 2, 3, 4, 0, 5, 6, 7, 1, 1]  # groups of one to four, some of them apart
@@ -56,15 +55,15 @@ def plain(model, rows, seed=0, **kwargs):
 
 
 def shared(model, embedder, rows, seed=0, **kwargs):
+    """What the sampler makes of them, before it is cut at the end tokens."""
     torch.manual_seed(seed)
-    with shared_prefill(model, embedder, rows):
-        return model.generate(**padded(rows), max_new_tokens=12, **kwargs)
+    return GenerateSampler(embedder, 0, ())._generate(model, rows, padded(rows), {"max_new_tokens": 12, **kwargs})
 
 
 def widths(model) -> list[tuple[int, int]]:
     """Rows and positions of each pass through the language model from now on."""
     seen: list[tuple[int, int]] = []
-    find_thinker(model).language_model.layers[0].register_forward_pre_hook(
+    base_of(model).language_model.layers[0].register_forward_pre_hook(
         lambda _, args: seen.append(tuple(args[0].shape[:2]))
     )
     return seen
@@ -93,18 +92,18 @@ def test_anothers_prompt_or_place_shows_in_the_scores(tiny, rows, mutant):
     """Power of the next test."""
     model = load_model(tiny).eval()
     embedder = attach_media_embedder(model)
-    original = module._prefill
+    original = module.prefill
 
     def wrong(model, inputs, media, index):
         prefilled = original(model, inputs, media, index[1:] + index[:1] if mutant == "index" else index)
         if mutant == "positions":
             prefilled["position_ids"] = prefilled["position_ids"] + 50
         if mutant == "rows":
-            prefilled["past_key_values"].batch_select_indices(torch.arange(len(index)).roll(1))
+            prefilled["past_key_values"].reorder_cache(torch.arange(len(index)).roll(1))
         return prefilled
 
     wanted = plain(model, rows, **SCORES).logits
-    with mock.patch.object(module, "_prefill", wrong):
+    with mock.patch.object(module, "prefill", wrong):
         got = shared(model, embedder, rows, **SCORES).logits
     assert max((a - b).abs().max() for a, b in zip(wanted, got, strict=True)) > 2e-4, "ten roundings"
 
@@ -176,12 +175,12 @@ def test_the_constraint_holds_and_chooses_the_same(tiny, rows, mode):
         "pad_token_id": tokenizer.pad_token_id,
     }
     outputs = []
-    for shares in (False, True):
+    for share in (False, True):
         torch.manual_seed(0)
-        with constrained_generation(model, constraint), shared_prefill(model, embedder, rows, shares):
-            outputs.append(model.generate(**padded(rows), **asked))
-    assert torch.equal(*outputs)
-    texts = tokenizer.batch_decode(outputs[0][:, padded(rows)["input_ids"].size(1) :], skip_special_tokens=True)
+        sampler = GenerateSampler(embedder, 0, [tokenizer.eos_token_id], share=share, constraint=constraint)
+        outputs.append(sampler(model, rows, **asked))
+    assert outputs[0] == outputs[1]
+    texts = tokenizer.batch_decode(outputs[0].completion_ids, skip_special_tokens=True)
     assert all(text.endswith("</answer>") for text in texts)
 
 
@@ -233,10 +232,11 @@ def test_what_cannot_be_shared_is_computed_the_plain_way_and_named(tiny, rows, c
     module.notice.cache_clear()
     if reason == "dropout is on":
         model.add_module("drop", torch.nn.Dropout(0.1))  # does nothing, but is there
+    prefill = module.prefill
     broken = mock.patch.object(
-        module, "DynamicCache", type("Other", (), {}) if "cache" in asked else module.DynamicCache
+        module, "prefill", lambda *given: prefill(*given) and None if "cache" in asked_first else prefill(*given)
     )
-    asked = {} if "cache" in asked else asked
+    asked_first, asked = asked, {} if "cache" in asked else asked
     rows = [rows[2], rows[2]] if "num_beams" in asked else rows  # beams and media do not go together
     before = embedder.placed.copy()
     wanted = plain(model, rows, do_sample=False, **asked)
@@ -249,6 +249,10 @@ def test_what_cannot_be_shared_is_computed_the_plain_way_and_named(tiny, rows, c
         assert embedder.placed - before == counted, "as in the plain way. Mutant: what was prefilled counts, too"
         shared(model, embedder, rows, do_sample=False, **asked)
     assert torch.equal(got, wanted)
+    if "cache" in asked_first:  # nor is what was prefilled in vain counted as seen
+        sampled = GenerateSampler(embedder, 0, ())
+        with broken:
+            sampled(model, rows, do_sample=False, max_new_tokens=2)
     assert [reason in record.message for record in caplog.records if "share_prompt" in record.message] == [True], (
         "once"
     )
@@ -286,7 +290,7 @@ def run(tiny, settings, mixed, tmp_path):
             mixed,
             encoder=PromptEncoder(load_processor(tiny), settings),
         )
-        sampled, passes, original = [], [], GRPOTrainer._generate_single_turn
+        sampled, passes, original = [], [], OmniGRPOTrainer._generate_single_turn
         record = widths(trainer.model)
 
         def spy(self, *args, **kwargs):
@@ -296,7 +300,7 @@ def run(tiny, settings, mixed, tmp_path):
             passes.append(list(record))
             return output
 
-        with mock.patch.object(GRPOTrainer, "_generate_single_turn", spy):
+        with mock.patch.object(OmniGRPOTrainer, "_generate_single_turn", spy):
             trainer.train()
         return sampled, passes, trainer
 

@@ -11,9 +11,9 @@ from media_files import cut_file, grey_frames, tone, write_sound, write_video
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.data import to_dataset
 from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import placeholder_ids
 from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.evaluation.evaluate import vary
+from omni_grpo.families import family_of_processor
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.rows.loading import load_examples
@@ -103,7 +103,7 @@ def test_media_keep_their_order_and_sound_follows_its_video(processor, settings,
         ("image", path["image3.png"], False),
     ]
     ids = encode_prompt(processor, build_messages(row, "short"), settings, "row").input_ids
-    names = {token: name for name, token in placeholder_ids(processor).items()}
+    names = {token: name for name, token in family_of_processor(processor).placeholders(processor).items()}
     runs = [name for name, _ in groupby(names.get(i) for i in ids) if name]  # each item has marks around it
     assert runs == ["image", "video", "audio", "audio", "video", "image"]
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.families import base_of
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.model.towers import find_thinker
-from omni_grpo.sharing.row_order import interchangeable_micro_batches, least_padding_order, padded_tokens, used_columns
+from omni_grpo.scoring.row_order import interchangeable_micro_batches, least_padding_order, padded_tokens, used_columns
+from omni_grpo.scoring.scorer import Batch
 from small_runs import SMALL_RUN, length_reward
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), min_size=1, max_size=24)
@@ -76,7 +77,7 @@ def of_unequal_length(trainer):
 
     def cut(inputs):
         batch = finish(inputs)
-        ends = torch.randint(1, 10, (len(batch["media"]), 1), generator=torch.Generator().manual_seed(0))
+        ends = torch.randint(1, 10, (len(batch["rows"]), 1), generator=torch.Generator().manual_seed(0))
         columns = torch.arange(batch["completion_mask"].size(1))
         batch["completion_mask"] = batch["completion_mask"] * (columns < ends).int()
         batch["num_items_in_batch"] = batch["completion_mask"].sum()
@@ -94,8 +95,8 @@ def run(trainer):
         nonlocal columns
         columns += out.last_hidden_state.shape[:2].numel() if torch.is_grad_enabled() else 0
 
-    def noted(model, inputs):
-        rows = zip(inputs["media"], inputs["completion_ids"], inputs["completion_mask"], strict=True)
+    def recorded(model, inputs):
+        rows = zip(inputs["rows"], inputs["completion_ids"], inputs["completion_mask"], strict=True)
         samples.extend((row.name, *ids[mask.bool()].tolist()) for row, ids, mask in rows)
         return loss(model, inputs)
 
@@ -105,8 +106,8 @@ def run(trainer):
             gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
 
     trainer.create_optimizer = lambda *_: setattr(trainer, "optimizer", Gradients(trainer.model.parameters(), lr=0.0))
-    hook = find_thinker(trainer.model).language_model.register_forward_hook(counted, with_kwargs=True)
-    with of_unequal_length(trainer), mock.patch.object(trainer, "_compute_loss", noted):
+    hook = base_of(trainer.model).language_model.register_forward_hook(counted, with_kwargs=True)
+    with of_unequal_length(trainer), mock.patch.object(trainer, "_compute_loss", recorded):
         trainer.train()
     hook.remove()
     size = len(samples) // len(gradients)
@@ -164,10 +165,11 @@ def test_trimmed_scores_are_the_plain_ones(make, constrained):
             torch.cat([batch[f"{part}_{k}"] for part in ("prompt", "completion")], 1) for k in ("ids", "mask")
         )
         kept, scores = batch["completion_ids"].size(1), []
-        for trim in (True, False):
+        whole = Batch([row.prompt for row in batch["rows"]], ids, mask, kept)
+        for mode in ("auto", "off"):
             with torch.no_grad():
-                args = trainer.model, batch["media"], ids, mask, kept
-                scores.append(trainer._score(*args, share=False, trim=trim, compute_entropy=True)[:2])
+                trainer.scorer.mode = mode
+                scores.append(trainer.scorer.score(trainer.model, whole, entropy=True)[:2])
         for ours, theirs in zip(*scores, strict=True):
             assert ours.shape == theirs.shape == batch["completion_ids"].shape
             scored = batch["completion_mask"].bool()

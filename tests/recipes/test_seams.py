@@ -44,7 +44,9 @@ SEAMS = {
         "inputs_tensor",
         "model_kwargs",
     ],
-    (DynamicCache, "batch_select_indices"): ["self", "indices"],
+    (DynamicCache, "reorder_cache"): ["self", "beam_idx"],
+    (GRPOTrainer, "_prepare_inputs"): ["self", "generation_batch"],
+    (GRPOTrainer, "_get_train_sampler"): ["self", "dataset"],
 }
 
 
@@ -58,14 +60,29 @@ def test_the_reference_is_made_by_the_function_we_replace():
     assert "self.ref_model = create_model_from_path(" in getsource(grpo_trainer.GRPOTrainer.__init__)
 
 
-def test_generation_reads_suppress_tokens_from_generation_kwargs():
-    source = getsource(grpo_trainer.GRPOTrainer.__init__)
-    assert source.index('generation_kwargs["suppress_tokens"]') < source.index("generation_kwargs.update(")
-
-
-def test_sampling_goes_through_the_method_that_constrained_decoding_wraps():
-    source = getsource(grpo_trainer.GRPOTrainer._generate_single_turn)
-    assert "prompt_completion_ids = unwrapped_model.generate(" in source
+def test_what_is_overridden_whole_is_what_it_was():
+    """Our `_prepare_inputs`, `_generate_single_turn` and scoring take the place of these lines of TRL's."""
+    lines = {
+        "_prepare_inputs": [
+            "generate_every = self.args.steps_per_generation * self.num_iterations",
+            "if self._step % generate_every == 0 or self._buffered_inputs is None:",
+            "generation_batch = shuffle_sequence_dict(generation_batch)",
+            "self._buffered_inputs[self._step % self.args.steps_per_generation]",
+        ],
+        "_generate_single_turn": [
+            "prompt_completion_ids = unwrapped_model.generate(",
+            "unwrap_model_for_generation(",
+            "self._dist.summon_full_params(self.model_wrapped, recurse=False)",
+        ],
+        "_get_per_token_logps_and_entropies": [
+            "labels = input_ids_batch.masked_fill(attention_mask_batch == 0, -100)",
+            "labels[:, :-logits_to_keep] = -100",
+            "outputs = model(**model_inputs, labels=labels, fused_lm_head=True)",
+        ],
+    }
+    for method, wanted in lines.items():
+        source = getsource(getattr(GRPOTrainer, method))
+        assert not [line for line in wanted if line not in source], method
 
 
 def test_tokens_outside_tool_mask_are_left_out_of_loss_and_counts():

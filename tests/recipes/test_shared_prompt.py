@@ -13,11 +13,12 @@ from peft import LoraConfig
 from torch.nn.attention.flex_attention import flex_attention
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.families import Family, base_of
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
-from omni_grpo.model.towers import find_thinker
-from omni_grpo.sharing import packed_attention, packing
-from omni_grpo.sharing.packed_attention import PackedGroup, PackedLayout
+from omni_grpo.scoring import packed_attention, packing
+from omni_grpo.scoring.packed_attention import PackedGroup, PackedLayout
+from omni_grpo.scoring.scorer import Batch, Scorer
 from small_runs import SMALL_RUN, length_reward
 
 RELATIVE = 1e-5  # the bar, in float32
@@ -55,7 +56,7 @@ def batch_of(trainer):
     trainer.current_gradient_accumulation_steps = 1
     inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     generator = torch.Generator().manual_seed(0)
-    ends = torch.randint(1, inputs["completion_mask"].size(1) + 1, (len(inputs["media"]), 1), generator=generator)
+    ends = torch.randint(1, inputs["completion_mask"].size(1) + 1, (len(inputs["rows"]), 1), generator=generator)
     inputs["completion_mask"] = (torch.arange(inputs["completion_mask"].size(1)) < ends).int()
     inputs["completion_ids"] = torch.where(inputs["completion_mask"].bool(), inputs["completion_ids"], 0)
     inputs["advantages"] = torch.randn(inputs["advantages"].shape, generator=generator)
@@ -65,12 +66,13 @@ def batch_of(trainer):
 
 def passes(trainer, inputs, share):
     """Log-probabilities, loss and gradients of one update."""
-    trainer._shares_prompts, trainer._rows = share, inputs["media"]
+    trainer.scorer.shares = share
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
     kept = inputs["completion_ids"].size(1)
     with torch.no_grad():
-        logps = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept, compute_entropy=True)[:2]
+        batch = Batch([row.prompt for row in inputs["rows"]], ids, mask, kept)
+        logps = trainer.scorer(trainer.model, batch, entropy=True)[:2]
     trainer.model.zero_grad()
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
@@ -136,20 +138,20 @@ def test_masked_completions_are_left_out(make, masked):
 def test_a_prompt_is_computed_once(make):
     trainer = make(freeze_vision=True, freeze_audio=True)
     inputs = batch_of(trainer)
-    trainer._verified_length = 1000
+    trainer.scorer._verified = 1000
     sizes = []
-    hook = find_thinker(trainer.model).language_model.register_forward_hook(
+    hook = base_of(trainer.model).language_model.register_forward_hook(
         lambda _, args, kwargs, out: sizes.append(out.last_hidden_state.shape[:2].numel()), with_kwargs=True
     )
     passes(trainer, inputs, True)
     hook.remove()
-    distinct = {id(row.media) if row.media else 0: len(row.input_ids) - 1 for row in inputs["media"]}
+    distinct = {row.prompt.identity: len(row.prompt.input_ids) - 1 for row in inputs["rows"]}
     assert sizes == [sum(distinct.values()) + int(inputs["completion_mask"].sum())] * 2
 
 
 MUTANTS = {
     "positions start anew": lambda: mock.patch.object(
-        packing, "prompt_positions", lambda model, prompt: torch.arange(len(prompt.input_ids)).expand(3, -1)
+        Family, "positions", lambda family, head, ids, media: torch.arange(len(ids)).expand(3, -1)
     ),
     "a segment is another's": lambda: mock.patch.object(
         packing.PackedRows,
@@ -166,7 +168,7 @@ def test_a_mutant_shows(make, name):
     trainer = make()
     inputs = batch_of(trainer)
     plain = passes(trainer, inputs, False)
-    with MUTANTS[name](), mock.patch.object(OmniGRPOTrainer, "_verify"):
+    with MUTANTS[name](), mock.patch.object(Scorer, "_verify"):
         assert furthest(passes(trainer, inputs, True), plain) > 100 * RELATIVE
 
 
@@ -182,7 +184,7 @@ def test_a_wrong_mask_shows(make, implementation):
             return PackedLayout(tuple(PackedGroup(g.prompt + sum(g.segments[:-1]), g.segments[-1:]) for g in groups))
         return PackedLayout(tuple(PackedGroup(g.prompt - 1, (1 + g.segments[0], *g.segments[1:])) for g in groups))
 
-    with mock.patch.object(packing, "PackedLayout", layout), mock.patch.object(OmniGRPOTrainer, "_verify"):
+    with mock.patch.object(packing, "PackedLayout", layout), mock.patch.object(Scorer, "_verify"):
         assert furthest(passes(trainer, inputs, True), plain) > 100 * RELATIVE
 
 
@@ -204,7 +206,7 @@ def test_the_blocks_are_the_rule():
 def test_without_a_layout_the_attention_is_the_models_own(tiny, make):
     """Bit for bit: what `share_prompt` prepares changes nothing elsewhere, generation included."""
     shared, plain = make(), make(share_prompt="off")
-    assert find_thinker(shared.model).language_model.config._attn_implementation != "sdpa"
+    assert base_of(shared.model).language_model.config._attn_implementation != "sdpa"
     ids = torch.randint(10, 300, (3, 9))
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
@@ -220,7 +222,7 @@ def test_without_a_layout_the_attention_is_the_models_own(tiny, make):
 
 def test_the_saved_model_knows_nothing_of_it(make, tmp_path):
     make().model.save_pretrained(tmp_path / "saved")
-    assert find_thinker(load_model(str(tmp_path / "saved"))).language_model.config._attn_implementation == "sdpa"
+    assert base_of(load_model(str(tmp_path / "saved"))).language_model.config._attn_implementation == "sdpa"
     assert "shared_prompt" not in (tmp_path / "saved" / "config.json").read_text()
 
 
@@ -229,7 +231,7 @@ def test_groups_stay_together_and_are_shuffled(make):
     trainer.model.train()
     torch.manual_seed(1)
     trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
-    names = [row.name for batch in trainer._buffered_inputs for row in batch["media"]]
+    names = [row.name for batch in trainer._buffered_inputs for row in batch["rows"]]
     assert len(names) == 24
     groups = names[::3]
     assert names == [name for name in groups for _ in range(3)]
@@ -241,7 +243,7 @@ def test_it_turns_itself_off_when_the_scores_differ(make, caplog):
     with MUTANTS["positions start anew"](), caplog.at_level(logging.WARNING):
         trainer = make()
         trainer.train()
-        assert not trainer._shares_prompts
+        assert not trainer.scorer.shares
         assert "share_prompt: off" in caplog.text
         assert "differ by" in caplog.text
         with pytest.raises(RuntimeError, match="share_prompt: packed and plain log-probabilities differ"):
@@ -257,9 +259,9 @@ def fail(*args, **kwargs):
 
 
 BROKEN = {
-    "packing": ("omni_grpo.sharing.prompt.pack_rows", refuse, "cannot be packed: MediaError.*row2"),
-    "positions": ("omni_grpo.sharing.packing.prompt_positions", fail, "cannot be packed: RuntimeError.*no kernel"),
-    "mask": ("omni_grpo.sharing.prompt.packed_mask", fail, "cannot be scored: RuntimeError.*no kernel"),
+    "packing": ("omni_grpo.scoring.scorer.pack_rows", refuse, "cannot be packed: MediaError.*row2"),
+    "positions": ("omni_grpo.families.Family.positions", fail, "cannot be packed: RuntimeError.*no kernel"),
+    "mask": ("omni_grpo.scoring.packed_attention.packed_mask", fail, "cannot be scored: RuntimeError.*no kernel"),
 }
 
 
@@ -271,7 +273,7 @@ def test_it_turns_itself_off_when_packing_raises(make, caplog, target, raises, r
     with mock.patch(target, raises), caplog.at_level(logging.WARNING):
         trainer = make()
         trainer.train()
-        assert not trainer._shares_prompts
+        assert not trainer.scorer.shares
         [said] = [r.getMessage() for r in caplog.records if "share_prompt: off" in r.getMessage()]
         assert re.search(reason, said)
         with pytest.raises(RuntimeError, match=f"share_prompt: .*{reason}"):
@@ -288,10 +290,10 @@ def test_it_turns_itself_off_in_the_middle_of_a_run(make, caplog):
         seen.append(args)
         return refuse() if len(seen) > 3 else pack(*args)
 
-    with mock.patch("omni_grpo.sharing.prompt.pack_rows", later), caplog.at_level(logging.WARNING):
+    with mock.patch("omni_grpo.scoring.scorer.pack_rows", later), caplog.at_level(logging.WARNING):
         trainer = make(max_steps=4, per_device_train_batch_size=8, steps_per_generation=1)
         trainer.train()
-    assert len(seen) == 4 and not trainer._shares_prompts and trainer.state.global_step == 4
+    assert len(seen) == 4 and not trainer.scorer.shares and trainer.state.global_step == 4
     assert "cannot be packed" in caplog.text
 
 
@@ -300,8 +302,11 @@ def test_processes_go_one_way_when_rows_of_one_cannot_be_packed(make):
     trainer = make()
     inputs = batch_of(trainer)
     with mock.patch.object(trainer.accelerator, "gather", lambda mine: torch.cat([mine, torch.tensor([[5, 1]])])):
-        trainer._verify(trainer.model, inputs["media"], *whole(inputs))
-    assert not trainer._shares_prompts
+        assert (
+            trainer.scorer._packed(trainer.model, Batch([row.prompt for row in inputs["rows"]], *whole(inputs)))
+            is None
+        )
+    assert not trainer.scorer.shares
 
 
 def whole(inputs):
@@ -314,7 +319,7 @@ def whole(inputs):
 def test_attention_without_blocks_is_named(make, caplog):
     """A model with another attention trains all the same, row by row, and `verify` refuses it."""
     trainer = make(attention="eager")
-    assert not trainer._shares_prompts
+    assert not trainer.scorer.shares
     assert "attention 'eager' takes no blocks" in caplog.text
     trainer.train()
     with pytest.raises(RuntimeError, match="takes no blocks"):
@@ -329,7 +334,8 @@ def test_flex_attention_is_given_the_same_rule():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, layout.size, 16) for _ in range(3))
     ours, _ = packed_attention.shared_prompt_attention(module, query, key, value, layout)
-    block_mask = packed_attention.packed_mask(layout, "flex_attention", "cpu")
+    with packed_attention.packed_as(layout):
+        block_mask = packed_attention._flex_mask(device="cpu")
     theirs = flex_attention(query, key, value, block_mask=block_mask).transpose(1, 2)
     torch.testing.assert_close(ours, theirs)
 
@@ -337,21 +343,20 @@ def test_flex_attention_is_given_the_same_rule():
 def test_longer_batches_are_verified_again(make):
     trainer = make()
     inputs = batch_of(trainer)
-    trainer._rows, trainer._verified_length = inputs["media"], 0
-    ways = []
-    score = OmniGRPOTrainer._score
+    trainer.scorer._verified = 0
+    ways, one_pass = [], Scorer._pass
 
-    def noted(self, *args, share, **kwargs):
-        ways.append("packed" if share else "plain")
-        return score(self, *args, share=share, **kwargs)
+    def recorded(self, model, batch, packed, **asked):
+        ways.append("plain" if packed is None else "packed")
+        return one_pass(self, model, batch, packed, **asked)
 
-    with mock.patch.object(OmniGRPOTrainer, "_score", noted):
+    with mock.patch.object(Scorer, "_pass", recorded):
         for kept in (6, 6, 12, 6):
             ids, mask = (
                 torch.cat([inputs[f"prompt_{name}"], inputs[f"completion_{name}"][:, :kept]], dim=1)
                 for name in ("ids", "mask")
             )
-            trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, kept)
+            trainer.scorer(trainer.model, Batch([row.prompt for row in inputs["rows"]], ids, mask, kept))
     assert ways == ["plain", "packed", "packed", "packed", "plain", "packed", "packed", "packed"]
 
 

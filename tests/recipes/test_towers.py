@@ -11,9 +11,10 @@ import torch
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import collate_media
 from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.families import base_of
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.model.towers import attach_media_embedder, find_thinker
+from omni_grpo.model.towers import attach_media_embedder
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_dummies_change_nothing_and_reach_every_parameter(model, rows):
     with_dummies = twin(**batch(text)).logits
     assert torch.equal(plain, with_dummies)
     with_dummies.sum().backward()
-    for tower in (find_thinker(twin).audio_tower.layers, find_thinker(twin).visual):
+    for tower in (base_of(twin).audio_tower.layers, base_of(twin).visual):
         grads = [p.grad for p in tower.parameters()]
         assert all(g is not None and not g.any() for g in grads)
 

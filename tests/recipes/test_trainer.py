@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 from unittest import mock
 
 import pytest
@@ -16,11 +16,11 @@ from offline_wandb import offline_wandb
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data import to_dataset
 from omni_grpo.encoding.encoder import prompt_key
-from omni_grpo.encoding.inputs import collate_media, media_control_ids
-from omni_grpo.generation import cpu_threads
+from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.families import base_of, family_of_processor
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import copy_weights, language_model_targets, load_model, load_processor
-from omni_grpo.model.towers import find_thinker
+from omni_grpo.rollout.sampler import cpu_threads
 from omni_grpo.rows.loading import load_examples
 from omni_rewards import answer_reward, section_format_reward
 from small_runs import SMALL_RUN, length_reward
@@ -67,16 +67,14 @@ def roll_media(trainer):
     def shifted(self, inputs):
         output = original(self, inputs)
         by_size = {}
-        for i, row in enumerate(output["media"]):
-            by_size.setdefault(tuple(sorted(row.counts.items())), []).append(i)
-        media = list(output["media"])
+        for i, row in enumerate(output["rows"]):
+            by_size.setdefault(tuple(sorted(row.prompt.counts.items())), []).append(i)
+        prompts = [row.prompt for row in output["rows"]]
         for places in by_size.values():
-            features = [output["media"][i].media for i in places]
+            shown = [prompts[i] for i in places]
             step = self.num_generations  # past the row's own group, whose media are the same
-            for i, other in zip(places, features[step:] + features[:step], strict=True):
-                media[i] = copy.copy(output["media"][i])
-                object.__setattr__(media[i], "media", other)
-        output["media"] = media
+            for i, other in zip(places, shown[step:] + shown[:step], strict=True):
+                output["rows"][i].prompt = dataclasses.replace(prompts[i], media=other.media, features=other.features)
         return output
 
     return mock.patch.object(OmniGRPOTrainer, "_generate_and_score_completions", shifted)
@@ -103,7 +101,9 @@ def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path, credit_map)
         load_model(tiny),
         length_reward,
         arguments(
-            GRPOConfig, tmp_path / "parent", generation_kwargs={"suppress_tokens": media_control_ids(processor)}
+            GRPOConfig,
+            tmp_path / "parent",
+            generation_kwargs={"suppress_tokens": family_of_processor(processor).control_ids(processor)},
         ),
         dataset,
         processing_class=processor,
@@ -150,7 +150,7 @@ def scored_rows(trainer):
         output = original(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         if torch.is_grad_enabled() and not seen:
             seen.update(ids=input_ids, mask=attention_mask, keep=logits_to_keep, logps=output[0].detach())
-            seen["rows"] = list(trainer._rows)
+            seen["rows"] = trainer._rollout.prompts
         return output
 
     trainer._get_per_token_logps_and_entropies = spy
@@ -172,7 +172,7 @@ def test_shifted_media_show_in_scoring(make, tiny, same_size):
     with roll_media(None):
         trainer = make(same_size, max_steps=1, learning_rate=0.0, generation_batch_size=16, steps_per_generation=None)
         scored = list(scored_rows(trainer))
-    model, encoder = load_model(tiny).eval(), trainer._encoder
+    model, encoder = load_model(tiny).eval(), trainer.encoder
     true = {row["id"]: encoder(row["prompt"], row["id"]) for row in same_size}
     gaps = [(logps - plain_logps(model, true[r.name], c, 1.0)).abs().max() for r, c, logps in scored]
     assert max(gaps) > 1e-4
@@ -187,7 +187,7 @@ def test_silence_and_grey_change_the_scores(make, tiny, same_size, blank):
     model, processor = load_model(tiny).eval(), load_processor(tiny)
     prompts = {row["id"]: row["prompt"] for row in same_size}
     for row, completion, logps in scored_rows(trainer):
-        lost = encode_prompt(processor, prompts[row.name], trainer._encoder.settings, row.name, blank=(blank,))
+        lost = encode_prompt(processor, prompts[row.name], trainer.encoder.settings, row.name, blank=(blank,))
         assert (logps - plain_logps(model, lost, completion, 1.0)).abs().max() > 1e-4
 
 
@@ -195,7 +195,7 @@ def test_every_pass_sees_the_media(make, mixed):
     """One sampling pass, one reference pass and one policy pass a micro-batch, each with its rows' media."""
     trainer = make(max_steps=1, beta=0.1, gradient_accumulation_steps=2, steps_per_generation=2, share_prompt="off")
     trainer.train()
-    policy, reference = trainer.media_embedder, trainer._ref_embedder
+    policy, reference = trainer.media_embedder, trainer.scorer.reference_media
     assert +reference.placed
     assert policy.placed == {m: 2 * n for m, n in reference.placed.items()}, "sampling and loss, once each"
 
@@ -204,7 +204,7 @@ def test_each_distinct_prompt_is_encoded_once(make, mixed):
     trainer = make(max_steps=4, generation_batch_size=8, steps_per_generation=None)
     trainer.train()
     distinct = {prompt_key(prompt) for prompt in mixed["prompt"]}
-    assert trainer._encoder.encoded == len(distinct), "8 rows in 4 steps of 2 prompts, 4 completions each"
+    assert trainer.encoder.encoded == len(distinct), "8 rows in 4 steps of 2 prompts, 4 completions each"
 
 
 def test_sampling_has_its_own_threads(make):
@@ -231,7 +231,7 @@ def test_sampling_has_its_own_threads(make):
 def test_media_ids_are_never_sampled(make, tiny):
     """The head is bent towards every media id; unsuppressed, the model samples them at once."""
     processor = load_processor(tiny)
-    forbidden = media_control_ids(processor)
+    forbidden = family_of_processor(processor).control_ids(processor)
     model = load_model(tiny)
     original = model.lm_head.forward
 
@@ -290,7 +290,7 @@ def test_lora_stays_out_of_the_towers(make):
 def test_frozen_towers_do_not_move(make, tiny, vision, audio):
     trainer = make(max_steps=2, freeze_vision=vision, freeze_audio=audio)
     trainer.train()
-    before, after = find_thinker(load_model(tiny)), find_thinker(trainer.model)
+    before, after = base_of(load_model(tiny)), base_of(trainer.model)
     for tower, frozen in (("visual", vision), ("audio_tower", audio)):
         pairs = zip(getattr(before, tower).parameters(), getattr(after, tower).parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs) == frozen
@@ -344,8 +344,6 @@ def test_completions_table_shows_media_sections_and_rewards(make, tmp_path):
 
 def test_a_run_of_mixed_interleaving_is_refused(tiny, settings, mixed_file, tmp_path):
     """`use_audio_in_video` is one flag for a forward pass: a video without interleaved sound has no place beside one."""
-    import dataclasses
-
     interleaved = dataclasses.replace(settings, load_audio_from_video=True)
     dataset = to_dataset(load_examples(mixed_file), "short", load_audio_from_video=True)
 

@@ -29,7 +29,7 @@ for name, reward in rewards.items():
     text_of = text if "think_answer" not in name else text[text.index("<think>"):]
     scores[name] = pickle.loads(pickle.dumps(reward))(completions=[text_of], **columns)
 async_scores = asyncio.run(omni_rewards.AsyncContextReward()([text], **columns))
-judge = omni_rewards.Judge(endpoint="http://localhost:9/v1", model="none", budget_s=1.0, retries=0)
+judge = omni_rewards.Judge(endpoint="http://localhost:9/v1", model="none", cache_dir="judged", replay=True)
 judged = omni_rewards.ContextReward(judge=judge)([text], **columns)
 answers = {kind: omni_rewards.answer_score(gold, gold, kind) for kind, gold in json.loads(sys.argv[1]).items()}
 outside = sorted({name.partition(".")[0] for name in sys.modules} - {*sys.stdlib_module_names, "omni_rewards", "__main__"})
@@ -59,13 +59,14 @@ def test_every_reward_works_with_neither_torch_nor_trl(bare_python: Path, tmp_pa
     assert missing == ["torch", "trl", "transformers", "numpy", "httpx"]
     assert len(scores) >= 6 and set(map(tuple, scores.values())) == {(1.0,)}
     assert async_scores == [1.0]
-    assert judged == [None], "nobody listens at that port"
+    assert judged == [None], "nothing is recorded there"
     assert set(answers.values()) == {1.0}
     assert outside == []
 
 
-def test_an_extra_that_is_not_there_is_named(bare_python: Path, tmp_path: Path) -> None:
-    code = "import omni_rewards; omni_rewards.answer_score('x', 'x', 'math')"
+@pytest.mark.parametrize("use", ["answer_score('x', 'x', 'math')", "Judge(endpoint='http://localhost:9', model='m')"])
+def test_an_extra_that_is_not_there_is_named(bare_python: Path, tmp_path: Path, use: str) -> None:
+    code = f"import omni_rewards; omni_rewards.{use}"
     done = subprocess.run([str(bare_python), "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert 'pip install "omni-grpo[' in done.stderr.splitlines()[-1]

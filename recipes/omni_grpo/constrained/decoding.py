@@ -10,17 +10,12 @@ was sampled (proved by enumeration in `tests/recipes/test_constrained_gradient.p
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from unittest import mock
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 
-from omni_grpo.constrained.head import add_constrained_head, allowed_sets
 from omni_grpo.constrained.section_constraint import SectionConstraint
 from omni_grpo.constrained.token_bytes import token_bytes
 from omni_rewards import SectionSchema
@@ -86,109 +81,42 @@ class SectionLogitsProcessor(LogitsProcessor):
         return self._sets[mask]
 
 
-@contextmanager
-def constrained_generation(model: Any, constraint: SectionConstraint) -> Iterator[list[SectionLogitsProcessor]]:
-    """Within: `model.generate` samples under the constraint. Yields the processors of its calls, one a call."""
-    generate, processors = model.generate, []
-
-    @functools.wraps(generate)
-    def wrapped(*args: Any, logits_processor: Any = None, **kwargs: Any):
-        processors.append(SectionLogitsProcessor(constraint))
-        return generate(
-            *args, logits_processor=LogitsProcessorList([*(logits_processor or ()), processors[-1]]), **kwargs
-        )
-
-    with mock.patch.object(model, "generate", wrapped):
-        yield processors
-
-
-class ConstrainedDecoding:
+def section_constraint(
+    args: Any,
+    tokenizer: Any,
+    model: Any,
+    end_token_ids: Sequence[int],
+    schema: SectionSchema,
+    forbidden: Sequence[int],
+) -> SectionConstraint | None:
     """
-    Mix-in for TRL's `GRPOTrainer`: `constrained_decoding` in sampling and scoring. In mode `none` it does nothing.
+    What `constrained_decoding` holds a run's completions to; `None` in mode `none`.
 
     Raises:
         `ValueError`: No completion keeps to the limits, or sampling would differ from what is scored.
-        `RuntimeError`: TRL sampled otherwise than by the model's `generate`.
     """
-
-    if TYPE_CHECKING:
-        # Upstream's own annotations are unions over every backend.
-        args: Any
-        model: Any
-        model_wrapped: Any
-        ref_model: Any
-        accelerator: Any
-        temperature: float
-        max_completion_length: int
-        eos_token_ids: Any
-        generation_kwargs: dict[str, Any]
-        _tokenizer: Any
-        _metrics: Any
-
-    _section_schema: SectionSchema
-    _constraint: SectionConstraint | None = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.args.constrained_decoding == "none":
-            return
-        _refuse_truncated_sampling(self)
-        policy: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        self._constraint = SectionConstraint(
-            token_bytes(self._tokenizer, policy.config.get_text_config().vocab_size),
-            self.eos_token_ids,
-            self._section_schema,
-            self.max_completion_length,
-            self.args.constrained_decoding,
-            self.args.section_budgets,
-            self.generation_kwargs.get("suppress_tokens") or (),
-        )
-        scored = [policy] if self.ref_model is None else [policy, self.accelerator.unwrap_model(self.ref_model)]
-        for model in scored:
-            add_constrained_head(model, self.temperature, self.args.cast_lm_head_to_fp32)
-
-    def _generate(self, prompts: list):
-        """Sample under the constraint; mark the tokens that were chosen among several (TRL's mask for the loss)."""
-        if self._constraint is None:
-            return super()._generate(prompts)  # type: ignore[misc]
-        with constrained_generation(self.accelerator.unwrap_model(self.model_wrapped), self._constraint) as processors:
-            prompt_ids, completion_ids, _, *rest = super()._generate(prompts)  # type: ignore[misc]
-        if not processors:
-            raise RuntimeError("constrained_decoding: sampling did not go through the model's `generate`")
-        chosen = [self._constraint.choices(ids) for ids in completion_ids]
-        self._metrics["train" if self.model.training else "eval"]["constrained/chosen_share"].append(
-            sum(map(sum, chosen)) / sum(map(len, chosen))
-        )
-        return prompt_ids, completion_ids, chosen, *rest
-
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
-    ):
-        """Give the head the set of tokens that was allowed at each position."""
-        if self._constraint is None:
-            return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
-            )
-        completion = slice(-logits_to_keep, None)
-        sets, index = allowed_sets(self._constraint, input_ids[:, completion], attention_mask[:, completion])
-        return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
-            functools.partial(model, allowed_sets=sets, set_index=index),
-            input_ids,
-            attention_mask,
-            logits_to_keep,
-            None,  # one chunk, whose rows the index fits
-            **kwargs,
-        )
+    if args.constrained_decoding == "none":
+        return None
+    refuse_truncated_sampling(args)
+    return SectionConstraint(
+        token_bytes(tokenizer, model.config.get_text_config().vocab_size),
+        end_token_ids,
+        schema,
+        args.max_completion_length,
+        args.constrained_decoding,
+        args.section_budgets,
+        forbidden,
+    )
 
 
-def _refuse_truncated_sampling(trainer: Any) -> None:
+def refuse_truncated_sampling(args: Any) -> None:
     """What cuts or bends the sampled distribution would not be in the scored one, and the ratio would be wrong."""
     asked = {
-        "top_p": (trainer.top_p, 1.0),
-        "top_k": (trainer.top_k, 0),
-        "min_p": (trainer.min_p or 0.0, 0.0),
-        "repetition_penalty": (trainer.repetition_penalty, 1.0),
-        "use_transformers_continuous_batching": (trainer.use_transformers_continuous_batching, False),
+        "top_p": (args.top_p, 1.0),
+        "top_k": (args.top_k, 0),
+        "min_p": (args.min_p or 0.0, 0.0),
+        "repetition_penalty": (args.repetition_penalty, 1.0),
+        "use_transformers_continuous_batching": (args.use_transformers_continuous_batching, False),
     }
     for name, (value, neutral) in asked.items():
         if value != neutral:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from omni_rewards import SectionSchema
+from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 
 @dataclass
@@ -74,6 +74,19 @@ class CreditArguments:
             return SectionSchema(tuple(self.section_schema)) if self.section_schema else default
         except ValueError as error:
             raise ValueError(f"section_schema: {error}") from error
+
+
+def run_schema(args: CreditArguments, given: SectionSchema | None) -> SectionSchema:
+    """
+    The sections of a run: those that its trainer was given, or those of its configuration, or context, think, answer.
+
+    Raises:
+        `ValueError`: Both name some, and not the same.
+    """
+    schema = args.schema(given or CONTEXT_THINK_ANSWER)
+    if given not in (None, schema):
+        raise ValueError(f"section_schema: {args.section_schema} in `args`, {given.names} beside; give one")
+    return schema
 
 
 def _read_map(name: str, value: Any) -> Any:

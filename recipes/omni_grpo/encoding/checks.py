@@ -8,11 +8,13 @@ a row it would be taken for the real one. It is refused, or, where the run says 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from omni_grpo.families import family_of_processor
 from omni_grpo.media.keys import sound_source
 from omni_grpo.media.reader import MediaReader
 from omni_grpo.media.segment import segment_of
@@ -89,7 +91,7 @@ def text_problems(tokenizer: Any, row: Mapping[str, Any], escape: bool = False) 
 
 def media_problems(processor: Any, messages: Messages, settings: MediaSettings, read: MediaReader) -> Iterator[str]:
     """What is wrong with each medium of a prompt, whatever is wrong with the others."""
-    cut = replace(settings, max_audio_seconds=processor.feature_extractor.chunk_length + 1.0, long_audio="truncate")
+    cut = replace(settings, max_audio_seconds=longest_sound(processor) + 1.0, long_audio="truncate")
     for part in (part for turn in messages for part in turn["content"] if part["type"] != "text"):
         heard = [("audio", sound_source(part))] if part["audio_in_video"] else []
         for kind, source in [(part["type"], part), *heard]:
@@ -108,11 +110,18 @@ def media_problems(processor: Any, messages: Messages, settings: MediaSettings, 
 
 def refuse_long_sounds(processor: Any, sounds: list[Any], which: str = "a sound lasts") -> None:
     """The feature extractor would cut longer sounds without a word; raises `MediaError`."""
-    extractor = processor.feature_extractor
+    longest = longest_sound(processor)
     for sound in sounds:
-        if len(sound) > extractor.n_samples:
+        seconds = len(sound) / processor.feature_extractor.sampling_rate
+        if seconds > longest:
             raise MediaError(
-                f"{which} {len(sound) / extractor.sampling_rate:.2f} s and this model's feature extractor "
-                f"hears {extractor.chunk_length} s; shorten it or lower `max_audio_seconds` to "
-                f"{extractor.chunk_length} with `long_audio: truncate`"
+                f"{which} {seconds:.2f} s and this model's feature extractor hears {longest:g} s; shorten it or lower "
+                f"`max_audio_seconds` to {longest:g} with `long_audio: truncate`"
             )
+
+
+def longest_sound(processor: Any) -> float:
+    """Seconds beyond which the processor would cut a sound; infinite where it does not."""
+    if (samples := family_of_processor(processor).longest_sound(processor)) is None:
+        return math.inf
+    return samples / processor.feature_extractor.sampling_rate

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 from transformers import ProcessorMixin
 
+from omni_grpo.encoding.checks import longest_sound
 from omni_grpo.encoding.inputs import EncodedPrompt
 from omni_grpo.encoding.prompt import encode_prompt
 from omni_grpo.media.decode_cache import DecodeCache
@@ -72,7 +74,7 @@ class PromptEncoder:
         self._bytes, self._max_bytes = 0, cache_mb * 2**20
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
-        self._coming: dict[str, Future[EncodedPrompt]] = {}
+        self._ahead: dict[str, Future[EncodedPrompt]] = {}
         self._threads: ThreadPoolExecutor | None = None
 
     def __call__(self, messages: Messages, name: str = "", blank: Collection[str] = ()) -> EncodedPrompt:
@@ -87,8 +89,7 @@ class PromptEncoder:
 
     def lenient(self, max_prompt_length: int | None) -> PromptEncoder:
         """One that cuts long sounds and escapes control tokens, to see what else is wrong with a row."""
-        longest = self.processor.feature_extractor.chunk_length  # type: ignore[attr-defined]
-        longest = min(self.settings.max_audio_seconds or longest, longest)
+        longest = min(self.settings.max_audio_seconds or math.inf, longest_sound(self.processor))
         settings = replace(self.settings, long_audio="truncate", max_audio_seconds=longest)
         twin = PromptEncoder(self.processor, settings, max_prompt_length, cache_mb=0, escape=True)
         twin.read = self.read
@@ -104,24 +105,24 @@ class PromptEncoder:
         for messages, name in prompts:
             key = prompt_key(messages, blank)
             with self._lock:
-                if key in self._coming:
+                if key in self._ahead:
                     continue
                 if self._threads is None:  # one thread in four cores: the others are the model's
                     workers = min(max((os.cpu_count() or 1) // 4, 1), 4)
                     self._threads = ThreadPoolExecutor(workers, thread_name_prefix="encode-ahead")
-                self._coming[key] = self._threads.submit(self._encoded_once, key, messages, name, blank)
+                self._ahead[key] = self._threads.submit(self._encoded_once, key, messages, name, blank)
 
     def forget(self) -> None:
         """Drop what was expected and not asked for."""
         with self._lock:
-            for future in self._coming.values():
+            for future in self._ahead.values():
                 future.cancel()
-            self._coming.clear()
+            self._ahead.clear()
 
     def _take(self, key: str, name: str) -> EncodedPrompt | None:
         """An expected prompt, once it is encoded; `None` if it was not expected, or failed."""
         with self._lock:
-            future = self._coming.pop(key, None)
+            future = self._ahead.pop(key, None)
         if future is None:
             return None
         if (error := future.exception()) is None:

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from transformers import ProcessorMixin
 
+from omni_grpo.families import MODALITIES
+from omni_grpo.families.family import cat_padded
 from omni_grpo.media.keys import MediaKey
 from omni_grpo.media.settings import MediaError
-
-MODALITIES = ("audio", "image", "video")  # in the order in which the model runs its towers
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,38 @@ class EncodedPrompt:
         media (`dict[str, Tensor]`):
             Processor outputs of this row's media, e.g. `pixel_values_videos` `(patches, dim)`, `video_grid_thw`
             `(videos, 3)`, `input_features` `(sounds, mel bins, frames)`.
-        counts (`dict[str, int]`): Placeholder tokens per modality, equal to the rows its encoder returns.
+        lengths (`dict[str, tuple[int, ...]]`):
+            Placeholder tokens of each item by modality, in the order of `media`; as many as its encoder returns rows.
         name (`str`): What errors call this row.
-        items (`dict[str, tuple[MediaKey, ...]]`): What each item is, by modality, in the order of `media`.
+        items (`dict[str, tuple[MediaKey, ...]]`): What each item is, by modality, in the same order.
+        features (`dict[str, Tensor | None]`): What the encoders made of the media already, `(placeholders, width)` by
+            modality, `None` where this prompt has no such item. The prompts of a batch have the same keys, on all
+            processes: whether a pass runs a tower never depends on a process's rows.
     """
 
     input_ids: list[int]
     media: dict[str, torch.Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    lengths: dict[str, tuple[int, ...]] = field(default_factory=dict)
     name: str = ""
     items: dict[str, tuple[MediaKey, ...]] = field(default_factory=dict)
+    features: dict[str, torch.Tensor | None] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Placeholder tokens by modality."""
+        return {modality: sum(self.lengths.get(modality, ())) for modality in MODALITIES}
+
+    def keys(self, modality: str) -> Sequence[Any]:
+        """What its items of a modality are recognised by in other rows."""
+        if self.items or not self.media:
+            return self.items.get(modality, ())
+        return [
+            (id(self.media), i) for i in range(len(self.lengths.get(modality, ())))
+        ]  # made by hand: known by itself
+
+    def keeping(self, modalities: Collection[str]) -> EncodedPrompt:
+        """Without the features of other modalities than these."""
+        return replace(self, features={m: found for m, found in self.features.items() if m in modalities})
 
     @property
     def identity(self) -> Any:
@@ -43,35 +64,6 @@ class EncodedPrompt:
         # A row that was made by hand does not say what its media are.
         media = tuple(sorted(self.items.items())) if self.items or not self.media else id(self.media)
         return tuple(self.input_ids), media
-
-
-def placeholder_ids(processor: ProcessorMixin) -> dict[str, int]:
-    """Token id of each modality's placeholder."""
-    return {m: getattr(processor, f"{m}_token_id") for m in MODALITIES}
-
-
-def media_control_ids(processor: ProcessorMixin) -> list[int]:
-    """
-    Every token id that means media to the model: placeholders and their begin and end marks.
-
-    None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
-    """
-    names = [f"{m}_token" for m in MODALITIES]
-    names += ["vision_bos_token", "vision_eos_token", "audio_bos_token", "audio_eos_token"]
-    ids = processor.tokenizer.convert_tokens_to_ids([getattr(processor, name) for name in names])
-    return sorted(set(ids))
-
-
-def feature_rows(media: dict[str, torch.Tensor], merge_size: int) -> dict[str, int]:
-    """Rows that each encoder returns for these features (Qwen2.5-Omni: merged patches; pooled audio frames)."""
-    rows: dict[str, int] = dict.fromkeys(MODALITIES, 0)
-    for modality in ("image", "video"):
-        if (grid := media.get(f"{modality}_grid_thw")) is not None:
-            rows[modality] = int((grid.prod(-1) // merge_size**2).sum())
-    if (mask := media.get("feature_attention_mask")) is not None:
-        lengths = (mask.sum(-1) - 1) // 2 + 1
-        rows["audio"] = int(((lengths - 2) // 2 + 1).sum())
-    return rows
 
 
 def collate_media(rows: Sequence[EncodedPrompt], without: Collection[str] = ()) -> dict[str, torch.Tensor]:
@@ -92,11 +84,7 @@ def collate_media(rows: Sequence[EncodedPrompt], without: Collection[str] = ()) 
             "one run takes one kind: give all their sound, or set `load_audio_from_video: false`"
         )
     batch: dict[str, torch.Tensor] = {}
-    keys = dict.fromkeys(key for row in rows for key in row.media if key not in without)
-    for key in keys:
+    for key in dict.fromkeys(key for row in rows for key in row.media if key not in without):
         tensors = [row.media[key] for row in rows if key in row.media]
-        if key in ("input_features", "feature_attention_mask"):
-            longest = max(t.shape[-1] for t in tensors)
-            tensors = [torch.nn.functional.pad(t, (0, longest - t.shape[-1])) for t in tensors]
-        batch[key] = tensors[0] if key == "use_audio_in_video" else torch.cat(tensors)
+        batch[key] = cat_padded(tensors) if tensors[0].ndim else tensors[0]  # the flag of the batch
     return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from datasets import Dataset
 
@@ -16,7 +16,7 @@ Rows = list[dict[str, Any]]
 Batch = TypeVar("Batch")
 
 
-def as_it_is(batch: Batch) -> Batch:
+def uncollated(batch: Batch) -> Batch:
     """A collator that leaves the work to [`LookAhead`]."""
     return batch
 
@@ -38,7 +38,7 @@ class LookAhead(Generic[Batch]):
         self,
         batches: Iterator[Batch],
         announce: Callable[[Batch], None],
-        finish: Callable[[Batch], Any] = as_it_is,
+        finish: Callable[[Batch], Any] = uncollated,
         depth: int = 1,
     ) -> None:
         self.batches, self.announce, self.finish, self.depth = batches, announce, finish, depth
@@ -56,9 +56,13 @@ class LookAhead(Generic[Batch]):
         return self.finish(self._waiting.popleft())
 
 
-class EncodesAhead:
+# A Trainer, for type checkers of a kind unknown: upstream annotates its attributes as unions over every backend.
+_Trainer: Any = object
+
+
+class EncodesAhead(_Trainer):
     """
-    Mix-in for a `Trainer`: the rows that a training step will need are encoded in a thread during the step before it.
+    A `Trainer` that encodes the rows of its next training step in a thread during the step before it.
 
     Each process looks ahead in its own share of the rows, after Accelerate has divided them, and after a resumed run has
     skipped what was trained on: sampler, order and resume are untouched. The first batch of an epoch is not foreseen. A
@@ -66,17 +70,11 @@ class EncodesAhead:
     with worker processes, is left as it is.
     """
 
-    if TYPE_CHECKING:
-        # Upstream's own annotations are unions over every backend.
-        args: Any
-        state: Any
-        train_dataset: Any
-        data_collator: Any
+    _ahead: LookAhead[Rows] | None = None
+    _ahead_encoder: PromptEncoder | None = None
+    _ahead_depth = 1
 
-    _coming: LookAhead[Rows] | None = None
-    _foresight: tuple[PromptEncoder, int] | None = None
-
-    def _foresee(self, encoder: PromptEncoder, depth: int) -> None:
+    def encode_ahead(self, encoder: PromptEncoder, depth: int) -> None:
         """
         Look ahead from now on.
 
@@ -85,37 +83,36 @@ class EncodesAhead:
             depth (`int`): How many of the loader's batches to look ahead.
         """
         if isinstance(self.train_dataset, Dataset) and not self.args.dataloader_num_workers:
-            self._foresight = encoder, depth
+            self._ahead_encoder, self._ahead_depth = encoder, depth
 
     def train(self, *args, **kwargs):
         """Leave nothing behind in the threads, however training ends."""
         try:
-            return super().train(*args, **kwargs)  # type: ignore[misc]
+            return super().train(*args, **kwargs)
         finally:
-            self._coming = None
-            if self._foresight:
-                self._foresight[0].forget()
+            self._ahead = None
+            if self._ahead_encoder:
+                self._ahead_encoder.forget()
 
     def get_train_dataloader(self):
-        """A loader of rows as they are: they are collated when a step takes them."""
+        """A loader of rows that are not collated before a step takes them."""
         collate = self.data_collator
         try:
-            if self._foresight:
-                self.data_collator = as_it_is
-            return super().get_train_dataloader()  # type: ignore[misc]
+            if self._ahead_encoder:
+                self.data_collator = uncollated
+            return super().get_train_dataloader()
         finally:
             self.data_collator = collate
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Take the step's batches, and announce those of the next."""
-        if self._foresight is None:
-            return super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
-        encoder, depth = self._foresight
-        if self._coming is None or self._coming.batches is not epoch_iterator:  # a new epoch
-            self._coming = LookAhead(epoch_iterator, lambda rows: encoder.expect(_asked(rows)), self.data_collator)
+        if (encoder := self._ahead_encoder) is None:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._ahead is None or self._ahead.batches is not epoch_iterator:  # a new epoch
+            self._ahead = LookAhead(epoch_iterator, lambda rows: encoder.expect(_asked(rows)), self.data_collator)
         left = (self.state.max_steps - self.state.global_step) * self.args.gradient_accumulation_steps
-        self._coming.depth = min(depth, max(left - num_batches, 0))
-        return super().get_batch_samples(self._coming, num_batches, device)  # type: ignore[misc]
+        self._ahead.depth = min(self._ahead_depth, max(left - num_batches, 0))
+        return super().get_batch_samples(self._ahead, num_batches, device)
 
 
 def _asked(rows: Rows) -> list[tuple[Messages, str]]:

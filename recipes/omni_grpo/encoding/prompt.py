@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import ProcessorMixin
 
 from omni_grpo.encoding.checks import control_token_problems, escaped, refuse_long_sounds, without_escapes
-from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, feature_rows, placeholder_ids
+from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.families import MODALITIES, Family, family_of_processor
 from omni_grpo.media.keys import media_keys, sound_source
 from omni_grpo.media.reader import MediaReader, read_media
 from omni_grpo.media.segment import segment_of
@@ -63,16 +63,6 @@ def _ordered(frames: np.ndarray, part: Part) -> np.ndarray:
     return frames[order]
 
 
-def _check_audible(sounds: list[Any], mask: torch.Tensor, rate: int, name: str) -> None:
-    """A sound of a few milliseconds becomes no token at all, and the model would not hear it."""
-    for sound, heard in zip(sounds, mask, strict=True):
-        if not feature_rows({"feature_attention_mask": heard[None]}, 1)["audio"]:
-            raise MediaError(
-                f"row {name!r}: a sound lasts {len(sound) / rate:.3f} s, too short for this model to hear; "
-                "take a longer one, or drop the row"
-            )
-
-
 def _interleaved(messages: Messages, rates: list[float], name: str) -> bool:
     flags = {part["audio_in_video"] for m in messages for part in m["content"] if part["type"] == "video"}
     if flags == {True, False}:
@@ -115,7 +105,7 @@ def encode_prompt(
         `MediaError`: A file cannot be read as asked or is too long, or a text holds a special token.
         `ValueError`: The prompt is longer than `max_prompt_length`.
     """
-    tokenizer = processor.tokenizer
+    family, tokenizer = family_of_processor(processor), processor.tokenizer
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
@@ -137,39 +127,26 @@ def encode_prompt(
         for m in messages
     ]
     text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-    videos_kwargs: dict[str, Any] = {"do_sample_frames": False, "cap_pixels_per_frame": True}
-    images_kwargs: dict[str, Any] = {}
-    if settings.min_pixels or settings.max_pixels:  # sized by `read_video` and `read_image` already
-        videos_kwargs["do_resize"] = images_kwargs["do_resize"] = False
-    if interleaved:
-        videos_kwargs["fps"] = rates[0]
+    sized = bool(settings.min_pixels or settings.max_pixels)  # by `read_video` and `read_image`
     inputs = processor(
         text=[text],
         images=loaded["image"] or None,
         videos=loaded["video"] or None,
         audio=loaded["audio"] or None,
-        load_audio_from_video=interleaved,
-        audio_from_video_indices=video_of_sound,
-        videos_kwargs=videos_kwargs,
-        images_kwargs=images_kwargs,
         return_tensors="pt",
+        return_text_replacement_offsets=True,
+        **family.processor_kwargs(loaded, rates, sized, video_of_sound),
     )
     input_ids = without_escapes(tokenizer, inputs.pop("input_ids")[0].tolist())
     inputs.pop("attention_mask", None)
+    replaced = inputs.pop("text_replacement_offsets", [[]])[0]
     media = {k: v if isinstance(v, torch.Tensor) else torch.tensor(v) for k, v in inputs.items()}
     media.pop("num_audio_tokens", None)
-    if rates:
-        patch = processor.video_processor.temporal_patch_size
-        media["video_second_per_grid"] = torch.tensor([patch / rate for rate in rates])
-    if "input_features" in media:  # keep what is heard, not the padding to the longest sound the model knows
-        _check_audible(
-            loaded["audio"], media["feature_attention_mask"], processor.feature_extractor.sampling_rate, name
-        )
-        media.update(_trim_sounds(media["input_features"], media["feature_attention_mask"].bool()))
+    media = family.finish(media, rates, processor)
     if interleaved:
         media["use_audio_in_video"] = torch.tensor(True)
-    counts = _counts(processor, input_ids, media, name)
-    encoded = EncodedPrompt(input_ids, media, counts, name, media_keys(messages, settings, blank))
+    lengths = _lengths(family, processor, input_ids, replaced, loaded, name)
+    encoded = EncodedPrompt(input_ids, media, lengths, name, media_keys(messages, settings, blank))
     if max_prompt_length is not None and len(input_ids) > max_prompt_length:
         media_tokens = ", ".join(f"{n} {m}" for m, n in encoded.counts.items() if n)
         raise ValueError(
@@ -179,22 +156,32 @@ def encode_prompt(
     return encoded
 
 
-def _trim_sounds(features: torch.Tensor, heard: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Sounds `(N, mel, T)` cut to what `heard` `(N, T)` marks, whichever side was padded, padded anew on the right."""
-    sounds = [f[:, mask].T for f, mask in zip(features, heard, strict=True)]
-    pad = torch.nn.utils.rnn.pad_sequence
-    mask = pad([torch.ones(len(s), dtype=torch.long) for s in sounds], batch_first=True)
-    return {"input_features": pad(sounds, batch_first=True).transpose(1, 2), "feature_attention_mask": mask}
-
-
-def _counts(
-    processor: ProcessorMixin, input_ids: Sequence[int], media: dict[str, torch.Tensor], name: str
-) -> dict[str, int]:
-    rows = feature_rows(media, processor.image_processor.merge_size)
-    counts = {m: input_ids.count(token) for m, token in placeholder_ids(processor).items()}
-    if counts != rows:
-        raise MediaError(
-            f"row {name!r}: placeholders {counts} and features {rows} differ; this processor and its chat template "
-            "do not fit each other"
-        )
-    return counts
+def _lengths(
+    family: Family,
+    processor: Any,
+    input_ids: Sequence[int],
+    replaced: Sequence[dict[str, Any]],
+    loaded: dict[str, list[Any]],
+    name: str,
+) -> dict[str, tuple[int, ...]]:
+    """Placeholders of each item, as the processor wrote them in its place; proved by the ids."""
+    lengths: dict[str, tuple[int, ...]] = {}
+    for modality, token in family.placeholders(processor).items():
+        mark = processor.tokenizer.convert_ids_to_tokens(token)
+        # A video whose sound is interleaved stands for both.
+        found = tuple(n for part in replaced if (n := part["replacement"].count(mark)))
+        if len(found) < len(loaded[modality]) and modality == "audio":
+            seconds = min(map(len, loaded["audio"])) / processor.feature_extractor.sampling_rate
+            raise MediaError(
+                f"row {name!r}: a sound lasts {seconds:.3f} s, too short for this model to hear; take a longer one, or "
+                "drop the row"
+            )
+        if len(found) != len(loaded[modality]) or sum(found) != input_ids.count(token):
+            raise MediaError(
+                f"row {name!r}: {len(loaded[modality])} {modality} items, placeholders of {len(found)}, "
+                f"{sum(found)} tokens of {input_ids.count(token)}; this processor and its chat template do not fit "
+                "each other"
+            )
+        if found:
+            lengths[modality] = found
+    return lengths

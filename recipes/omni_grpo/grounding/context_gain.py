@@ -16,16 +16,17 @@ so no tower runs. The system turn, the question and its options are the same to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
-from trl.trainer.utils import pad
 
-from omni_grpo.credit.section_masks import places_of, token_places
+from omni_grpo.credit.section_masks import places_of
 from omni_grpo.encoding.encoder import PromptEncoder
 from omni_grpo.encoding.inputs import EncodedPrompt
-from omni_grpo.model.evaluation_mode import in_evaluation
+from omni_grpo.rollout.record import Row
 from omni_grpo.rows.prompts import Messages, as_parts
 from omni_rewards import SectionSchema
 
@@ -34,8 +35,7 @@ SECTION = "context"
 
 class ContextGain:
     """
-    Mix-in for TRL's `GRPOTrainer`: the reward `context_gain`, in nats a token, within ± `context_gain_clip`; higher is
-    better.
+    The reward `context_gain`, in nats a token, within ± `clip`; higher is better.
 
     Two passes without gradient and without dropout, through the trainer's own scoring (prompts shared, media checked,
     decoding constrained, weights sharded as in every other pass), over completions cut behind their contexts. All
@@ -48,63 +48,56 @@ class ContextGain:
     here it is a reward of what was sampled, so it is relative to the group, credited at the context alone, and no
     gradient flows into the pass without media. A policy could still raise it by writing badly without media, which the
     clip bounds and the logged `context_gain/without_media` shows.
+
+    Args:
+        rows (`Callable[[], Sequence[Row]]`): The rows that are being rewarded.
+        score (`Callable`): Prompts and completions to the policy's log-probabilities `(B, T)`.
+        encoder ([`PromptEncoder`]): The run's.
+        schema ([`SectionSchema`]): The run's sections.
+        clip (`float`, *optional*): In nats a token; no limit without it.
+
+    Raises:
+        `ValueError`: The schema has no context.
     """
 
-    if TYPE_CHECKING:
-        # Upstream's own annotations are unions over every backend.
-        args: Any
-        model: Any
-        accelerator: Any
-        _tokenizer: Any
-        _get_per_token_logps_and_entropies: Any
+    __name__ = "context_gain"
 
-    _rows: Sequence[EncodedPrompt]
-    _encoder: PromptEncoder
-    _section_schema: SectionSchema
+    def __init__(
+        self,
+        rows: Callable[[], Sequence[Row]],
+        score: Callable[[Sequence[EncodedPrompt], Sequence[list[int]]], torch.Tensor],
+        encoder: PromptEncoder,
+        schema: SectionSchema,
+        clip: float | None,
+    ) -> None:
+        if SECTION not in schema.names:
+            raise ValueError(
+                f"context_gain_weight: the sections {', '.join(schema.names)} have no {SECTION!r}; choose a "
+                "prompt_style or section_schema that has one, or leave context_gain_weight out"
+            )
+        self.rows, self.score, self.encoder, self.clip = rows, score, encoder, clip or math.inf
+        self.place = places_of(schema).index(SECTION)
 
-    def context_gain(
+    def __call__(
         self, prompts: list[Any], completion_ids: list[list[int]], log_metric: Any, **kwargs: Any
     ) -> list[float | None]:
         """The reward, in TRL's calling form: one number a completion, or `None`."""
-        places = [self._scored_places(row, ids) for row, ids in zip(self._rows, completion_ids, strict=True)]
-        blank = [without_media(self._encoder, p, row) for p, row in zip(prompts, self._rows, strict=True)]
+        rows = self.rows()
+        places = [
+            [t for t, place in enumerate(row.places) if place == self.place] if any(row.prompt.counts.values()) else []
+            for row in rows
+        ]
+        blank = [without_media(self.encoder, p, row.prompt) for p, row in zip(prompts, rows, strict=True)]
         # Nothing behind the last place is needed, and of a completion without places nothing at all.
         kept = [ids[: max(at, default=-1) + 1] for ids, at in zip(completion_ids, places, strict=True)]
         kept[0] = kept[0] or completion_ids[0][:1]  # the passes are made all the same, other processes wait for them
-        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
-        with torch.no_grad(), in_evaluation(self.model):
-            logps = [self._log_probs(rows, kept, size) for rows in (self._rows, blank)]
+        logps = [self.score(shown, kept) for shown in ([row.prompt for row in rows], blank)]
         seen, unseen = ([_mean(row, at) for row, at in zip(x.tolist(), places, strict=True)] for x in logps)
         for name, means in (("with_media", seen), ("without_media", unseen)):
             if known := [mean for mean in means if mean is not None]:
                 log_metric(f"context_gain/{name}", sum(known) / len(known))
-        clip = self.args.context_gain_clip or float("inf")
         pairs = zip(seen, unseen, strict=True)
-        return [None if a is None or b is None else max(-clip, min(clip, a - b)) for a, b in pairs]
-
-    def _scored_places(self, row: EncodedPrompt, completion_ids: list[int]) -> list[int]:
-        """Which tokens of a completion are its context's; none where there are no media."""
-        if not any(row.counts.values()):
-            return []
-        context = places_of(self._section_schema).index(SECTION)
-        found = token_places(self._tokenizer, completion_ids, self._section_schema).indices
-        return [t for t, place in enumerate(found) if place == context]
-
-    def _log_probs(self, rows: Sequence[EncodedPrompt], completions: list[list[int]], size: int) -> torch.Tensor:
-        """Log-probabilities `(B, T)` of completions behind these prompts, `size` rows a pass."""
-        filler = self._tokenizer.pad_token_id
-        prompt_ids, prompt_mask = _padded([row.input_ids for row in rows], filler, "left")
-        ids, mask = _padded(completions, filler, "right")
-        whole, seen = (torch.cat(parts, dim=1) for parts in ((prompt_ids, ids), (prompt_mask, mask)))
-        device, before = self.accelerator.device, self._rows
-        self._rows = rows  # whose media scoring takes
-        try:
-            logps, _, _ = self._get_per_token_logps_and_entropies(
-                self.model, whole.to(device), seen.to(device), ids.size(1), batch_size=size
-            )
-        finally:
-            self._rows = before
-        return logps
+        return [None if a is None or b is None else max(-self.clip, min(self.clip, a - b)) for a, b in pairs]
 
 
 def without_media(encoder: PromptEncoder, prompt: Any, row: EncodedPrompt) -> EncodedPrompt:
@@ -120,14 +113,8 @@ def without_media(encoder: PromptEncoder, prompt: Any, row: EncodedPrompt) -> En
         {**message, "content": [part for part in message["content"] if part["type"] == "text"]}
         for message in as_parts(prompt)
     ]
-    return encoder(messages, row.name)
-
-
-def _padded(rows: Sequence[list[int]], filler: int, side: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, `(B, L)` each."""
-    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
-    ids = pad(tensors, padding_value=filler, padding_side=side)
-    return ids, pad([torch.ones_like(t) for t in tensors], padding_value=0, padding_side=side)
+    # The same keys of features as all other prompts of its batch: no tower runs for what is not there.
+    return replace(encoder(messages, row.name), features=dict.fromkeys(row.features))
 
 
 def _mean(values: Sequence[float], at: Sequence[int]) -> float | None:

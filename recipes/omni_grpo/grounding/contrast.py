@@ -9,7 +9,7 @@ generation batch are learned from together, so the sampler puts both members the
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -89,76 +89,58 @@ class PairedSampler(RepeatSampler):
             yield order[place]
 
 
-class ContrastPairs:
+def paired(sampler: RepeatSampler, rows: Any) -> PairedSampler:
     """
-    Mix-in for TRL's `GRPOTrainer`: with `contrast_pairs` both rows of each `pair` are sampled in one generation batch;
-    the reward `contrast_reward`, where it has a weight, wants both answered.
+    TRL's sampler of a data set, with partners put together.
 
     Raises:
         `ValueError`: No row has a pair, a streamed data set, or an odd number of prompts in a generation batch.
         `DataError`: A pair that is none, see [`~omni_grpo.rows.pairs.partners`].
     """
+    if sampler.batch_size % 2:
+        raise ValueError(
+            f"contrast_pairs: a generation batch holds {sampler.batch_size} prompts, which pairs cannot fill; "
+            "make generation_batch_size / num_generations even (per_device_train_batch_size, steps_per_generation)"
+        )
+    if not isinstance(rows, Dataset) or "pair" not in rows.column_names or not any(rows["pair"]):
+        raise ValueError(
+            "contrast_pairs: no row of the training data has a `pair`; give the two rows of each pair one id "
+            "there (the demo's data: `contrast_splits: [rl]`), or leave contrast_pairs out; a stream has none"
+        )
+    return PairedSampler(sampler, partners(rows["pair"], rows["id"]))
 
-    if TYPE_CHECKING:
-        # Upstream's own annotations are unions over every backend.
-        args: Any
-        train_dataset: Any
-        accelerator: Any
 
-    def _get_train_sampler(self, dataset=None):
-        """TRL's sampler, with partners put together."""
-        sampler = super()._get_train_sampler(dataset)  # type: ignore[misc]
-        if not self.args.contrast_pairs:
-            return sampler
-        rows = self.train_dataset if dataset is None else dataset
-        if sampler.batch_size % 2:
-            raise ValueError(
-                f"contrast_pairs: a generation batch holds {sampler.batch_size} prompts, which pairs cannot fill; "
-                "make generation_batch_size / num_generations even (per_device_train_batch_size, steps_per_generation)"
-            )
-        return PairedSampler(sampler, self._partners(rows))
+def contrast_reward(
+    completions: list[Any],
+    pair: list[str | None],
+    id: list[str],
+    solution: list[str],
+    problem_type: list[str],
+    options: list[Any] | None = None,
+    **kwargs: Any,
+) -> list[float | None]:
+    r"""
+    Score of each answer, times the mean score of its partner's completions in the batch; higher is better.
 
-    def _partners(self, rows: Any) -> list[int | None]:
-        """Partner of each row of a data set."""
-        if not isinstance(rows, Dataset) or "pair" not in rows.column_names or not any(rows["pair"]):
-            raise ValueError(
-                "contrast_pairs: no row of the training data has a `pair`; give the two rows of each pair one id "
-                "there (the demo's data: `contrast_splits: [rl]`), or leave contrast_pairs out; a stream has none"
-            )
-        return partners(rows["pair"], rows["id"])
+    $$r_i \cdot \frac{1}{G} \sum_j r'_j$$ with [`~omni_rewards.answer_reward`] as $$r$$, in [0, 1]: the expected score of
+    a pair in which both must be right. It is the mean over the partner's completions and not over one of them, which
+    would pay a completion for another's luck. So a shortcut that answers one row of a pair right and the other wrong
+    earns nothing on either. Under `scale_rewards: group` (TRL's default) the factor cancels unless it is 0: then the
+    reward says that a group counts only if its partner was answered right at all.
 
-    def contrast_reward(
-        self,
-        completions: list[Any],
-        pair: list[str | None],
-        id: list[str],
-        solution: list[str],
-        problem_type: list[str],
-        options: list[Any] | None = None,
-        **kwargs: Any,
-    ) -> list[float | None]:
-        """
-        Score of each answer, times the mean score of its partner's completions in the batch; higher is better.
+    `None` for a row without a pair, one whose partner is not in the batch, one that `answer_reward` leaves out.
+    """
+    # Not the rest of what TRL gives: the run's own `answer_reward` logs already.
+    scores = answer_reward(completions, solution, problem_type, options)
+    everyone = zip(gather_object(list(pair)), gather_object(list(id)), gather_object(scores), strict=True)
+    by_pair: dict[str, dict[str, list[float]]] = {}
+    for name, row, score in everyone:
+        if name is not None and score is not None:
+            by_pair.setdefault(name, {}).setdefault(row, []).append(score)
 
-        $$r_i \\cdot \\frac{1}{G} \\sum_j r'_j$$ with [`~omni_rewards.answer_reward`] as $$r$$, in [0, 1]: the expected
-        score of a pair in which both must be right. It is the mean over the partner's completions and not over one of
-        them, which would pay a completion for another's luck. So a shortcut that answers one row of a pair right and
-        the other wrong earns nothing on either. Under `scale_rewards: group` (TRL's default) the factor cancels unless
-        it is 0: then the reward says that a group counts only if its partner was answered right at all.
+    def of_partner(name: str | None, row: str) -> float | None:
+        others = [s for other, found in by_pair.get(name or "", {}).items() if other != row for s in found]
+        return sum(others) / len(others) if others else None
 
-        `None` for a row without a pair, one whose partner is not in the batch, one that `answer_reward` leaves out.
-        """
-        # Not the rest of what TRL gives: the run's own `answer_reward` logs already.
-        scores = answer_reward(completions, solution, problem_type, options)
-        everyone = zip(gather_object(list(pair)), gather_object(list(id)), gather_object(scores), strict=True)
-        by_pair: dict[str, dict[str, list[float]]] = {}
-        for name, row, score in everyone:
-            if name is not None and score is not None:
-                by_pair.setdefault(name, {}).setdefault(row, []).append(score)
-
-        def of_partner(name: str | None, row: str) -> float | None:
-            others = [s for other, found in by_pair.get(name or "", {}).items() if other != row for s in found]
-            return sum(others) / len(others) if others else None
-
-        factors = [of_partner(name, row) for name, row in zip(pair, id, strict=True)]
-        return [None if s is None or f is None else s * f for s, f in zip(scores, factors, strict=True)]
+    factors = [of_partner(name, row) for name, row in zip(pair, id, strict=True)]
+    return [None if s is None or f is None else s * f for s, f in zip(scores, factors, strict=True)]

@@ -1,49 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rewards of this folder as further columns of the trainer's rewards."""
+"""The rewards of this folder behind a run's own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+import torch
 from trl.trainer.utils import get_callable_name
 
-from omni_grpo.grounding.context_gain import SECTION, ContextGain
-from omni_grpo.grounding.contrast import ContrastPairs
+from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.grounding.context_gain import ContextGain
+from omni_grpo.grounding.contrast import contrast_reward
+from omni_grpo.rollout.record import Row
 from omni_rewards import SectionSchema
 
 
-class GroundingRewards(ContextGain, ContrastPairs):
+def grounding_rewards(
+    args: Any,
+    schema: SectionSchema,
+    encoder: PromptEncoder,
+    rows: Callable[[], Sequence[Row]],
+    score: Callable[[Sequence[EncodedPrompt], Sequence[list[int]]], torch.Tensor],
+) -> dict[Callable[..., Any], float]:
     """
-    Mix-in for TRL's `GRPOTrainer`: `context_gain` and `contrast_reward` stand behind the run's own rewards where they
-    have a weight, and are weighted, credited, logged and shown in the completions table as they are.
+    `context_gain` and `contrast_reward` with their weights, where `args` gives them one; see [`ContextGain`].
 
     Raises:
-        `ValueError`: The schema has no context, or a reward of the run has one of these names.
+        `ValueError`: The schema has no context.
     """
+    found: dict[Callable[..., Any], float] = {}
+    if args.context_gain_weight is not None:
+        found[ContextGain(rows, score, encoder, schema, args.context_gain_clip)] = args.context_gain_weight
+    if args.contrast_weight is not None:
+        found[contrast_reward] = args.contrast_weight
+    return found
 
-    if TYPE_CHECKING:
-        args: Any
 
-    _section_schema: SectionSchema
+@contextmanager
+def with_rewards(reward_funcs: Any, args: Any, added: dict[Callable[..., Any], float]) -> Iterator[list[Any]]:
+    """
+    Within: all rewards, and `args.reward_weights` for all of them, as TRL's constructor takes both.
 
-    def __init__(self, *, reward_funcs: Any, args: Any, **kwargs: Any) -> None:
-        ours = {self.context_gain: args.context_gain_weight, self.contrast_reward: args.contrast_weight}
-        added = {reward: weight for reward, weight in ours.items() if weight is not None}
-        funcs = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs]
-        weights = args.reward_weights
-        if self.context_gain in added and SECTION not in self._section_schema.names:
-            raise ValueError(
-                f"context_gain_weight: the sections {', '.join(self._section_schema.names)} have no {SECTION!r}; "
-                "choose a prompt_style that asks for it, or leave context_gain_weight out"
-            )
-        for name in map(get_callable_name, added):
-            if name in map(get_callable_name, funcs):
-                raise ValueError(f"reward_funcs: {name!r} is the trainer's own name; call yours otherwise")
-        if added:
-            args.reward_weights = [*([1.0] * len(funcs) if weights is None else weights), *added.values()]
-        try:
-            super().__init__(reward_funcs=[*funcs, *added], args=args, **kwargs)  # type: ignore[call-arg]
-        finally:
-            args.reward_weights = weights  # as the run's configuration says
-        if args.contrast_pairs:
-            self._get_train_sampler()  # what is wrong with the pairs is met here, before any work
+    Raises:
+        `ValueError`: A reward of the run has the name of one that is added.
+    """
+    funcs = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs]
+    for name in map(get_callable_name, added):
+        if name in map(get_callable_name, funcs):
+            raise ValueError(f"reward_funcs: {name!r} is the trainer's own name; call yours otherwise")
+    weights = args.reward_weights
+    if added:
+        args.reward_weights = [*([1.0] * len(funcs) if weights is None else weights), *added.values()]
+    try:
+        yield [*funcs, *added]
+    finally:
+        args.reward_weights = weights  # as the run's configuration says

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,15 @@ class FeatureCache:
         return self._names[key]
 
 
-def encoder_fingerprint(tower: Any, *settings: Any) -> str:
+def encoder_fingerprint(tower: Sequence[Any], *settings: Any) -> str:
     """
-    Equal for encoders of equal configuration, weights, types of weights and `settings`; 64 hexadecimal digits.
+    Equal for towers of equal configuration, weights, types of weights and `settings`; 64 hexadecimal digits.
 
     Under ZeRO-3 all ranks call it together, since each weight is gathered from all.
     """
-    config = {k: v for k, v in tower.config.to_dict().items() if k != "_name_or_path"}
-    digest = hashlib.sha256(json.dumps([config, *settings], sort_keys=True, default=str).encode())
-    for name, parameter in tower.named_parameters():
+    configs = [part.config.to_dict() | {"_name_or_path": None} for part in tower if hasattr(part, "config")]
+    digest = hashlib.sha256(json.dumps([configs, *settings], sort_keys=True, default=str).encode())
+    for name, parameter in (named for part in tower for named in part.named_parameters()):
         digest.update(f"{name} {parameter.dtype}".encode())
         if hasattr(parameter, "ds_id"):
             import deepspeed

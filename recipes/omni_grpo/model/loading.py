@@ -7,31 +7,25 @@ import copy
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from peft import PeftModel
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoProcessor,
-    GenerationConfig,
-    PreTrainedModel,
-    ProcessorMixin,
-    Qwen2_5OmniThinkerForConditionalGeneration,
-)
+from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrainedModel, ProcessorMixin
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.trainer import grpo_trainer
 
-from omni_grpo.model.towers import find_thinker
+from omni_grpo.families import Family, base_of, family_of, family_of_config
 from omni_grpo.run_record import refuse_unfinished
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED = ("qwen2_5_omni", "qwen2_5_omni_thinker")
 LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# In one nn.Linear name order: PEFT matches a string target as a full regular expression on module names.
-LANGUAGE_ONLY = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
 
 
 def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwargs: Any) -> PreTrainedModel:
@@ -64,14 +58,11 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
         merged.config._name_or_path = name_or_path
         return merged
     config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
-    if config.model_type not in SUPPORTED:
-        raise ValueError(f"{name_or_path} is a {config.model_type!r} checkpoint; supported are {', '.join(SUPPORTED)}")
-    loaded: Any = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-        name_or_path, output_loading_info=True, **model_init_kwargs
-    )
-    model, loading = loaded
+    family = family_of_config(config, name_or_path)
+    model_class = getattr(transformers, family.model_class)
+    model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
     if missing := sorted(loading["missing_keys"]):
-        raise ValueError(f"{name_or_path} lacks {len(missing)} of the thinker's weights: {', '.join(missing[:5])}, …")
+        raise ValueError(f"{name_or_path} lacks {len(missing)} of the model's weights: {', '.join(missing[:5])}, …")
     # Loading under ZeRO-3 notes renamings that no weight needed, and saving would undo them all: names that no loader
     # knows ("thinker.model.thinker.…").
     model._weight_conversions = [c for c in getattr(model, "_weight_conversions", None) or [] if c.was_used()]
@@ -98,40 +89,13 @@ def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
     return processor
 
 
-def model_to_train(model: Any, args: Any, quantization_config: Any = None) -> Any:
-    """
-    What a trainer was given as its model: loaded if it is a name, its towers frozen as the configuration says.
-
-    Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): Name, directory or model.
-        args (`TrainingArguments`): The trainer's, with [`~omni_grpo.config.TowerArguments`].
-        quantization_config (`BitsAndBytesConfig`, *optional*): Of a model that is loaded here.
-
-    Raises:
-        `ValueError`: The model is of another architecture, or was loaded before its quantisation was asked for.
-    """
-    if isinstance(model, str):
-        asked = {"quantization_config": quantization_config} if quantization_config is not None else {}
-        model = load_model(model, **dict(args.model_init_kwargs or {}), **asked)
-        args.model_init_kwargs = None
-    elif quantization_config is not None:
-        raise ValueError("quantization_config: the model is loaded already; give it to `load_model`, or a name here")
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    if not isinstance(base, Qwen2_5OmniThinkerForConditionalGeneration):
-        raise ValueError(
-            f"the model is a {type(base).__name__}; supported is `Qwen2_5OmniThinkerForConditionalGeneration`, from "
-            "`load_model`, or as the `thinker` of a full Qwen2.5-Omni model"
-        )
-    freeze_towers(model, args.freeze_vision, args.freeze_audio)
-    return model
-
-
 def freeze_towers(model: nn.Module, vision: bool, audio: bool) -> None:
     """Take the vision tower, the audio tower, or both (projectors included) out of training."""
-    thinker = find_thinker(model)
-    for tower, frozen in ((thinker.visual, vision), (thinker.audio_tower, audio)):
-        if frozen:
-            tower.requires_grad_(False)
+    family, base = family_of(model), base_of(model)
+    for modality in family.modalities:
+        if audio if modality == "audio" else vision:
+            for part in family.tower(base, modality):
+                part.requires_grad_(False)
 
 
 def language_model_targets(names: str | list[str] | None) -> str | list[str]:
@@ -152,8 +116,24 @@ def language_model_targets(names: str | list[str] | None) -> str | list[str]:
     if isinstance(names, str):
         names = [names]
     if all(re.fullmatch(r"\w+", name) for name in names):
-        return LANGUAGE_ONLY.format(names="|".join(names))
+        return Family.language_layers.format(names="|".join(names))
     return names if len(names) > 1 or re.fullmatch(r"[\w.]+", names[0]) else names[0]
+
+
+@contextmanager
+def reference_copied_from(policy: PreTrainedModel) -> Iterator[None]:
+    """
+    Within: TRL's trainer takes a copy of the policy for its reference.
+
+    TRL has no seam here: it rebuilds the reference from the checkpoint's name, by a function of its module, which is
+    replaced in this place alone (`tests/recipes/test_seams.py` holds the call).
+    """
+    original = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = lambda *_, **__: copy_weights(policy)
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = original
 
 
 def copy_weights(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Media into the model, counted: every pass sees every item of every row, on every rank, or it stops.
 
-A forward pre-hook on the thinker runs the audio and vision towers itself, always in the same order, and puts their
-outputs at the placeholders. It is the one place where four things are held:
+`encode` runs the towers on a batch's items before anything is sampled; a forward pre-hook puts what they gave before
+the model's own forward, which places it. Four things are held here:
 
 - placeholder tokens in the ids = rows that the towers return, per modality. Features that are missing, left over or
-  placed elsewhere raise [`MediaError`] with the row's name. (Unhooked, the model takes a prompt with video
-  placeholders and no video without a word, and ignores surplus audio features.)
-- an item is encoded once, however many rows show it: once per pass where its tower trains; where the tower is frozen,
-  once per generation batch, in the pass that samples.
+  of another row raise [`MediaError`] with the row's name. (Unhooked, the model takes a prompt with video placeholders
+  and no video without a word, and ignores surplus audio features.)
+- an item is encoded once, however many rows show it: by `encode`, and where its tower trains once more in each pass
+  with gradient, inside the wrapped forward that DDP, ZeRO and FSDP see.
 - with several processes, a rank that has no item of some modality runs that tower on a tiny dummy whose output is
   added with weight zero, so that all ranks make the same tower calls: ZeRO-3 gathers a tower's parameters and ZeRO-2
   reduces its gradients collectively, and both hang where one rank stays away.
@@ -17,61 +17,102 @@ outputs at the placeholders. It is the one place where four things are held:
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
+from omni_grpo.encoding.inputs import EncodedPrompt, collate_media
+from omni_grpo.families import Family, base_of, family_of
 from omni_grpo.media.settings import MediaError
-from omni_grpo.model.encoded_media import FEATURE_KEYS, FeatureStore, Item, join_items, split_items
-from omni_grpo.model.tower_calls import (
-    by_item,
-    find_thinker,
-    has_adapters,
-    is_frozen,
-    run_on_dummy,
-    run_tower,
-    tower_of,
-)
-
-__all__ = ["MediaEmbedder", "attach_media_embedder", "find_thinker"]
+from omni_grpo.model.feature_cache import FeatureCache
 
 
 class MediaEmbedder:
     """
-    The pre-hook. Attach it with [`attach_media_embedder`].
+    Runs the towers of one model. Attach it with [`attach_media_embedder`].
 
     Args:
-        everywhere (iterable of `str`): Modalities whose tower runs in every pass, on a dummy where a batch has none.
+        family ([`Family`]): The model's.
+        everywhere (iterable of `str`): Modalities whose tower runs wherever towers run, on a dummy where a rank has none.
 
     Attributes:
-        passes (`Counter`): Tower passes since the start, per modality, dummies not counted.
+        cache ([`FeatureCache`], *optional*): Where features of frozen towers are kept across epochs and runs.
+        encodes_once (`bool`): Whether an item that several rows of a pass show is encoded once in it.
+        passes (`Counter`): Tower calls since the start, per modality, dummies not counted.
         items (`Counter`): Media items that went through a tower since the start, per modality.
         rows (`Counter`): Rows that towers returned since the start, per modality, dummies not counted.
-        placed (`Counter`): Rows that stand in the passes' prompts since the start, per modality, new or kept.
-        store ([`FeatureStore`], *optional*): Features of frozen towers; with it they run in the first pass alone.
-        shared (`frozenset[str]`, *optional*): Modalities taken from the store whatever the tower; else by [`is_frozen`].
-        encodes_once (`bool`): Whether an item that several rows of a pass show is encoded once in it.
+        placed (`Counter`): Rows that stand in the passes' prompts since the start, per modality, new or brought.
     """
 
-    def __init__(self, everywhere: Iterable[str] = ()) -> None:
-        self.everywhere = frozenset(everywhere)
+    def __init__(self, family: Family, everywhere: Iterable[str] = ()) -> None:
+        self.family, self.everywhere = family, frozenset(everywhere)
+        self.cache: FeatureCache | None = None
+        self.encodes_once = True
         self.passes: Counter[str] = Counter()
         self.items: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
         self.placed: Counter[str] = Counter()
-        self.store: FeatureStore | None = None
-        self.shared: frozenset[str] | None = None
-        self.encodes_once = True
         self._expected: Sequence[EncodedPrompt] | None = None
         self._packed = False
+        self._ready: dict[str, torch.Tensor] = {}  # features that the forward under way will ask for
+
+    @torch.no_grad()
+    def encode(self, model: nn.Module, prompts: Sequence[EncodedPrompt], device: torch.device) -> list[EncodedPrompt]:
+        """
+        The prompts with `features`: each distinct item encoded once, one call a modality, on all ranks alike.
+
+        Call it under the autocast of the passes that follow.
+
+        Raises:
+            `MediaError`: An item gives another number of rows than its prompt has placeholders; the row is named.
+        """
+        base, features = base_of(model), [dict[str, torch.Tensor | None]() for _ in prompts]
+        for modality in self.family.modalities:
+            encoded = self._encode_distinct(base, modality, prompts, device)
+            for prompt, own in zip(prompts, features, strict=True):
+                parts = [encoded[key] for key in prompt.keys(modality)]
+                own[modality] = torch.cat(parts) if parts else None
+        return [replace(prompt, features=own) for prompt, own in zip(prompts, features, strict=True)]
+
+    def _encode_distinct(
+        self, base: Any, modality: str, prompts: Sequence[EncodedPrompt], device: torch.device
+    ) -> dict[Any, torch.Tensor]:
+        """Features `(placeholders, width)` by item; those that the cache lacks are encoded, all in one call."""
+        items: dict[Any, tuple[Mapping[str, torch.Tensor], int, str]] = {}
+        for prompt in prompts:
+            parts = self.family.split(prompt.media, modality)
+            for key, item, length in zip(prompt.keys(modality), parts, prompt.lengths.get(modality, ()), strict=True):
+                items.setdefault(key, (item, length, prompt.name))
+        cache = self.cache if is_frozen(self.family.tower(base, modality)) else None
+        found = {key: rows.to(device) for key in items if cache and (rows := cache.load(key)) is not None}
+        for key, rows in found.items():
+            if len(rows) != items[key][1]:
+                raise MediaError(
+                    f"row {items[key][2]!r}: its {modality} has {len(rows)} rows in media_feature_cache, its prompt "
+                    f"{items[key][1]} placeholders; empty that folder"
+                )
+        if missing := [key for key in items if key not in found]:
+            media = self.family.join([items[key][0] for key in missing], device)
+            lengths = [items[key][1] for key in missing]
+            encoded = self._run(base, modality, media, lengths, [items[key][2] for key in missing])
+            for key, rows in zip(missing, encoded.split(lengths), strict=True):
+                found[key] = rows.clone()  # a view would keep the features of all items alive
+                if cache:
+                    cache.save(key, found[key])
+        elif modality in self.everywhere:
+            self._run_on_dummy(base, modality)
+        return found
 
     @contextmanager
-    def expecting(self, rows: Sequence[EncodedPrompt], packed: bool = False):
+    def expecting(self, rows: Sequence[EncodedPrompt], packed: bool = False) -> Iterator[None]:
         """
         Within: each pass that sees whole prompts must hold exactly these, in this order: one a row, or with `packed`
         all in one row.
@@ -79,139 +120,121 @@ class MediaEmbedder:
         before = self._expected, self._packed
         self._expected, self._packed = rows, packed
         try:
-            yield self
+            yield
         finally:
             self._expected, self._packed = before
 
-    def inputs(self, model: nn.Module, rows: Sequence[EncodedPrompt], device: torch.device) -> dict[str, torch.Tensor]:
-        """Model inputs of the rows' media, less the features that come from the store."""
-        thinker = find_thinker(model)
-        kept = [FEATURE_KEYS[m] for m in MODALITIES if self._is_kept(thinker, m)]
-        return {k: v.to(device, non_blocking=True) for k, v in collate_media(rows, without=kept).items()}
+    def inputs(self, rows: Sequence[EncodedPrompt], device: torch.device) -> dict[str, torch.Tensor]:
+        """Model inputs of the rows' media, less what is encoded already."""
+        encoded = [self.family.inputs[m][0] for m in self.family.modalities if _bring(rows, m)]
+        return {k: v.to(device, non_blocking=True) for k, v in collate_media(rows, without=encoded).items()}
 
     def repeat(self, rows: Sequence[EncodedPrompt], index: Iterable[int]) -> None:
         """Count prompts whose cache was repeated: `rows` have been seen, and stand now as `index` says."""
-        for modality in MODALITIES:
-            counts = [row.counts.get(modality, 0) for row in rows]
+        for modality in self.family.modalities:
+            counts = [row.counts[modality] for row in rows]
             self.placed[modality] += sum(counts[i] for i in index) - sum(counts)
 
-    def __call__(self, thinker: Any, args: tuple[Any, ...], kwargs: dict[str, Any]):
-        input_ids = kwargs.get("input_ids", args[0] if args else None)
-        cache = kwargs.get("past_key_values")
+    def __call__(self, base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]):
+        """The pre-hook of the base model: counts placeholders, and makes the features ready that its forward will place."""
+        input_ids, cache = kwargs.get("input_ids", args[0] if args else None), kwargs.get("past_key_values")
         if input_ids is None or (cache is not None and cache.get_seq_length() > 0):
             return None
         kwargs = {**kwargs, "input_ids": input_ids}
-        embeds = kwargs.get("inputs_embeds")
-        if embeds is None:
-            embeds = thinker.get_input_embeddings()(input_ids)
-        placed = {m: input_ids == getattr(thinker.config, f"{m}_token_id") for m in MODALITIES}
-        self._check_rows(placed)
-        for modality in MODALITIES:
-            is_kept = self._expected is not None and self._is_kept(thinker, modality)
+        masks = {m: input_ids == getattr(base.config, f"{m}_token_id") for m in self.family.modalities}
+        self._check_rows(masks)
+        self._ready, dummies = {}, []
+        for modality, mask in masks.items():
+            name, brought = self.family.inputs[modality][0], _bring(self._expected or (), modality)
             ran = self.passes[modality]
-            features = (self._kept if is_kept else self._encoded)(thinker, modality, kwargs)
+            features = self._brought(modality) if brought else self._encoded(base, modality, kwargs)
+            if features is not None or mask.any():
+                self._check_count(modality, mask, 0 if features is None else len(features))
             if features is not None:
-                self._check_count(modality, placed[modality], features.shape[0])
-                features = features.to(embeds.device, embeds.dtype)
-                embeds = embeds.masked_scatter(placed[modality].unsqueeze(-1), features)
-                self.placed[modality] += features.shape[0]
-            elif placed[modality].any():
-                self._check_count(modality, placed[modality], 0)
-            if ran == self.passes[modality] and self._all_ranks_run(modality, is_kept):
-                embeds = embeds + 0.0 * run_on_dummy(thinker, modality).to(embeds.device, embeds.dtype).sum()
-        if self.store is not None and self._expected is not None:
-            self.store.filling = False
-        kwargs.update(dict.fromkeys(FEATURE_KEYS.values()), inputs_embeds=embeds)
+                self._ready[modality] = features
+                self.placed[modality] += len(features)
+            kwargs[name] = features  # whether there are some; what they are, `_replay` says
+            if modality in self.everywhere and not brought and ran == self.passes[modality]:
+                dummies.append(self._run_on_dummy(base, modality).sum())
+        if dummies:
+            embeds = kwargs.get("inputs_embeds")
+            embeds = base.get_input_embeddings()(input_ids) if embeds is None else embeds
+            kwargs["inputs_embeds"] = embeds + 0.0 * torch.stack(dummies).sum().to(embeds.device, embeds.dtype)
         return args[1:] if args else args, kwargs
 
-    def _is_kept(self, thinker: Any, modality: str) -> bool:
-        """Whether features come from the store. In evaluation no tower trains."""
-        if self.store is None:
-            return False
-        if self.shared is not None:
-            return modality in self.shared
-        tower = tower_of(thinker, modality)
-        if self.store.mode == "eval" and not torch.is_grad_enabled():
-            return not has_adapters(tower)
-        return is_frozen(tower)
+    def replay(self, base: Any, modality: str, *args: Any, **kwargs: Any) -> Any:
+        """The base model's `get_…_features`: within a pass, what the pre-hook made ready; else the class's own."""
+        if modality not in self._ready:
+            return getattr(type(base), f"get_{modality}_features")(base, *args, **kwargs)
+        return self.family.encoded(base, modality, self._ready.pop(modality))
 
-    def _all_ranks_run(self, modality: str, is_kept: bool) -> bool:
-        """Whether every rank calls the modality's tower in this pass."""
-        return modality in self.everywhere and (not is_kept or (self.store is not None and self.store.filling))
+    def _brought(self, modality: str) -> torch.Tensor | None:
+        """Features that the expected rows have with them."""
+        parts = [part for row in self._expected or () if (part := row.features[modality]) is not None]
+        return torch.cat(parts) if parts else None
 
-    def _kept(self, thinker: Any, modality: str, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
-        """Features of the expected rows from the store; items that it lacks are encoded, all in one call."""
-        if self.store is None:
-            return None
-        device = kwargs["input_ids"].device
-
-        def encode(items: Sequence[Item]) -> Sequence[torch.Tensor]:
-            with torch.no_grad():
-                encoded = self._encode(thinker, modality, join_items(items, modality, device), len(items))
-            return by_item(thinker, modality, items, encoded)
-
-        return self.store.features_of(
-            self._expected or (),
-            modality,
-            device,
-            encode,
-            may_encode=self.store.filling or not self.everywhere,
-            is_lasting=is_frozen(tower_of(thinker, modality)),
-        )
-
-    def _encoded(self, thinker: Any, modality: str, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    def _encoded(self, base: Any, modality: str, kwargs: Mapping[str, Any]) -> torch.Tensor | None:
         """Features of what the pass was given; items that come more than once are encoded once."""
-        if kwargs.get(FEATURE_KEYS[modality]) is None:
+        items = self.family.split(kwargs, modality)
+        if not items:
             return None
-        rows = self._expected if self._expected and self.encodes_once else ()
-        keys = [key for row in rows for key in row.items.get(modality, ())]
-        items = split_items(kwargs, modality)
-        first = {key: items[i] for i, key in reversed(list(enumerate(keys)))} if len(keys) == len(items) else {}
+        rows = self._expected or ()
+        keys = [key for row in rows for key in row.keys(modality)]
+        lengths = [n for row in rows for n in row.lengths.get(modality, ())]
+        names = [row.name for row in rows if row.lengths.get(modality)]
+        if not self.encodes_once or len(keys) != len(items) or len(set(keys)) == len(keys):
+            whole = {name: kwargs[name] for name in self.family.inputs[modality] if kwargs.get(name) is not None}
+            return self._run(base, modality, whole, lengths if len(lengths) == len(items) else len(items), names)
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}
         distinct = list(dict.fromkeys(keys))
-        if len(first) in (0, len(items)):
-            return self._encode(thinker, modality, kwargs, len(items))
-        chosen = [first[key] for key in distinct]
-        device = kwargs["input_ids"].device
-        encoded = self._encode(thinker, modality, join_items(chosen, modality, device), len(chosen))
-        parts = dict(zip(distinct, by_item(thinker, modality, chosen, encoded), strict=True))
+        chosen = [lengths[first[key]] for key in distinct]
+        media = self.family.join([items[first[key]] for key in distinct], kwargs["input_ids"].device)
+        encoded = self._run(base, modality, media, chosen, names)
+        parts = dict(zip(distinct, encoded.split(chosen), strict=True))
         return torch.cat([parts[key] for key in keys])
 
-    def _encode(self, thinker: Any, modality: str, media: Mapping[str, Any], count: int) -> torch.Tensor:
-        encoded = run_tower(thinker, modality, media)
+    def _run(
+        self, base: Any, modality: str, media: Mapping[str, Any], lengths: Sequence[int] | int, names: Sequence[str]
+    ) -> torch.Tensor:
+        """The tower's output for items; `lengths` are their placeholders, or how many items there are."""
+        encoded = self.family.encode(base, modality, media)
+        if not isinstance(lengths, int) and sum(lengths) != len(encoded):
+            raise MediaError(
+                f"rows {list(dict.fromkeys(names))[:8]}: their {modality} items gave {len(encoded)} encoded rows for "
+                f"{sum(lengths)} placeholders"
+            )
         self.passes[modality] += 1
-        self.items[modality] += count
-        self.rows[modality] += encoded.shape[0]
+        self.items[modality] += lengths if isinstance(lengths, int) else len(lengths)
+        self.rows[modality] += len(encoded)
         return encoded
 
-    def _check_rows(self, placed: dict[str, torch.Tensor]) -> None:
-        if self._expected is None:
+    def _run_on_dummy(self, base: Any, modality: str) -> torch.Tensor:
+        return self.family.encode(base, modality, self.family.smallest(base, modality))
+
+    def _check_rows(self, masks: Mapping[str, torch.Tensor]) -> None:
+        """The ids of a pass hold the placeholders of its expected rows, row by row."""
+        if (rows := self._expected) is None:
             return
-        counts = {m: mask.sum(-1).tolist() for m, mask in placed.items()}
-        if self._packed:
-            self._check_packed({m: sum(found) for m, found in counts.items()})
-            return
-        if len(self._expected) != len(counts["audio"]):
-            raise MediaError(f"{len(counts['audio'])} rows in a pass that was given media for {len(self._expected)}")
-        for i, row in enumerate(self._expected):
-            for modality in MODALITIES:
-                if counts[modality][i] != row.counts.get(modality, 0):
+        for modality, mask in masks.items():
+            found, wanted = mask.sum(-1).tolist(), [row.counts[modality] for row in rows]
+            if self._packed:
+                if sum(found) != sum(wanted):
                     raise MediaError(
-                        f"row {row.name!r}: {counts[modality][i]} {modality} placeholders in the ids of this pass, "
-                        f"{row.counts.get(modality, 0)} in its prompt; media and rows have come apart"
+                        f"rows {[row.name for row in rows][:8]}: {sum(found)} {modality} placeholders in the packed row "
+                        f"of this pass, {sum(wanted)} in their prompts; media and rows have come apart"
+                    )
+                continue
+            if len(rows) != len(found):
+                raise MediaError(f"{len(found)} rows in a pass that was given media for {len(rows)}")
+            for row, seen, own in zip(rows, found, wanted, strict=True):
+                if seen != own:
+                    raise MediaError(
+                        f"row {row.name!r}: {seen} {modality} placeholders in the ids of this pass, {own} in its "
+                        "prompt; media and rows have come apart"
                     )
 
-    def _check_packed(self, found: dict[str, int]) -> None:
-        rows = self._expected or ()
-        for modality in MODALITIES:
-            if found[modality] != (wanted := sum(row.counts.get(modality, 0) for row in rows)):
-                raise MediaError(
-                    f"rows {[row.name for row in rows][:8]}: {found[modality]} {modality} placeholders in the packed row "
-                    f"of this pass, {wanted} in their prompts; media and rows have come apart"
-                )
-
     def _check_count(self, modality: str, mask: torch.Tensor, returned: int) -> None:
-        wanted = int(mask.sum())
-        if wanted == returned:
+        if (wanted := int(mask.sum())) == returned:
             return
         rows = [i for i, n in enumerate(mask.sum(-1).tolist()) if n]
         names: Sequence[Any] = rows
@@ -228,15 +251,42 @@ def attach_media_embedder(model: nn.Module, everywhere: Iterable[str] = ()) -> M
     Hook a [`MediaEmbedder`] into a model (through PEFT wrapping too) and return it.
 
     Args:
-        model (`nn.Module`): A Qwen2.5-Omni thinker, bare or wrapped.
+        model (`nn.Module`): A model of a supported family, bare or wrapped.
         everywhere (iterable of `str`): See [`MediaEmbedder`]; give it the modalities of the data with several processes.
     """
-    embedder = MediaEmbedder(everywhere)
-    find_thinker(model).register_forward_pre_hook(embedder, with_kwargs=True)
+    embedder, base = MediaEmbedder(family_of(model), everywhere), base_of(model)
+    base.register_forward_pre_hook(embedder, with_kwargs=True)
+    for modality in embedder.family.modalities:
+        setattr(base, f"get_{modality}_features", functools.partial(embedder.replay, base, modality))
     for module in model.modules():  # `generate` would run the vision tower before the pass, in an order of its own
         if hasattr(module, "_supports_mm_encoder_outputs"):
             setattr(module, "_supports_mm_encoder_outputs", _never)  # noqa: B010 (a method, which nn.Module does not type)
     return embedder
+
+
+def lasting(embedder: MediaEmbedder, model: nn.Module, mode: str) -> frozenset[str]:
+    """
+    Modalities whose features hold for all passes of a generation batch: those of frozen towers, and in evaluation,
+    where no tower trains, of all that have no adapters.
+    """
+    base, family = base_of(model), embedder.family
+    holds = (lambda tower: not has_adapters(tower)) if mode == "eval" else is_frozen
+    return frozenset(m for m in family.modalities if holds(family.tower(base, m)))
+
+
+def has_adapters(tower: Sequence[nn.Module]) -> bool:
+    """Whether adapters stand in a tower, which are turned off for the reference's passes."""
+    return any(isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper)) for part in tower for m in part.modules())
+
+
+def is_frozen(tower: Sequence[nn.Module]) -> bool:
+    """Whether a tower gives the same features in every pass of a run."""
+    return not any(p.requires_grad for part in tower for p in part.parameters()) and not has_adapters(tower)
+
+
+def _bring(rows: Sequence[EncodedPrompt], modality: str) -> bool:
+    """Whether rows have their features of a modality with them, the empty ones among them."""
+    return bool(rows) and all(modality in row.features for row in rows)
 
 
 def _never() -> bool:

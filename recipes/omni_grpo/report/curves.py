@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
+
+from scipy.stats import t
 
 from omni_grpo.report.markup import number
 from omni_grpo.report.run_folder import Row, RunFolder
@@ -82,25 +83,9 @@ class Series:
         for i, mean in enumerate(middle):
             inside = self.values[max(0, i - half) : i + half + 1]
             error = (sum((v - mean) ** 2 for v in inside) / (len(inside) - 1) / len(inside)) ** 0.5
-            reach = student_975(len(inside) - 1) * error
+            reach = float(t.ppf(0.975, len(inside) - 1)) * error
             bounds.append((mean - reach, mean + reach))
         return tuple(bounds)
-
-
-def student_975(freedom: int) -> float:
-    """
-    The 97.5 % quantile of Student's t with `freedom` degrees of freedom, at least 1, to half a percent.
-
-    Exact for 1 and 2, then Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5).
-
-    >>> round(student_975(1), 2), round(student_975(10), 2)
-    (12.71, 2.23)
-    """
-    if freedom <= 2:
-        return 12.7062 if freedom == 1 else 4.3027
-    z = NormalDist().inv_cdf(0.975)
-    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
-    return z + sum(term / freedom ** (k + 1) for k, term in enumerate(terms))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from omni_grpo.report.drawing import interval_glyph
 from omni_grpo.report.markup import interval, note, number, percent, table, text
@@ -85,12 +87,8 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
     """
     if len(set(a.tolist())) < 2 or len(set(b.tolist())) < 2:
         return None
-    return round(float(np.corrcoef(_ranks(a), _ranks(b))[0, 1]), 12)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    found: Any = spearmanr(a, b)
+    return round(float(found.statistic), 12)
 
 
 def _signed(value: float) -> str:

@@ -26,6 +26,11 @@ TRL_COLUMNS = (*TURNS, *PICTURES, "completion")
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError)
 
 
+def without_pictures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as TRL is shown it: its pictures stand in the prompt already."""
+    return {name: value for name, value in row.items() if name not in PICTURES}
+
+
 def is_trl_row(row: Mapping[str, Any]) -> bool:
     """Whether a row has a column that TRL's forms have and ours does not."""
     return any(row.get(name) is not None for name in (*TURNS, *PICTURES))

@@ -20,11 +20,11 @@ class SharingArguments:
     Args:
         share_prompt (`str`, defaults to `"auto"`):
             Whether the completions of a prompt are scored in one row with it, see
-            [`~omni_grpo.sharing.prompt.SharedPrompt`], and sampled from one prefill of it: `auto` verifies itself and
+            [`~omni_grpo.scoring.scorer.Scorer`], and sampled from one prefill of it: `auto` verifies itself and
             falls back, `verify` scores every batch both ways and stops at a difference, `off` computes a prompt as
             often as it has completions.
         share_media (`str`, defaults to `"auto"`):
-            Whether a media item is encoded once, see [`~omni_grpo.sharing.media.SharedMedia`]: `auto` per generation
+            Whether a media item is encoded once, see [`~omni_grpo.model.towers.MediaEmbedder`]: `auto` per generation
             batch where its tower is frozen and per pass where it trains, `off` as often as rows and passes show it.
         media_feature_cache (`str`, *optional*):
             Folder that keeps what frozen towers made of each media file, across epochs and runs; see

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intervals and paired tests for evaluation scores. NumPy only; the same seed gives the same numbers.
+"""Intervals and paired tests for evaluation scores. The same seed gives the same numbers.
 
 All intervals are two-sided and 95 % unless `confidence` says otherwise. A score is one number an item, larger is
 better; a 0/1 score is 1 for a right answer.

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from omni_grpo.statistics.resampling import checked_confidence, checked_scores, is_binary, percentiles
 
@@ -44,12 +43,9 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
         raise ValueError(f"n must be at least 1, got {n}")
     if not 0 <= successes <= n:
         raise ValueError(f"successes must be from 0 to n={n}, got {successes}")
-    z = NormalDist().inv_cdf(0.5 + checked_confidence(confidence) / 2)
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # Rounding may miss the exact ends 0 and 1 by 1e-17.
-    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    ends = binomtest(successes, n).proportion_ci(checked_confidence(confidence), "wilson")
+    # Rounding may miss the proportion at the exact ends 0 and 1 by 1e-17.
+    return min(successes / n, float(ends.low)), max(successes / n, float(ends.high))
 
 
 def bootstrap_interval(

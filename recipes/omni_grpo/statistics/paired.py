@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from omni_grpo.statistics.intervals import bootstrap_interval
 from omni_grpo.statistics.resampling import checked_scores, differences, is_binary, percentiles
@@ -47,7 +47,7 @@ def mcnemar(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) ->
     Exact two-sided p-value of McNemar's test: small when `a` and `b` differ in accuracy on the same items.
 
     Of the $m$ items that exactly one of the two gets right, `a` wins $k \sim \mathrm{Binomial}(m, 1/2)$ if neither is
-    better: $p = \min(1, 2 P(K \le \min(k, m-k)))$, and 1 when $m = 0$. Computed in integers, without rounding.
+    better: $p = \min(1, 2 P(K \le \min(k, m-k)))$, and 1 when $m = 0$.
 
     Raises:
         ValueError: if the lengths differ, or either is empty or holds something else than 0 and 1.
@@ -63,8 +63,7 @@ def mcnemar(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) ->
         if not is_binary(np.asarray(scores, dtype=float)):
             raise ValueError(f"{name} must hold only 0 and 1")
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
-    tail = sum(math.comb(wins + losses, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2 ** (wins + losses))
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def pooled_paired_bootstrap(

@@ -7,18 +7,19 @@ import asyncio
 import json
 import logging
 import random
-import ssl
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .http import Connection, Endpoint, Reply, ReplyError
+from .http import Reply, ReplyError, chat_url, lane, post
 from .record import ReplyRecord, content_key
 from .verdicts import VERDICT_SCHEMA, read_reply, read_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import httpx
 
     from .questions import Question
     from .settings import Judge
@@ -90,12 +91,10 @@ async def ask_all(judge: Judge, questions: Sequence[Question]) -> Judgement:
 
     deadline = asyncio.get_running_loop().time() + judge.budget_s
     batch = _Batch(judge, judge.api_key(), deadline, record, waiting, scores, use_schema=judge.json_schema)
-    endpoint = Endpoint.of(judge.endpoint)
-    tls = ssl.create_default_context() if endpoint.secure else None
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
             for _ in range(min(judge.max_in_flight, len(waiting))):
-                group.create_task(_work(batch, Connection(endpoint, judge.max_reply_bytes, tls)))
+                group.create_task(_work(batch))
     except TimeoutError:
         batch.faults[f"the budget of {judge.budget_s:g} s is spent"] += 1
     if len(scores) < len(distinct):
@@ -106,30 +105,28 @@ async def ask_all(judge: Judge, questions: Sequence[Question]) -> Judgement:
     return Judgement([scores.get(key) for key in keys], batch.num_requests, num_recorded)
 
 
-async def _work(batch: _Batch, connection: Connection) -> None:
+async def _work(batch: _Batch) -> None:
     """One of the workers that share the questions, each with a connection of its own."""
-    try:
+    with lane() as client:
         while batch.waiting and not batch.is_hopeless:
             key, request = batch.waiting.popleft()
-            reply = await _ask_one(batch, connection, request)
+            reply = await _ask_one(batch, client, request)
             score = None if reply is None else read_score(reply)
             if reply is not None and score is None:
                 batch.faults["no readable score"] += 1  # at temperature 0 it would say the same again
             if reply is not None and score is not None:
                 batch.scores[key] = score
                 _keep(batch, key, request, reply)
-    finally:
-        connection.close()
 
 
-async def _ask_one(batch: _Batch, connection: Connection, request: dict[str, Any]) -> str | None:
+async def _ask_one(batch: _Batch, client: httpx.AsyncClient, request: dict[str, Any]) -> str | None:
     """What the judge wrote, or `None` when tries or time are used up."""
     loop, judge = asyncio.get_running_loop(), batch.judge
     for tried in range(judge.retries + 1):
         wait = 0.0
         try:
             async with asyncio.timeout(judge.timeout_s):
-                reply = await _post(batch, connection, request)
+                reply = await _post(batch, client, request)
             if reply.status == 200:
                 return read_reply(reply.body)
             fault, again, wait = f"HTTP {reply.status}", reply.status in _TRY_AGAIN, reply.retry_after_s or 0.0
@@ -138,8 +135,6 @@ async def _ask_one(batch: _Batch, connection: Connection, request: dict[str, Any
             fault, again = str(error), error.retry
         except TimeoutError:
             fault, again = f"no reply within {judge.timeout_s:g} s", True
-        except OSError as error:  # refused, reset, unreachable, unknown host, TLS
-            fault, again = type(error).__name__, True
         except ValueError as error:  # 200, and no chat completion in it
             fault, again = str(error), True
         # Half to whole, so that workers that failed together do not come back together.
@@ -151,16 +146,19 @@ async def _ask_one(batch: _Batch, connection: Connection, request: dict[str, Any
     return None
 
 
-async def _post(batch: _Batch, connection: Connection, request: dict[str, Any]) -> Reply:
+async def _post(batch: _Batch, client: httpx.AsyncClient, request: dict[str, Any]) -> Reply:
     """One try; a server that does not know JSON schemas is asked again without one, and from then on."""
-    if batch.use_schema:
+
+    async def send(body: dict[str, Any]) -> Reply:
         batch.num_requests += 1
-        body = json.dumps({**request, "response_format": _RESPONSE_FORMAT}).encode()
-        reply = await connection.post(body, batch.api_key)
+        url, limit = chat_url(batch.judge.endpoint), batch.judge.max_reply_bytes
+        return await post(client, url, json.dumps(body).encode(), batch.api_key, limit)
+
+    if batch.use_schema:
+        reply = await send({**request, "response_format": _RESPONSE_FORMAT})
         if reply.status not in _SCHEMA_UNKNOWN:
             return reply
-    batch.num_requests += 1
-    reply = await connection.post(json.dumps(request).encode(), batch.api_key)
+    reply = await send(request)
     if batch.use_schema and reply.status == 200:
         logger.warning("judge: %s refuses JSON schemas; set `json_schema: false`", batch.judge.endpoint)
         batch.use_schema = False

@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP/1.1 request at a time over asyncio streams: cancellable, and bounded in the bytes that it reads."""
+"""Requests to the judge: connections that outlive a batch; httpx of the extra `judge`."""
+
+from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
-_MAX_HEADERS = 200
+if TYPE_CHECKING:
+    import httpx
+
+_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, list[httpx.AsyncClient]] = WeakKeyDictionary()
 
 
 class ReplyError(Exception):
@@ -18,38 +28,6 @@ class ReplyError(Exception):
 
 
 @dataclass(frozen=True)
-class Endpoint:
-    """Where requests go."""
-
-    host: str
-    port: int
-    secure: bool
-    target: str  # path and query
-    authority: str  # the Host header
-
-    @classmethod
-    def of(cls, url: str) -> "Endpoint":
-        """
-        The chat completions of a base URL such as `http://localhost:8000/v1`; a URL that already names them is kept.
-
-        Raises `ValueError`, without the URL's user name and password, if it is not an http(s) URL with a host.
-        """
-        parts = urlsplit(url)
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("the endpoint holds a user name or password; name the key's variable in `api_key_env`")
-        host, port = parts.hostname, parts.port
-        if parts.scheme not in ("http", "https") or not host or parts.fragment or not url.isascii() or " " in url:
-            raise ValueError(
-                f"the endpoint must be an http or https URL such as http://localhost:8000/v1, got {url!r}"
-            )
-        path = parts.path.rstrip("/")
-        path = path if path.endswith("/chat/completions") else f"{path}/chat/completions"
-        target = f"{path}?{parts.query}" if parts.query else path
-        secure = parts.scheme == "https"
-        return cls(host, port or (443 if secure else 80), secure, target, parts.netloc)
-
-
-@dataclass(frozen=True)
 class Reply:
     """Status, body, and the seconds after which the server wants to be asked again."""
 
@@ -58,105 +36,69 @@ class Reply:
     retry_after_s: float | None
 
 
-class Connection:
+def chat_url(endpoint: str) -> str:
     """
-    A connection that is opened when it is first needed, kept while the server keeps it, and opened anew after a fault.
+    The chat completions of a base URL such as `http://localhost:8000/v1`; a URL that already names them is kept.
 
-    Redirects are not followed, so the key goes to no other host; no proxy is read from the environment.
+    Raises `ValueError`, without the URL's user name and password, if it is not an http(s) URL with a host.
+
+    >>> chat_url("http://localhost:8000/v1")
+    'http://localhost:8000/v1/chat/completions'
     """
+    parts = urlsplit(endpoint)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the endpoint holds a user name or password; name the key's variable in `api_key_env`")
+    is_clean = endpoint.isascii() and endpoint.isprintable() and " " not in endpoint and not parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_clean:
+        raise ValueError(
+            f"the endpoint must be an http or https URL such as http://localhost:8000/v1, got {endpoint!r}"
+        )
+    path = parts.path.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+    return parts._replace(path=path).geturl()
 
-    def __init__(self, endpoint: Endpoint, max_reply_bytes: int, tls: ssl.SSLContext | None) -> None:
-        self._endpoint = endpoint
-        self._max_bytes = max_reply_bytes
-        self._tls = tls
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].transport.abort()
-            self._streams = None
+@contextmanager
+def lane() -> Generator[httpx.AsyncClient]:
+    """
+    A client with one connection, lent for a while and kept for the next who asks in this event loop.
 
-    async def post(self, body: bytes, api_key: str | None) -> Reply:
-        """
-        Posts JSON and reads the whole reply.
+    One pool for all requests would look at each of its connections for each request. Redirects are not followed, so
+    the key goes to no other host; no proxy, and nothing else, is read from the environment; whoever asks keeps the time.
+    """
+    import httpx
 
-        Raises `ReplyError` for a reply that is not HTTP, ends early or is too long, and `OSError` for a network fault.
-        """
-        keep = False
-        try:
-            if self._streams is None:
-                host, port = self._endpoint.host, self._endpoint.port
-                self._streams = await asyncio.open_connection(host, port, ssl=self._tls)
-            reader, writer = self._streams
-            writer.write(self._head(len(body), api_key) + body)
-            await writer.drain()
-            reply, keep = await self._read(reader)
-        except (EOFError, ValueError) as error:  # IncompleteReadError is an EOFError; a line too long a ValueError
-            raise ReplyError(f"the reply breaks off or is not HTTP ({type(error).__name__})") from error
-        finally:
-            if not keep:
-                self.close()
-        return reply
+    idle = _idle.setdefault(asyncio.get_running_loop(), [])
+    client = idle.pop() if idle else httpx.AsyncClient(verify=_tls(), timeout=None, trust_env=False)
+    try:
+        yield client
+    finally:
+        idle.append(client)
 
-    def _head(self, length: int, api_key: str | None) -> bytes:
-        lines = [
-            f"POST {self._endpoint.target} HTTP/1.1",
-            f"Host: {self._endpoint.authority}",
-            "Content-Type: application/json",
-            "Accept: application/json",
-            "Accept-Encoding: identity",
-            "User-Agent: omni-rewards",
-            f"Content-Length: {length}",
-        ]
-        if api_key is not None:
-            lines.append(f"Authorization: Bearer {api_key}")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
-    async def _read(self, reader: asyncio.StreamReader) -> tuple[Reply, bool]:
-        status, version, headers = await self._read_head(reader)
-        while 100 <= status < 200:  # "continue" and the like come before the reply
-            status, version, headers = await self._read_head(reader)
-        keep = headers.get("connection", "").lower() != "close" and version == "HTTP/1.1"
-        if headers.get("transfer-encoding", "").lower() == "chunked":
-            body = await self._read_chunks(reader)
-        elif "content-length" in headers:
-            body = await self._read_exactly(reader, int(headers["content-length"]), 0)
-        else:  # up to the end of the stream
-            body, keep = await reader.read(self._max_bytes + 1), False
-            while not reader.at_eof() and len(body) <= self._max_bytes:
-                body += await reader.read(self._max_bytes + 1 - len(body))
-            self._check_size(len(body))
-        wait = headers.get("retry-after", "")
-        return Reply(status, body, float(wait) if wait.isascii() and wait.isdigit() else None), keep
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
-    async def _read_head(self, reader: asyncio.StreamReader) -> tuple[int, str, dict[str, str]]:
-        first = (await reader.readline()).decode("latin-1").split(maxsplit=2)
-        if len(first) < 2 or not first[0].startswith("HTTP/1.") or not first[1].isdigit():
-            raise ReplyError("the reply is empty or not HTTP")
-        headers: dict[str, str] = {}
-        for _ in range(_MAX_HEADERS):
-            line = await reader.readline()
-            if not line.endswith(b"\n"):
-                raise ReplyError("the reply ends in its head")
-            if not line.strip():
-                return int(first[1]), first[0], headers
-            name, _, value = line.decode("latin-1").partition(":")
-            headers[name.strip().lower()] = value.strip()
-        raise ReplyError("the reply's head is too long", retry=False)
 
-    async def _read_chunks(self, reader: asyncio.StreamReader) -> bytes:
-        body = bytearray()
-        while size := int((await reader.readline()).partition(b";")[0], 16):
-            body += await self._read_exactly(reader, size, len(body))
-            await reader.readline()  # the line end after a chunk
-        while (await reader.readline()).strip():  # trailers
-            pass
-        return bytes(body)
+async def post(client: httpx.AsyncClient, url: str, body: bytes, api_key: str | None, max_reply_bytes: int) -> Reply:
+    """
+    Posts JSON and reads the whole reply.
 
-    async def _read_exactly(self, reader: asyncio.StreamReader, size: int, before: int) -> bytes:
-        self._check_size(before + size)
-        return await reader.readexactly(size)  # a negative size is a ValueError
+    Raises `ReplyError` for a network fault and for a reply that is not HTTP, ends early or is too long.
+    """
+    import httpx
 
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise ReplyError(f"the reply is longer than {self._max_bytes} bytes", retry=False)
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "omni-rewards"}
+    if api_key is not None:
+        headers["Authorization"] = f"Bearer {api_key}"
+    reply = bytearray()
+    try:
+        async with client.stream("POST", url, content=body, headers=headers) as response:
+            async for part in response.aiter_raw():
+                reply += part
+                if len(reply) > max_reply_bytes:
+                    raise ReplyError(f"the reply is longer than {max_reply_bytes} bytes", retry=False)
+    except httpx.TransportError as error:  # refused, reset, unknown host, TLS; not HTTP, or broken off
+        raise ReplyError(type(error).__name__) from error
+    wait = response.headers.get("retry-after", "")
+    return Reply(response.status_code, bytes(reply), float(wait) if wait.isascii() and wait.isdigit() else None)

@@ -5,13 +5,15 @@ import asyncio
 import math
 import os
 import re
+import threading
 from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 from .asking import Judgement, ask_all
-from .http import Endpoint
+from .http import chat_url
 from .questions import Question
 
 _Result = TypeVar("_Result")
@@ -51,7 +53,8 @@ class Judge:
         extra_body (`Mapping[str, Any]`, *optional*):
             More fields of the request, e.g. `{"chat_template_kwargs": {"enable_thinking": false}}`.
 
-    Raises `ValueError` at construction for settings that cannot work, with the remedy.
+    Raises at construction, with the remedy: `ValueError` for settings that cannot work, `ImportError` where httpx (extra
+    `judge`) is not installed and questions are to be asked.
 
     >>> judge = Judge(endpoint="http://localhost:8000/v1", model="qwen", cache_dir="judged", replay=True)
     >>> judge.ask([Question("Is it polite?", (("reply", "Thank you."),))]).scores  # nothing recorded yet
@@ -78,7 +81,7 @@ class Judge:
     def __post_init__(self) -> None:
         if not self.endpoint or not self.model:
             raise ValueError("a judge needs `endpoint` (e.g. http://localhost:8000/v1) and `model`")
-        Endpoint.of(self.endpoint)
+        chat_url(self.endpoint)
         if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
             # Not repeated here: it may be the key itself.
             raise ValueError("`api_key_env` is the name of an environment variable, e.g. OPENAI_API_KEY, not the key")
@@ -92,6 +95,8 @@ class Judge:
             raise ValueError(f"`backoff_s` must be at least 0 and finite, got {self.backoff_s}")
         if self.replay and self.cache_dir is None:
             raise ValueError("`replay` needs `cache_dir`, the folder of the recorded replies")
+        if not self.replay and find_spec("httpx") is None:
+            raise ImportError('a judge is asked with httpx, which is not installed: pip install "omni-grpo[judge]"')
         if taken := {"messages", "model", "temperature", "seed", "response_format", "stream"} & set(self.extra_body):
             raise ValueError(f"`extra_body` may not set {sorted(taken)}")
 
@@ -145,16 +150,13 @@ def as_judge(judge: Judge | Mapping[str, Any] | None) -> Judge | None:
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    """The coroutine's result; in a thread of its own where an event loop is running in this one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _run(coroutine)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(_run, coroutine).result()
+    """The coroutine's result, from a loop in a thread of its own, which keeps the judge's connections between calls."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid())).result()
 
 
-def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-    # Not asyncio.run, which would leave the caller's thread without an event loop.
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(coroutine)
+@lru_cache(maxsize=1)
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    """The loop of this process; a forked one inherits no threads and makes its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name=f"judge {process}", daemon=True).start()
+    return loop

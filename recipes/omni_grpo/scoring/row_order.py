@@ -28,6 +28,26 @@ def permute_rows(batch: Batch, order: Sequence[int]) -> Batch:
     return {name: permute(values) for name, values in batch.items()}
 
 
+def in_order(batch: Batch, trainer: Any) -> Batch:
+    """
+    A generation batch in the order in which it is dealt to micro-batches, and how much of these is padding.
+
+    Args:
+        batch (`dict`): With `rows`, and TRL's tensors.
+        trainer ([`~omni_grpo.trainer.OmniGRPOTrainer`]): Whose `share_prompt` and micro-batches it is dealt by; logs
+            `padding/before` and `padding/after` where rows are dealt by length.
+    """
+    if trainer.args.share_prompt == "off":
+        return shuffle_sequence_dict(batch)
+    if trainer.scorer.shares:
+        return shuffle_groups(batch)
+    size = trainer.args.per_device_train_batch_size
+    batch = shuffle_by_length(batch, size, interchangeable_micro_batches(trainer))
+    for name, share in padding_shares(batch, size).items():
+        trainer.run_log.metric("train", f"padding/{name}", share)
+    return batch
+
+
 def shuffle_groups(batch: Batch) -> Batch:
     """
     A generation batch in a random order of its groups; the rows of a prompt stay together.
@@ -36,9 +56,9 @@ def shuffle_groups(batch: Batch) -> Batch:
     numbers as it would without sharing.
 
     Args:
-        batch (`dict`): With `media`, each row's [`EncodedPrompt`].
+        batch (`dict`): With `rows`, the [`~omni_grpo.rollout.record.Row`] of each.
     """
-    identities = [row.identity for row in batch["media"]]
+    identities = [row.prompt.identity for row in batch["rows"]]
     places: dict[Any, int] = {}
     for i in torch.randperm(len(identities)).tolist():
         places.setdefault(identities[i], len(places))

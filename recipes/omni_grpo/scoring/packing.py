@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.families import family_of, head_of
 from omni_grpo.media.settings import MediaError
-from omni_grpo.sharing.packed_attention import PackedGroup, PackedLayout
+from omni_grpo.scoring.packed_attention import PackedGroup, PackedLayout
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class PackedRows:
 
     Args:
         input_ids (`Tensor` `(1, N)`): Token ids.
-        position_ids (`Tensor` `(3, 1, N)`): Time, height and width.
+        position_ids (`Tensor` `(axes, 1, N)`): Time, height and width; or `(1, N)` of a model that counts tokens alone.
         layout ([`PackedLayout`]): Which token sees which.
         prompts (`list` of [`EncodedPrompt`]): The distinct prompts, in order.
         rows, columns, places (`Tensor` `(M,)`):
@@ -60,7 +61,7 @@ def pack_rows(
     Pack a batch.
 
     Args:
-        model (`nn.Module`): Thinker without its head; gives the prompts' positions.
+        model (`nn.Module`): Gives the prompts' positions, see [`~omni_grpo.families.Family.positions`].
         prompts (sequence of [`EncodedPrompt`]): One a row.
         input_ids (`Tensor` `(B, L)`): Prompts padded on the left, completions on the right.
         attention_mask (`Tensor` `(B, L)`): 1 at tokens.
@@ -73,6 +74,7 @@ def pack_rows(
     lengths = attention_mask[:, first:].sum(dim=1).tolist()
     if not any(lengths):
         lengths[0] = 1  # all completions are masked; the pass is made all the same, other processes wait for it
+    family, head = family_of(model), head_of(model)
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
         if lengths[i]:
@@ -84,7 +86,7 @@ def pack_rows(
     at = 0
     for members in groups.values():
         prompt = prompts[members[0]]
-        where = prompt_positions(model, prompt).to(input_ids.device)  # (3, P)
+        where = family.positions(head, prompt.input_ids, prompt.media).to(input_ids.device)  # (axes, P)
         if (where[:, -1] != where[0, -1]).any() or len(prompt.input_ids) != where.size(1):
             raise MediaError(f"row {prompt.name!r}: its prompt ends in media; end it with the generation header")
         whole = torch.tensor(prompt.input_ids, device=input_ids.device)
@@ -103,24 +105,8 @@ def pack_rows(
     index = (torch.cat(part).to(input_ids.device) for part in (rows, columns, places))
     return PackedRows(
         torch.cat(ids)[None],
-        torch.cat(positions, dim=1)[:, None],
+        torch.cat(positions, dim=1)[:, None].squeeze(0),
         PackedLayout(tuple(layout)),
         [prompts[members[0]] for members in groups.values()],
         *index,
     )
-
-
-def prompt_positions(model: Any, prompt: EncodedPrompt) -> torch.Tensor:
-    """Positions `(3, P)` that the model gives a prompt's tokens, its media among them."""
-    media = prompt.media
-    sounds = media.get("feature_attention_mask")
-    positions, _ = model.get_rope_index(
-        torch.tensor([prompt.input_ids]),
-        image_grid_thw=media.get("image_grid_thw"),
-        video_grid_thw=media.get("video_grid_thw"),
-        attention_mask=torch.ones(1, len(prompt.input_ids), dtype=torch.long),
-        use_audio_in_video="use_audio_in_video" in media,
-        audio_seqlens=None if sounds is None else sounds.sum(dim=-1),
-        second_per_grids=media.get("video_second_per_grid"),
-    )
-    return positions[:, 0]

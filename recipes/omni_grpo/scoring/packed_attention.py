@@ -10,16 +10,18 @@ one causal block, and the segments are a batch whose keys are the prompt's and t
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-SHARED_PROMPT_ATTENTION = "shared_prompt_sdpa"
+from transformers.masking_utils import flex_attention_mask, sdpa_mask
 
 
 @dataclass(frozen=True)
@@ -70,20 +72,31 @@ class PackedLayout:
         return mask_mod
 
 
-def packed_mask(layout: PackedLayout, implementation: str, device: Any) -> Any:
-    """
-    What the model's attention takes for a packed row.
+_layout: ContextVar[PackedLayout | None] = ContextVar("packed layout", default=None)
 
-    Raises:
-        `ValueError`: The attention implementation has no way to hold a row to the layout.
-    """
-    if implementation == SHARED_PROMPT_ATTENTION:
-        return layout
-    if implementation == "flex_attention":
-        from torch.nn.attention.flex_attention import create_block_mask
 
-        return create_block_mask(layout.sees(device), None, None, layout.size, layout.size, device=device)
-    raise ValueError(f"attn_implementation: {implementation!r} cannot share prompts; use sdpa or flex_attention")
+@contextmanager
+def packed_as(layout: PackedLayout | None) -> Iterator[None]:
+    """Within: the masks that a prepared model asks transformers for hold its rows to the layout."""
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
+
+
+def _sdpa_mask(*args: Any, **kwargs: Any) -> Any:
+    """transformers' own mask; within [`packed_as`] the layout, which goes to the attention in its place."""
+    return _layout.get() or sdpa_mask(*args, **kwargs)
+
+
+def _flex_mask(*args: Any, device: Any = "cpu", **kwargs: Any) -> Any:
+    """transformers' own block mask, or the layout's."""
+    if (layout := _layout.get()) is None:
+        return flex_attention_mask(*args, device=device, **kwargs)
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    return create_block_mask(layout.sees(device), None, None, layout.size, layout.size, device=device)
 
 
 def shared_prompt_attention(
@@ -133,27 +146,27 @@ def _as_batch(states: torch.Tensor, lengths: tuple[int, ...]) -> torch.Tensor:
     return pad_sequence(list(states.transpose(0, 1).split(lengths)), batch_first=True).transpose(1, 2)
 
 
-def prepare_attention(model: Any) -> str | None:
+def prepare_attention(base: Any) -> str | None:
     """
-    Let a thinker's language model take packed rows. Without a layout it computes what it computed before.
+    Let a language model take packed rows. Without a layout it computes what it computed before.
 
     Args:
-        model (`nn.Module`): Qwen2.5-Omni's thinker without its head, see [`~omni_grpo.model.towers.find_thinker`].
+        base (`nn.Module`): Towers and language model, see [`~omni_grpo.families.base_of`].
 
     Returns:
         Why it cannot, or `None`.
     """
-    config = model.language_model.config
-    if "sliding_attention" in getattr(config, "layer_types", ()):
-        return "layers with a sliding window see less than the prompt"
-    if not hasattr(model, "get_rope_index"):
-        return f"{type(model).__name__} gives no positions for its prompts"
-    if config._attn_implementation == "sdpa":
-        config._attn_implementation = SHARED_PROMPT_ATTENTION
-    if config._attn_implementation not in (SHARED_PROMPT_ATTENTION, "flex_attention"):
-        return f"attention {config._attn_implementation!r} takes no blocks; sdpa and flex_attention do"
+    config = base.config.get_text_config()
+    name = getattr(config, "_attn_implementation", None)
+    if name not in (*_PACKED, *_PACKED.values()):
+        return f"attention {name!r} takes no blocks; sdpa and flex_attention do"
+    config._attn_implementation = _PACKED.get(name, name)
     return None
 
 
-AttentionInterface.register(SHARED_PROMPT_ATTENTION, shared_prompt_attention)
-AttentionMaskInterface.register(SHARED_PROMPT_ATTENTION, sdpa_mask)
+# Attention of transformers -> the same, which takes layouts too.
+_PACKED = {"sdpa": "shared_prompt_sdpa", "flex_attention": "shared_prompt_flex_attention"}
+AttentionInterface.register("shared_prompt_sdpa", shared_prompt_attention)
+AttentionMaskInterface.register("shared_prompt_sdpa", _sdpa_mask)
+AttentionInterface.register("shared_prompt_flex_attention", flex_attention_forward)
+AttentionMaskInterface.register("shared_prompt_flex_attention", _flex_mask)

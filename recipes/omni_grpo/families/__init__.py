@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is particular to an architecture: one object a family. The rest of the package asks it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, ProcessorMixin
+
+from omni_grpo.families.family import MODALITIES, Family
+from omni_grpo.families.qwen_omni import QWEN2_5_OMNI
+
+__all__ = [
+    "FAMILIES",
+    "MODALITIES",
+    "Family",
+    "base_of",
+    "family_of",
+    "family_of_config",
+    "family_of_processor",
+    "head_of",
+]
+
+FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI,)
+
+
+def family_of_config(config: Any, name: str = "the model") -> Family:
+    """
+    The family of a checkpoint's configuration.
+
+    Raises:
+        `ValueError`: The model type belongs to none; the message lists those that do.
+    """
+    for family in FAMILIES:
+        if config.model_type in family.model_types:
+            return family
+    known = ", ".join(known for family in FAMILIES for known in family.model_types)
+    raise ValueError(f"{name} is a {config.model_type!r} checkpoint; supported are {known}")
+
+
+def family_of_processor(processor: ProcessorMixin) -> Family:
+    """
+    The family of a processor.
+
+    Raises:
+        `ValueError`: Its class belongs to none.
+    """
+    for family in FAMILIES:
+        if type(processor).__name__ in family.processors:
+            return family
+    known = ", ".join(known for family in FAMILIES for known in family.processors)
+    raise ValueError(f"{type(processor).__name__} is no processor of a supported model; supported are {known}")
+
+
+def family_of(model: nn.Module) -> Family:
+    """
+    The family of a model in memory, through any PEFT or engine wrapping.
+
+    Raises:
+        `ValueError`: It is a model of another architecture.
+    """
+    head = head_of(model)
+    return family_of_config(head.config, type(head).__name__)
+
+
+def head_of(model: nn.Module) -> Any:
+    """The model with its language head, through any PEFT or engine wrapping."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and module.get_output_embeddings() is not None:
+            return module
+    raise ValueError(f"{type(model).__name__} holds no language model with a head")
+
+
+def base_of(model: nn.Module) -> Any:
+    """The submodule that holds the towers and the language model, without the head."""
+    return head_of(model).base_model

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions that an architecture has to answer. The answers here are transformers' conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+MODALITIES = ("audio", "image", "video")  # in the order in which towers are run
+Media = Mapping[str, torch.Tensor]  # model inputs beside the ids
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    An architecture as the rest of the package sees it.
+
+    Args:
+        model_types (`tuple[str, ...]`): Of the configurations that may be loaded, a full checkpoint's among them.
+        model_class (`str`): What is trained; a class of transformers.
+        processors (`tuple[str, ...]`): Classes of its processors.
+        inputs (`Mapping[str, tuple[str, ...]]`):
+            Model inputs by modality: the features, then what belongs to them item by item.
+        towers (`Mapping[str, tuple[str, ...]]`): Modules of the base model by modality, projectors among them.
+        marks (`tuple[str, ...]`): Attributes of the processor that name the tokens around media.
+        language_layers (`str`): The language model's linear layers, as a regular expression in which `{names}` stands.
+    """
+
+    model_types: tuple[str, ...]
+    model_class: str
+    processors: tuple[str, ...]
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+    # In one nn.Linear name order: PEFT matches a string target as a full regular expression on module names.
+    language_layers: str = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(m for m in MODALITIES if m in self.inputs)
+
+    # Prompts.
+
+    def placeholders(self, processor: Any) -> dict[str, int]:
+        """Token id of each modality's placeholder."""
+        return {m: getattr(processor, f"{m}_token_id") for m in self.modalities}
+
+    def control_ids(self, processor: Any) -> list[int]:
+        """
+        Every token id that means media to the model: placeholders and the marks around them.
+
+        None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
+        """
+        names = [*(f"{m}_token" for m in self.modalities), *self.marks]
+        return sorted(set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name) for name in names])))
+
+    def processor_kwargs(
+        self,
+        loaded: Mapping[str, Sequence[Any]],
+        rates: Sequence[float],
+        sized: bool,
+        video_of_sound: Sequence[int | None],
+    ) -> dict[str, Any]:
+        """
+        What the processor is told beside text and media.
+
+        Args:
+            loaded (`Mapping[str, Sequence]`): Decoded media by modality.
+            rates (`Sequence[float]`): Sampled frames a second of each video.
+            sized (`bool`): Whether pictures have the wanted size already.
+            video_of_sound (`Sequence[int | None]`): For each sound the video that it is interleaved with.
+        """
+        return {"videos_kwargs": {"do_sample_frames": False}, "images_kwargs": {}}
+
+    def finish(
+        self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any
+    ) -> dict[str, torch.Tensor]:
+        """The processor's media as the model takes them."""
+        return media
+
+    def longest_sound(self, processor: Any) -> int | None:
+        """Samples beyond which the processor would cut a sound; `None` where it does not."""
+        return getattr(processor.feature_extractor, "n_samples", None)
+
+    # Items of a modality.
+
+    def split(self, media: Media, modality: str) -> list[dict[str, torch.Tensor]]:
+        """The items of a modality in model inputs of one row or several, in order, as views; none gives `[]`."""
+        names = [name for name in self.inputs.get(modality, ()) if media.get(name) is not None]
+        if not names or names[0] != self.inputs[modality][0]:
+            return []
+        sizes = self.sizes(media, modality)
+        parts = [media[name].split(sizes if len(media[name]) == sum(sizes) else 1) for name in names]
+        return [dict(zip(names, item, strict=True)) for item in zip(*parts, strict=True)]
+
+    def sizes(self, media: Media, modality: str) -> list[int]:
+        """How much of the features' first axis each item takes."""
+        beside = self.inputs[modality][1]
+        return media[beside].prod(-1).tolist() if beside.endswith("grid_thw") else [1] * len(media[beside])
+
+    def join(self, items: Sequence[Media], device: torch.device) -> dict[str, torch.Tensor]:
+        """Items as model inputs, [`split`] backwards; sounds are padded to the longest."""
+        return {n: cat_padded([item[n] for item in items]).to(device, non_blocking=True) for n in items[0]}
+
+    # Towers.
+
+    def tower(self, base: nn.Module, modality: str) -> list[nn.Module]:
+        """The modules that make a modality's features."""
+        return [module for name in self.towers[modality] if (module := getattr(base, name)) is not None]
+
+    def encode(self, base: Any, modality: str, media: Media) -> torch.Tensor:
+        """Encoder output for model inputs of one modality, `(placeholders, width)`."""
+        given = {name: media[name] for name in self.inputs[modality] if media.get(name) is not None}
+        output = getattr(type(base), f"get_{modality}_features")(base, **given, return_dict=True)
+        rows = output.pooler_output
+        return torch.cat(list(rows)) if isinstance(rows, (tuple, list)) else rows
+
+    def encoded(self, base: Any, modality: str, rows: torch.Tensor) -> Any:
+        """[`encode`] backwards: what the model's own forward takes for its encoder's output."""
+        return SimpleNamespace(last_hidden_state=rows, pooler_output=rows if modality == "audio" else (rows,))
+
+    def smallest(self, base: Any, modality: str) -> dict[str, torch.Tensor]:
+        """
+        Model inputs of the smallest item that the tower takes.
+
+        Parameters are looked at through `parameters()` alone: under ZeRO-3 a name such as `conv1.weight` gathers the
+        weight from all ranks, and only those that need a dummy come here.
+        """
+        parameter = next(self.tower(base, modality)[0].parameters())
+        features, beside = self.inputs[modality][:2]
+        if modality == "audio":
+            mel = parameter.new_zeros(1, base.config.audio_config.num_mel_bins, 4)
+            return {features: mel, beside: torch.ones(1, 4, dtype=torch.long, device=parameter.device)}
+        vision = base.config.vision_config
+        side = vision.spatial_merge_size
+        dim = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        grid = torch.tensor([[1, side, side]], device=parameter.device)
+        return {features: parameter.new_zeros(side * side, dim), beside: grid}
+
+    # Language model.
+
+    def positions(self, head: Any, input_ids: Sequence[int], media: Media) -> torch.Tensor:
+        """Positions `(axes, P)` of a prompt's tokens, its media among them, as `generate` would give them."""
+        ids = torch.tensor([input_ids])
+        whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **media}
+        positions = head._prepare_position_ids_for_generation(ids, whole)  # (1, P), or (4, 1, P) with the text's first
+        return positions[1:, 0] if positions.ndim == 3 else positions
+
+    def cannot_pack(self, base: Any) -> str | None:
+        """Why completions of one prompt cannot be segments of one row, or `None`."""
+        kinds = set(getattr(base.config.get_text_config(), "layer_types", None) or ())
+        if strange := kinds - {"full_attention"}:
+            return f"layers of kind {', '.join(sorted(strange))} see less than the prompt, or carry a state"
+        return None
+
+
+def cat_padded(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Along the first axis, the others padded at their end to the longest."""
+    longest = [max(t.shape[axis] for t in tensors) for axis in range(1, tensors[0].ndim)]
+
+    def padded(tensor: torch.Tensor) -> torch.Tensor:
+        missing = [n - have for n, have in zip(longest, tensor.shape[1:], strict=True)]
+        return pad(tensor, [n for more in reversed(missing) for n in (0, more)]) if any(missing) else tensor
+
+    return torch.cat([padded(t) for t in tensors])
