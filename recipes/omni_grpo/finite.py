@@ -34,6 +34,7 @@ class FiniteSteps(_Trainer):
 
     def begin_watch(self) -> None:
         """Called once, when the trainer is there."""
+        self._names: list[str] = []
         self._batches: list[tuple[list[str], Any]] = []  # ids and tokens of the step's micro-batches
         log = Path(self.args.output_dir) / "log.jsonl"
         self.heartbeat = Heartbeat(log, self.accelerator.process_index)
@@ -65,15 +66,18 @@ class FiniteSteps(_Trainer):
 
         return checked_later if is_async_callable(reward) else reward if isinstance(reward, nn.Module) else checked
 
+    def note_rows(self, names: list[str]) -> None:
+        """Told the ids of a micro-batch when its loss is computed: a step that stops writes them down."""
+        self._names = names
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """As the parent; in training it must be finite."""
         self.heartbeat.enter("loss and gradient")
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        names = [row.name for row in inputs["rows"]]
-        self._batches.append((names, inputs.get("completion_ids", inputs.get("labels"))))
         self._check_step_of(model)
         output = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        self._batches.append((self._names, inputs.get("completion_ids", inputs.get("labels"))))
         loss = output[0] if return_outputs else output
         if on_any_process(not bool(loss.isfinite().all()), loss.device):
             self._stop("loss")

@@ -145,6 +145,7 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
         """Hold the pass to the media of its rows."""
         inputs = dict(inputs)
         rows = inputs.pop("rows")
+        self.note_rows([row.name for row in rows])
         with self.media_embedder.expecting(rows):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 

@@ -217,6 +217,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _compute_loss(self, model, inputs):
         with self._at(Rollout(inputs["rows"])) as rollout:
+            self.note_rows([row.name for row in rollout.rows])
             rollout.check_prompts(inputs["prompt_ids"], inputs["prompt_mask"])
             return super()._compute_loss(model, inputs)
 

@@ -261,7 +261,7 @@ def fail(*args, **kwargs):
 BROKEN = {
     "packing": ("omni_grpo.scoring.scorer.pack_rows", refuse, "cannot be packed: MediaError.*row2"),
     "positions": ("omni_grpo.families.Family.positions", fail, "cannot be packed: RuntimeError.*no kernel"),
-    "mask": ("omni_grpo.scoring.packed_attention.packed_mask", fail, "cannot be scored: RuntimeError.*no kernel"),
+    "mask": ("omni_grpo.scoring.packed_attention._starts", fail, "cannot be scored: RuntimeError.*no kernel"),
 }
 
 

@@ -89,6 +89,7 @@ class GenerateSampler:
             "input_ids": self._pad(ids, padding_value=self._pad_token_id).to(model.device),
             "attention_mask": self._pad([torch.ones_like(i) for i in ids], padding_value=0).to(model.device),
         }
+        asked = {"eos_token_id": sorted(self.end_token_ids), "pad_token_id": self._pad_token_id, **asked}
         if self.forbidden:
             asked["suppress_tokens"] = self.forbidden
         if self.constraint is not None:
