@@ -73,7 +73,7 @@ def test_the_parts_of_the_package_do_not_import_in_a_circle():
         named_there = {n for n in imported(ast.walk(tree(path))) if n.startswith("omni_grpo.")}
         needs.setdefault(here, set()).update({part(n) for n in named_there} - {here})
     needs = {name: {n for n in others if n in needs} for name, others in needs.items() if name != "__init__"}
-    assert needs["trainer"] > {"model", "sharing", "credit"}  # the graph is there
+    assert needs["trainer"] > {"rollout", "scoring", "credit"}  # the graph is there
     assert list(TopologicalSorter(needs).static_order())  # CycleError names the circle
 
 
@@ -120,7 +120,7 @@ def test_library_code_does_not_print(path):
 # Why a whole class is caught there: what upstream raises has no class of its own, and the outcome is stated and tested.
 WHOLE = {
     "rewards/omni_rewards/_maths_worker.py": "the parser raises `Exception` itself: the formula is unreadable",
-    "recipes/omni_grpo/sharing/prompt.py": "whatever stops packing, rows are scored one by one, and the log says why",
+    "recipes/omni_grpo/scoring/scorer.py": "whatever stops packing, rows are scored one by one, and the log says why",
 }
 
 

@@ -16,6 +16,7 @@ from omni_grpo.evaluation.evaluate import vary
 from omni_grpo.families import family_of_processor
 from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.rollout.record import Rollout
 from omni_grpo.rows.loading import load_examples
 from omni_grpo.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
 from omni_grpo.rows.schema import Example, MediaItem
@@ -73,7 +74,8 @@ def test_one_prompt_in_sft_rl_and_evaluation(trainer, processor, settings, mixed
         ids[: (labels != IGNORED).nonzero()[0]].tolist()
         for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True)
     ]
-    rl, *_ = trainer._tokenize_prompts(dataset["prompt"])
+    with trainer._at(Rollout.begin(list(dataset), "train", "0", 1, 0)):
+        rl, *_ = trainer._tokenize_prompts(dataset["prompt"])
     evaluation = [
         encode_prompt(processor, vary(build_messages(e, style), "full"), settings, e.id).input_ids for e in examples
     ]

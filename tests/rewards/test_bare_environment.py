@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import omni_rewards
-from judge_server import JudgeServer, always, says
 
 PACKAGE = Path(omni_rewards.__file__).parent
 
@@ -23,7 +22,7 @@ import omni_rewards
 text = "<context>The face is sad.</context><think>The face is sad. So yes.</think><answer>yes</answer>"
 columns = {"solution": ["yes"], "problem_type": ["yes_no"], "context": ["The face is sad."]}
 rewards = {name: getattr(omni_rewards, name) for name in omni_rewards.__all__ if name.endswith("_reward")}
-rewards["reasoning_reward"] = omni_rewards.ReasoningReward({"endpoint": sys.argv[2], "model": "m"})
+del rewards["reasoning_reward"]  # asks a judge, and that takes httpx
 scores = {}
 for name, reward in rewards.items():
     text_of = text if "think_answer" not in name else text[text.index("<think>"):]
@@ -50,9 +49,8 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_reward_works_with_neither_torch_nor_trl(bare_python: Path, tmp_path: Path) -> None:
     """Mutant: an import of anything that is installed here and not there, also one inside a reward."""
-    with JudgeServer(always(says('{"score": 5}'))) as server:
-        command = [str(bare_python), "-I", "-c", SCRIPT, json.dumps(GOLD), server.endpoint]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = [str(bare_python), "-I", "-c", SCRIPT, json.dumps(GOLD)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     prefix, missing, scores, async_scores, judged, answers, outside = json.loads(done.stdout)
     assert Path(prefix) == bare_python.parent.parent != Path(sys.prefix)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -60,8 +62,16 @@ def family_of(model: nn.Module) -> Family:
     Raises:
         `ValueError`: It is a model of another architecture.
     """
-    head = head_of(model)
-    return family_of_config(head.config, type(head).__name__)
+    within = model.get_base_model() if isinstance(model, PeftModel) else model
+    found = next((module for module in within.modules() if isinstance(module, PreTrainedModel)), within)
+    for family in FAMILIES:
+        if isinstance(found, getattr(transformers, family.model_class)):
+            return family
+    known = ", ".join(f"`{family.model_class}`" for family in FAMILIES)
+    raise ValueError(
+        f"the model is a {type(found).__name__}; supported is {known}, from `load_model`, or as the `thinker` of a full "
+        "Qwen2.5-Omni model"
+    )
 
 
 def head_of(model: nn.Module) -> Any:
