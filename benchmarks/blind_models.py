@@ -19,6 +19,7 @@ from typing import Any
 from demo_cells import EXPERIMENTS, evaluate, lines, predictions, stage, write_lines
 from shortcut_table import SENSES, heading, percent
 
+from omni_grpo.demo.counterfactual import swap_changes_answer
 from omni_grpo.evaluation.shortcut import shortcut_index
 from omni_grpo.launch.machine import describe_machine
 from omni_grpo.statistics import accuracy_interval
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> None:
         scores = [row["answer_score"] for row in whole]
         models[name] = {"accuracy": {"value": sum(scores) / len(scores), "ci95": list(accuracy_interval(scores))}}
         for sense in SENSES:
-            index = shortcut_index(whole, predictions(folder, f"swapped_{sense}"), sense)
+            index = shortcut_index(whole, predictions(folder, f"swapped_{sense}"), sense, changes=swap_changes_answer)
             assert index is not None  # every row of this test has a donor
             models[name][sense] = {"value": index.value, "ci95": list(index.ci95), "n": index.n}
     summary = {"date": time.strftime("%Y-%m-%d"), "machine": describe_machine(), "models": models}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from demo_cells import cell_folder, predictions
 
+from omni_grpo.demo.counterfactual import swap_changes_answer
 from omni_grpo.evaluation.shortcut import index_of, index_terms
 from omni_grpo.launch.machine import describe_machine
 from omni_grpo.statistics.resampling import percentiles
@@ -26,7 +27,9 @@ FIGURES = {"in": share, "out": share, **{f"index_{sense}": index_of for sense in
 
 def sums(folder: Path, sense: str) -> np.ndarray:
     """Gain and room of each row of the index under a swap, `(2, n)`; the same rows for every model on one test."""
-    terms = index_terms(predictions(folder), predictions(folder, f"swapped_{sense}"), sense)
+    terms = index_terms(
+        predictions(folder), predictions(folder, f"swapped_{sense}"), sense, changes=swap_changes_answer
+    )
     return np.array([[t.gain, t.room] for t in terms]).T
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import random
 from itertools import pairwise
 
@@ -16,13 +17,15 @@ from omni_grpo.demo.design import block
 from omni_grpo.demo.targets import INTENTS, PROBLEM_TYPES, QUESTIONS, SHARED, solution_of
 from omni_grpo.evaluation import shortcut
 from omni_grpo.evaluation.donors import choose_donors
+from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.results_table import table
 from omni_grpo.evaluation.scoring import summarise
-from omni_grpo.evaluation.shortcut import shortcut_index, summarise_shortcuts, unchanged
+from omni_grpo.evaluation.shortcut import summarise_shortcuts, unchanged
 from omni_grpo.rows.schema import Example
 
 ANSWERS = {"agreement": ("yes", "no"), "intent": tuple(INTENTS.values())}
 SENSES = ("audio", "video")
+shortcut_index = functools.partial(shortcut.shortcut_index, changes=counterfactual.swap_changes_answer)
 
 
 @pytest.mark.parametrize("module", [shortcut, counterfactual], ids=lambda module: module.__name__)
@@ -238,7 +241,9 @@ def test_equal_answers_are_told_in_any_spelling():
 def test_the_summary_has_every_group_and_is_printed():
     rows = demo_rows(64)
     results = {v: answered(rows, by_face, v) for v in ("full", "swapped_audio", "swapped_video", "silent")}
-    found = summarise_shortcuts(results, ["intent+agreement"])
+    found = summarise_shortcuts(
+        results, ["intent+agreement"], Protocol(counterfactual=counterfactual.swap_changes_answer)
+    )
     assert list(found) == ["agreement", "intent", "intent+agreement", "all"]
     assert found["all"] == found["intent+agreement"]
     assert found["all"]["index"]["audio"]["value"] == 1.0

@@ -10,6 +10,7 @@ from omni_grpo.benchmarks import READERS
 from omni_grpo.evaluation.protocol import PARSERS, Protocol
 from omni_grpo.evaluation.variants import VARIANTS
 from omni_grpo.generation import GREEDY
+from omni_grpo.launch.scripts import load_object
 from omni_grpo.launch.settings import as_mapping, construct, refuse_unknown
 from omni_rewards import AnswerReward, Judge
 
@@ -24,10 +25,13 @@ class EvalArguments:
         test_file (`str`): Data file or Hugging Face data set; of a benchmark, its annotation file as released.
         test_split (`str`, defaults to `"test"`): Split of a data set that is not named as `name[split]`.
         benchmark (`str`, *optional*): A key of `omni_grpo.benchmarks.READERS`, whose reader reads `test_file`.
-        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next six.
+        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next seven.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
         group_by (`list[str]`): Keys of `meta` that results are reported by.
         answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward`.
+        counterfactual (`str`, *optional*):
+            Dotted path of a function that knows a row's answer for another's media, `(row, donor, sense)` to whether it
+            changes; without one the shortcut index goes by chance.
         judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning.
         generation_kwargs (`dict`, *optional*):
             Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size`, `num_beams`. A checkpoint's own
@@ -68,6 +72,9 @@ class EvalArguments:
     group_by: list[str] = field(default_factory=list, metadata={"help": "Keys of meta that results are reported by."})
     answer_settings: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of omni_rewards.AnswerReward (on the command line as JSON)."}
+    )
+    counterfactual: str | None = field(
+        default=None, metadata={"help": "Function that knows whether other media change an answer (dotted path)."}
     )
     judge: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of a judge of contexts and reasoning (JSON on the command line)."}
@@ -137,5 +144,6 @@ class EvalArguments:
             group_by=tuple(self.group_by),
             answers=answers,
             decoding=decoding,
+            counterfactual=load_object(self.counterfactual, "counterfactual") if self.counterfactual else None,
             judge=construct(Judge, {}, judge, "judge") if judge else None,
         )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,9 @@ class Protocol:
         answers ([`~omni_rewards.AnswerReward`]): Reads and scores answers; its settings are the protocol's.
         decoding (`Mapping[str, Any]`): What is asked of `generate` over greedy decoding; all that decides is in
             `metrics.json`, see [`~omni_grpo.generation.decoding_settings`].
+        counterfactual (`Callable`, *optional*):
+            `(row, donor, sense)` to whether the donor's evidence changes the row's true answer, `None` if that is not
+            known; for [`~omni_grpo.evaluation.shortcut.shortcut_index`].
         judge ([`~omni_rewards.Judge`], *optional*): Grades contexts, reasoning and steps, beside the offline figures.
 
     Raises:
@@ -40,6 +43,7 @@ class Protocol:
     combined: tuple[str, ...] = ()
     answers: AnswerReward = field(default_factory=AnswerReward)
     decoding: Mapping[str, Any] = field(default_factory=dict)
+    counterfactual: Callable[[Any, Any, str], bool | None] | None = None
     judge: Judge | None = None
 
     def __post_init__(self) -> None:

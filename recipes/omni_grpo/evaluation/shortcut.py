@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from omni_grpo.demo.counterfactual import swap_changes_answer
 from omni_grpo.evaluation.baselines import chance_levels
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.scoring import group_of, grouped
@@ -76,7 +75,7 @@ def shortcut_index(
         answers ([`~omni_rewards.AnswerReward`], *optional*): Scores guesses, for chance.
         changes (`Callable`, *optional*):
             `(row, donor, sense)` to whether the donor's evidence changes the row's true answer, `None` if that is not
-            known; [`~omni_grpo.demo.counterfactual.swap_changes_answer`] by default.
+            known, as it is of every row by default.
 
     Returns:
         [`ShortcutIndex`], or `None` if no row counts.
@@ -117,13 +116,13 @@ def index_terms(
     changes: Changes | None = None,
 ) -> list[IndexTerm]:
     """What each row that counts adds to [`shortcut_index`], whose arguments these are, by id."""
-    changes, by_id = changes or swap_changes_answer, {row["id"]: row for row in whole}
+    by_id = {row["id"]: row for row in whole}
     pairs = _pairs(whole, swapped)
     levels = chance_levels([row for row, _ in pairs], group_of, answers or AnswerReward())
     terms = []
     for (row, other), level in zip(pairs, levels, strict=True):
         donor = by_id.get(other.get("donor"))
-        change = None if donor is None else changes(row, donor, sense)
+        change = None if donor is None or changes is None else changes(row, donor, sense)
         if change is not False:
             left = 0.0 if change else level or 0.0
             gain, room = row["answer_score"] - other["answer_score"], row["answer_score"] - left
@@ -175,7 +174,10 @@ def summarise_shortcuts(
     for group, whole in grouped(results["full"], protocol, combined):
         by_variant = {v: _variant(whole, results[v]) for v in others if _pairs(whole, results[v])}
         swaps = {s: f"swapped_{s}" for s in SENSES if f"swapped_{s}" in by_variant}
-        found = {s: shortcut_index(whole, results[v], s, protocol.answers) for s, v in swaps.items()}
+        found = {
+            s: shortcut_index(whole, results[v], s, protocol.answers, protocol.counterfactual)
+            for s, v in swaps.items()
+        }
         index = {s: i._asdict() | {"ci95": list(i.ci95)} for s, i in found.items() if i is not None}
         if by_variant:
             figures[group] = {"index": index, "variants": by_variant}

@@ -75,9 +75,9 @@ def watch(stage: Stage) -> Preemption:
     return Preemption(float(stage.fields.get("preemption_seconds", 45)))
 
 
-def load_object(path: str) -> Any:
+def load_object(path: str, field: str = "reward_funcs") -> Any:
     """
-    `"package.module.name"` to the object.
+    `"package.module.name"`, as a run's `field` names it, to the object.
 
     Raises:
         `ValueError`: There is no such module or name; the message has the path as it was written.
@@ -91,7 +91,7 @@ def load_object(path: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"reward_funcs: cannot import {path!r} ({error})") from error
+        raise ValueError(f"{field}: cannot import {path!r} ({error})") from error
 
 
 def check_evaluation(validation_file: str | None, args: Any) -> None:
