@@ -29,9 +29,9 @@ from grpo_trainers import omni_trainer, trl_trainer
 from grpo_work import Work, timed, token_bound
 from paired_ratios import cell, ratio
 
-from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
-from omni_grpo.launch.machine import describe_machine
-from omni_grpo.media.settings import MediaSettings
+from omni_demo.model import TinyOmniConfig, save_tiny_omni
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.run.machine import describe_machine
 
 RATIOS, GROUPS = (16, 4, 1), (4, 8, 16)
 COMPLETION = {16: 32, 4: 64, 1: 128}  # tokens, by ratio

@@ -33,10 +33,10 @@ from peft import LoraConfig
 from trl.trainer.utils import get_peak_flops
 from update_flops import update_flops
 
+from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.families import base_of
-from omni_grpo.launch.machine import describe_machine
-from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import freeze_towers, language_model_targets
+from omni_grpo.run.machine import describe_machine
 
 TEXT_TOKENS = 45
 PLAIN = {"share_prompt": "off", "share_media": "off"}

@@ -19,10 +19,10 @@ from typing import Any
 from demo_cells import EXPERIMENTS, evaluate, lines, predictions, stage, write_lines
 from shortcut_table import SENSES, heading, percent
 
-from omni_grpo.demo.counterfactual import swap_changes_answer
+from omni_demo.counterfactual import swap_changes_answer
 from omni_grpo.evaluation.shortcut import shortcut_index
-from omni_grpo.launch.machine import describe_machine
-from omni_grpo.statistics import accuracy_interval
+from omni_grpo.evaluation.statistics import accuracy_interval
+from omni_grpo.run.machine import describe_machine
 
 MODELS = {"honest": {}, "deaf": {"voice": "warm"}, "blind": {"face": "amused"}}
 

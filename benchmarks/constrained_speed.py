@@ -26,9 +26,9 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from omni_grpo.constrained.decoding import SectionLogitsProcessor
-from omni_grpo.constrained.head import add_constrained_head, allowed_sets
-from omni_grpo.constrained.section_constraint import SectionConstraint
+from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
+from omni_grpo.rollout.constrained.head import add_constrained_head, allowed_sets
+from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 
 QWEN = 152_064
 END = 151_645

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from demo_cells import lines
 
-from omni_grpo.launch.machine import describe_machine
-from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
+from omni_grpo.evaluation.statistics import pooled_bootstrap, pooled_paired_bootstrap
+from omni_grpo.run.machine import describe_machine
 from omni_rewards import context_reward
 
 GROUPS = ("agreement", "intent", "intent+agreement")

@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from omni_grpo.media.decode_cache import DecodeCache
-from omni_grpo.media.reader import MediaReader, read_media
-from omni_grpo.media.settings import MediaSettings
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.schema import Example
+from omni_grpo.data.media.decode_cache import DecodeCache
+from omni_grpo.data.media.reader import MediaReader, read_media
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.schema import Example
 
 
 def items(rows: list[Example]) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from omni_grpo.demo.targets import context_of
+from omni_demo.targets import context_of
 
 CONFIGS = Path("recipes/configs/demo")
 EXPERIMENTS = Path("data/experiments")  # of CONFIGS / "experiments_data.yaml"

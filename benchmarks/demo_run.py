@@ -11,15 +11,15 @@ from transformers import ProgressCallback
 from trl import ModelConfig
 
 from omni_grpo.config import DataArguments, OmniGRPOConfig
-from omni_grpo.data import load_sources, preflight, to_dataset
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.launch.command_line import parse
-from omni_grpo.launch.reward_settings import configured_rewards
-from omni_grpo.launch.scripts import model_kwargs, peft_config
-from omni_grpo.media.decode_cache import open_decode_cache
-from omni_grpo.media.settings import MediaSettings
+from omni_grpo.data.dataset import load_sources, preflight, to_dataset
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.media.decode_cache import open_decode_cache
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.prompts import PROMPT_STYLES
+from omni_grpo.run.command_line import parse
+from omni_grpo.run.reward_settings import configured_rewards
+from omni_grpo.run.scripts import model_kwargs, peft_config
 from omni_grpo.trainer import OmniGRPOTrainer
 
 CURVES = ("loss", "reward", "rewards/", "grad_norm")  # log entries that begin so, less their spread over the batch

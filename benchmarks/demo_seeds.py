@@ -64,8 +64,8 @@ def write(seeds: list[int], output: Path, seconds: dict[str, list[float]], resul
     """Pool the seeds and write the table."""
     import numpy as np
 
-    from omni_grpo.launch.machine import describe_machine
-    from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
+    from omni_grpo.evaluation.statistics import pooled_bootstrap, pooled_paired_bootstrap
+    from omni_grpo.run.machine import describe_machine
 
     rows = {(s, m): predictions(output / str(s) / "eval" / m) for s in seeds for m in ("base", "sft", "rl", "control")}
     ablated = {

@@ -141,7 +141,7 @@ def main(argv: list[str]) -> None:
     import torch
     from demo_run import run_stage
 
-    from omni_grpo.launch.machine import describe_machine
+    from omni_grpo.run.machine import describe_machine
 
     fields = ["--config", args.config, "--model_name_or_path", model, "--max_steps", str(args.steps), *overrides]
     rounds: list[dict[str, dict[str, Any]]] = []

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
 
     from demo_run import run_stage
 
-    from omni_grpo.grounding.context_gain import ContextGain
+    from omni_grpo.experimental.context_gain import ContextGain
 
     seconds, scored, measure = [], [], ContextGain.__call__
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from omni_grpo import MediaSettings
-from omni_grpo.rows.schema import Example, MediaItem
+from omni_grpo.data.rows.schema import Example, MediaItem
 
 PATCH = 28  # pixels a side of one image token
 TEXT = "What is in the picture?"

@@ -13,10 +13,10 @@ from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
 from omni_grpo import MediaSettings, OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.data import to_dataset
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.families import family_of_processor
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.schema import Example
 
 
 def constant_reward(completions: list[Any], **_: Any) -> list[float]:

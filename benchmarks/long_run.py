@@ -60,13 +60,13 @@ def main() -> None:
 
     from conftest import TEXTS, mixed_rows
     from media_files import write_image, write_sound, write_video
+    from omni_demo.model import TinyOmniConfig, save_tiny_omni
     from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-    from omni_grpo.data import to_dataset
-    from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
-    from omni_grpo.logs import LogFile
-    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.data.dataset import to_dataset
+    from omni_grpo.data.media.settings import MediaSettings
+    from omni_grpo.data.rows.loading import load_examples
     from omni_grpo.model.loading import load_model, load_processor
-    from omni_grpo.rows.loading import load_examples
+    from omni_grpo.run.log_file import LogFile
     from omni_rewards import CONTEXT_THINK_ANSWER, parse_sections
     from small_runs import SMALL_RUN, length_reward
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-from omni_grpo.demo.model import TinyOmniConfig, build_model, build_processor, build_tokenizer, token_ids
+from omni_demo.model import TinyOmniConfig, build_model, build_processor, build_tokenizer, token_ids
 
 TINY = TinyOmniConfig(width=32, text_layers=2, vision_layers=1, audio_layers=1, image_size_px=112, vocab_size=400)
 # The real features: 128 mel bins a 10 ms, 25 audio tokens a second.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from demo_cells import cell_folder, predictions
 
-from omni_grpo.demo.counterfactual import swap_changes_answer
+from omni_demo.counterfactual import swap_changes_answer
 from omni_grpo.evaluation.shortcut import index_of, index_terms
-from omni_grpo.launch.machine import describe_machine
-from omni_grpo.statistics.resampling import percentiles
+from omni_grpo.evaluation.statistics.resampling import percentiles
+from omni_grpo.run.machine import describe_machine
 
 SENSES = ("audio", "video")
 

@@ -31,8 +31,8 @@ def main(argv: list[str]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from omni_grpo.media.reader import read_audio, read_video
-    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.data.media.reader import read_audio, read_video
+    from omni_grpo.data.media.settings import MediaSettings
 
     before, after = rows(args.run, "sft"), rows(args.run, "rl")
     chosen = next(

@@ -22,21 +22,21 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--audio", action="append", default=[])
     parser.add_argument("--option", action="append", default=[], help='e.g. --option "A. praise" --option "B. taunt"')
     parser.add_argument("--problem_type", default=None, help="yes_no, label, numerical, …; decides the instruction")
-    parser.add_argument("--prompt_style", default=None, help="a key of omni_grpo.rows.prompts.PROMPT_STYLES")
+    parser.add_argument("--prompt_style", default=None, help="a key of omni_grpo.data.rows.prompts.PROMPT_STYLES")
     parser.add_argument("--max_new_tokens", type=int, default=512)
     parser.add_argument("--raw", action="store_true", help="print the completion as it is")
     args = parser.parse_args(argv)
 
     import torch
 
-    from omni_grpo.encoding.encoder import PromptEncoder
-    from omni_grpo.generation import generate
-    from omni_grpo.launch.scripts import trained_settings
-    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.data.encoding.encoder import PromptEncoder
+    from omni_grpo.data.media.settings import MediaSettings
+    from omni_grpo.data.rows.loading import check_rows
+    from omni_grpo.data.rows.prompts import DEFAULT_STYLE, PROMPT_STYLES, build_messages
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
-    from omni_grpo.rows.loading import check_rows
-    from omni_grpo.rows.prompts import DEFAULT_STYLE, PROMPT_STYLES, build_messages
+    from omni_grpo.rollout.answers import generate
+    from omni_grpo.run.scripts import trained_settings
     from omni_rewards import parse_sections
 
     trained = trained_settings(args.model)

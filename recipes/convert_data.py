@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import logging
 
-from omni_grpo.rows.adapters import LAYOUTS
-from omni_grpo.rows.conversion import convert
+from omni_grpo.data.rows.adapters import LAYOUTS
+from omni_grpo.data.rows.conversion import convert
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.launch.command_line import help_text, parse, with_default_config
-from omni_grpo.launch.scripts import claim, watch
+from omni_grpo.run.command_line import help_text, parse, with_default_config
+from omni_grpo.run.scripts import claim, watch
 
 
 def main(argv: list[str]) -> None:
@@ -36,20 +36,20 @@ def main(argv: list[str]) -> None:
     import torch
     from accelerate import PartialState
 
-    from omni_grpo.benchmarks import load_benchmark
     from omni_grpo.config import DataArguments
-    from omni_grpo.encoding.encoder import PromptEncoder, processing_key
+    from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
+    from omni_grpo.data.media.decode_cache import open_decode_cache
+    from omni_grpo.data.media.settings import MediaSettings
+    from omni_grpo.data.rows.loading import load_examples
+    from omni_grpo.data.rows.schema import DataError
     from omni_grpo.evaluation.arguments import EvalArguments
+    from omni_grpo.evaluation.benchmarks import load_benchmark
     from omni_grpo.evaluation.evaluate import Share, evaluate
     from omni_grpo.evaluation.scoring import compare, table
-    from omni_grpo.launch.machine import describe_machine
-    from omni_grpo.launch.scripts import as_trained, begin
-    from omni_grpo.media.decode_cache import open_decode_cache
-    from omni_grpo.media.settings import MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
-    from omni_grpo.rows.loading import load_examples
-    from omni_grpo.rows.schema import DataError
+    from omni_grpo.run.machine import describe_machine
+    from omni_grpo.run.scripts import as_trained, begin
 
     data, media, args = parse((DataArguments, MediaSettings, EvalArguments), argv)
     # Without `cpu` it takes each of several processes on CPUs for the only one. A share may take long to wait for.

@@ -19,9 +19,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
 
-    from omni_grpo.demo.model import save_tiny_omni
-    from omni_grpo.rows.loading import load_examples
-    from omni_grpo.rows.prompts import build_messages
+    from omni_demo.model import save_tiny_omni
+    from omni_grpo.data.rows.loading import load_examples
+    from omni_grpo.data.rows.prompts import build_messages
 
     texts = []
     for example in load_examples(args.texts):

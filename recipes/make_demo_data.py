@@ -14,8 +14,8 @@ import logging
 import sys
 from pathlib import Path
 
-from omni_grpo.demo.config import load_config, parse_overrides
-from omni_grpo.demo.generate import generate
+from omni_demo.config import load_config, parse_overrides
+from omni_demo.generate import generate
 
 
 def main(argv: list[str]) -> None:

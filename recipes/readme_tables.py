@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import omni_rewards
-from omni_grpo.rows.schema import schema_table
+from omni_grpo.data.rows.schema import schema_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

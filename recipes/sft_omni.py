@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from omni_grpo.launch.command_line import help_text, parse, with_default_config
-from omni_grpo.launch.scripts import announce, claim, is_main_process, watch
+from omni_grpo.run.command_line import help_text, parse, with_default_config
+from omni_grpo.run.scripts import announce, claim, is_main_process, watch
 
 
 def main(argv: list[str]) -> None:
@@ -30,11 +30,16 @@ def main(argv: list[str]) -> None:
 
     from trl import ModelConfig
 
-    from omni_grpo.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.config import DataArguments, OmniSFTConfig
-    from omni_grpo.data import load_sources, preflight, to_dataset, with_sft_targets
-    from omni_grpo.encoding.encoder import PromptEncoder
-    from omni_grpo.launch.scripts import (
+    from omni_grpo.data.dataset import load_sources, preflight, to_dataset, with_sft_targets
+    from omni_grpo.data.encoding.encoder import PromptEncoder
+    from omni_grpo.data.media.decode_cache import open_decode_cache
+    from omni_grpo.data.media.settings import MediaSettings
+    from omni_grpo.data.rows.prompts import PROMPT_STYLES
+    from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.run.checkpoints import SaveWhenAsked, resume_checkpoint
+    from omni_grpo.run.log_file import LogFile, StopAfter
+    from omni_grpo.run.scripts import (
         as_trained,
         begin,
         check_evaluation,
@@ -43,11 +48,6 @@ def main(argv: list[str]) -> None:
         peft_config,
         save_final,
     )
-    from omni_grpo.logs import LogFile, StopAfter
-    from omni_grpo.media.decode_cache import open_decode_cache
-    from omni_grpo.media.settings import MediaSettings
-    from omni_grpo.model.loading import load_model, load_processor
-    from omni_grpo.rows.prompts import PROMPT_STYLES
     from omni_grpo.sft import OmniCollator, OmniSFTTrainer
 
     data, media, args, model_args = parse((DataArguments, MediaSettings, OmniSFTConfig, ModelConfig), argv)

@@ -48,7 +48,7 @@ def tiny(tmp_path_factory) -> str:
     """Directory of a tiny thinker with its processor."""
     import torch
 
-    from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
+    from omni_demo.model import TinyOmniConfig, save_tiny_omni
 
     torch.set_num_threads(1)
     config = TinyOmniConfig(width=32, text_layers=2, vision_layers=1, audio_layers=1, image_size_px=56, vocab_size=400)
@@ -58,7 +58,7 @@ def tiny(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def settings():
     """Two frames of 56 by 56: as small as honest media get."""
-    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.data.media.settings import MediaSettings
 
     return MediaSettings(num_frames=2, min_pixels=56 * 56, max_pixels=56 * 56, max_audio_seconds=3.0)
 
@@ -114,7 +114,7 @@ def mixed_file(clips) -> Path:
 @pytest.fixture(scope="session")
 def mixed(mixed_file):
     """The mixed rows as a data set with prompts."""
-    from omni_grpo.data import to_dataset
-    from omni_grpo.rows.loading import load_examples
+    from omni_grpo.data.dataset import to_dataset
+    from omni_grpo.data.rows.loading import load_examples
 
     return to_dataset(load_examples(mixed_file), "short")

@@ -23,9 +23,9 @@ import torch
 
 import omni_grpo.trainer
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
-from omni_grpo.data import load_sources, to_dataset
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.media.settings import MediaSettings
+from omni_grpo.data.dataset import load_sources, to_dataset
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.sft import OmniSFTTrainer
 from omni_grpo.trainer import OmniGRPOTrainer

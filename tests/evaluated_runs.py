@@ -13,9 +13,9 @@ from unittest import mock
 
 import eval_omni
 from omni_grpo.evaluation import evaluate
-from omni_grpo.generation import Completion
-from omni_grpo.launch.stages import Stage
-from omni_grpo.logs import LogFile
+from omni_grpo.rollout.answers import Completion
+from omni_grpo.run.log_file import LogFile
+from omni_grpo.run.stages import Stage
 
 Says = Callable[
     [str, str, bool], "str | tuple[str, int]"

@@ -23,7 +23,7 @@ def letters_reward(completions: list[Any], **kwargs: Any) -> list[float]:
 
 
 def main(step: str, script: str, *arguments: str) -> None:
-    from omni_grpo.logs import LogFile
+    from omni_grpo.run.log_file import LogFile
 
     written = LogFile.on_log
 

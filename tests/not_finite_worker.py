@@ -20,9 +20,9 @@ from transformers import TrainerCallback
 
 from distributed_worker import common, encoder, shard_everything
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data import load_sources, to_dataset
-from omni_grpo.finite import NonFiniteError
+from omni_grpo.data.dataset import load_sources, to_dataset
 from omni_grpo.model.loading import load_model
+from omni_grpo.run.finite import NonFiniteError
 from omni_grpo.sft import OmniSFTTrainer
 
 

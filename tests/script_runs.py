@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from omni_grpo.checkpoints import COMPLETE
+from omni_grpo.run.checkpoints import COMPLETE
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"

@@ -16,6 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 REWARDS = sorted((REPOSITORY / "rewards/omni_rewards").rglob("*.py"))
 LIBRARY = sorted((REPOSITORY / "recipes/omni_grpo").rglob("*.py"))
+DEMO = sorted((REPOSITORY / "recipes/omni_demo").rglob("*.py"))
 SCRIPTS = sorted((REPOSITORY / "recipes").glob("*.py"))
 TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
 PACKAGES = ["rewards/omni_rewards", "recipes/omni_grpo"]
@@ -61,7 +62,7 @@ def tops(names: set[str]) -> set[str]:
 
 
 def part(name: str) -> str:
-    """`omni_grpo.media.video` → `media`; a module of the package itself is its own part."""
+    """`omni_grpo.data.media.video` → `data`; a module of the package itself is its own part."""
     return name.split(".")[1] if name.count(".") else ""
 
 
@@ -96,9 +97,15 @@ def test_the_rewards_run_where_nothing_is_installed():
     assert subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout == "[1.0]\n"
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=named)
+@pytest.mark.parametrize("path", [*LIBRARY, *DEMO], ids=named)
 def test_the_library_knows_no_entry_script(path):
     assert tops(imported(ast.walk(tree(path)))).isdisjoint({script.stem for script in SCRIPTS})
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=named)
+def test_the_library_knows_no_demo(path):
+    """The wheel is without it."""
+    assert "omni_demo" not in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", [*REWARDS, *LIBRARY, *SCRIPTS], ids=named)
@@ -124,22 +131,20 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("path", [p for p in (*REWARDS, *LIBRARY, *SCRIPTS) if named(p) not in WHOLE], ids=named)
+@pytest.mark.parametrize("path", [p for p in (*REWARDS, *LIBRARY, *DEMO, *SCRIPTS) if named(p) not in WHOLE], ids=named)
 def test_no_error_is_swallowed_whole(path):
     handlers = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)]
     caught = [(h.lineno, ast.unparse(h.type) if h.type else "") for h in handlers]
     assert [c for c in caught if c[1] in ("", "Exception", "BaseException")] == []
 
 
-@pytest.mark.parametrize("path", [*REWARDS, *LIBRARY, *SCRIPTS, *TESTS], ids=named)
+@pytest.mark.parametrize("path", [*REWARDS, *LIBRARY, *DEMO, *SCRIPTS, *TESTS], ids=named)
 def test_every_file_names_its_licence_first(path):
     assert path.read_text(encoding="utf-8").startswith("# SPDX-License-Identifier: Apache-2.0\n")
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    code = (
-        "import sys, omni_grpo.launch.command_line; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
-    )
+    code = "import sys, omni_grpo.run.command_line; print(sorted({'torch', 'trl', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "recipes", capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
 

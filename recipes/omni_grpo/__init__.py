@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cold-start SFT and RL with verifiable rewards for omni-modal models, on TRL's trainers.
 
-Read from a row to a batch, then from a batch to a model and its figures:
+Read in this order:
 
-- `rows`: the fields of a row, their checks, its prompt
-- `media`: files as arrays, decoded once
-- `encoding`: messages as token ids and features; the next batch is made while the model works
-- `data`: rows as TRL data sets, and the preflight that meets every file
-- `model`: loading, freezing, and media through the towers, counted
-- `sft`, `trainer`, `config`: TRL's `SFTTrainer` and `GRPOTrainer` with media, and the fields that they add
-- `sharing`: media encoded once, prompts prefilled once while sampling and computed once while scoring
-- `credit`: which reward moves which token
-- `grounding`: context gain, and pairs of rows whose media are swapped
-- `constrained`: sections enforced while sampling
-- `reward_columns`: whether each reward applies to the rows
-- `checkpoints`, `run_record`, `logs`, `rollout_table`: saving, logging, and what people need to look into a run
-- `generation`, `evaluation`, `benchmarks`, `metrics`, `statistics`: answers, and figures with intervals
-- `report`: a run, its rollouts, or several runs as one page
-- `launch`: what the entry scripts share; `demo`: the data that the demo draws
+- `data`: rows and their checks, files decoded, prompts as token ids and features, and the preflight that meets every file
+- `families`: what is particular to an architecture; `model`: loading, freezing, media through the towers
+- `rollout`: prompts to completions, and the record of a generation batch; sections enforced while sampling
+- `scoring`: completions to log-probabilities, a prompt computed once for all of its completions
+- `credit`: rewards to advantages: which reward moves which token
+- `trainer`, `sft`, `build`, `config`: TRL's `GRPOTrainer` and `SFTTrainer`, who works for them, and the fields they add
+- `run`: command line, stages, rewards by name, checkpoints, logs
+- `evaluation`, `report`: answers and figures with intervals; a run, its rollouts, or several runs as one page
+- `experimental`: rewards that our own tables show no gain for
 
 Importing the package imports none of them; the names below are loaded when they are first asked for.
 """
@@ -29,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
-    from omni_grpo.constrained.decoding import SectionLogitsProcessor
-    from omni_grpo.constrained.language import section_pattern
-    from omni_grpo.constrained.section_constraint import SectionConstraint
     from omni_grpo.credit.section_masks import section_token_masks
-    from omni_grpo.data import load_sources, to_dataset
-    from omni_grpo.encoding.encoder import PromptEncoder
-    from omni_grpo.media.settings import MediaError, MediaSettings
+    from omni_grpo.data.dataset import load_sources, to_dataset
+    from omni_grpo.data.encoding.encoder import PromptEncoder
+    from omni_grpo.data.media.settings import MediaError, MediaSettings
     from omni_grpo.model.loading import load_model, load_processor
+    from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
+    from omni_grpo.rollout.constrained.language import section_pattern
+    from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
     from omni_grpo.sft import OmniSFTTrainer
     from omni_grpo.trainer import OmniGRPOTrainer
 
@@ -59,21 +53,21 @@ __all__ = [
 ]
 
 _MODULES = {
-    "MediaError": "media.settings",
-    "MediaSettings": "media.settings",
+    "MediaError": "data.media.settings",
+    "MediaSettings": "data.media.settings",
     "OmniGRPOConfig": "config",
     "OmniGRPOTrainer": "trainer",
     "OmniSFTConfig": "config",
     "OmniSFTTrainer": "sft",
-    "PromptEncoder": "encoding.encoder",
-    "SectionConstraint": "constrained.section_constraint",
-    "SectionLogitsProcessor": "constrained.decoding",
+    "PromptEncoder": "data.encoding.encoder",
+    "SectionConstraint": "rollout.constrained.section_constraint",
+    "SectionLogitsProcessor": "rollout.constrained.decoding",
     "load_model": "model.loading",
     "load_processor": "model.loading",
-    "load_sources": "data",
-    "section_pattern": "constrained.language",
+    "load_sources": "data.dataset",
+    "section_pattern": "rollout.constrained.language",
     "section_token_masks": "credit.section_masks",
-    "to_dataset": "data",
+    "to_dataset": "data.dataset",
 }
 
 

@@ -10,17 +10,17 @@ import torch
 from torch import nn
 from trl.trainer.utils import get_callable_name
 
-from omni_grpo.constrained.decoding import section_constraint
-from omni_grpo.constrained.head import add_constrained_head
 from omni_grpo.credit.credit import Credit
-from omni_grpo.encoding.encoder import PromptEncoder, processing_key
+from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
+from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.families import base_of, family_of, head_of
-from omni_grpo.launch.reward_settings import in_sections
-from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
+from omni_grpo.rollout.constrained.decoding import section_constraint
+from omni_grpo.rollout.constrained.head import add_constrained_head
 from omni_grpo.rollout.sampler import GenerateSampler
+from omni_grpo.run.reward_settings import in_sections
 from omni_grpo.run.run_log import RunLog
 from omni_grpo.scoring.scorer import Scorer
 from omni_rewards import SectionSchema

@@ -9,16 +9,16 @@ from typing import Any, Literal
 
 from trl import GRPOConfig, SFTConfig
 
-from omni_grpo.constrained.section_constraint import MODES
-from omni_grpo.credit.settings import CreditArguments
-from omni_grpo.data import SFT_TARGETS
+from omni_grpo.credit.arguments import CreditArguments
+from omni_grpo.data.dataset import SFT_TARGETS
+from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
-from omni_grpo.grounding.settings import GroundingArguments
-from omni_grpo.launch.reward_settings import read_settings
-from omni_grpo.launch.settings import word
-from omni_grpo.launch.stages import RESUME
-from omni_grpo.rows.prompts import PROMPT_STYLES
-from omni_grpo.sharing.settings import SharingArguments
+from omni_grpo.experimental.arguments import GroundingArguments
+from omni_grpo.rollout.constrained.section_constraint import MODES
+from omni_grpo.run.construct import word
+from omni_grpo.run.reward_settings import read_settings
+from omni_grpo.run.stages import RESUME
+from omni_grpo.scoring.arguments import SharingArguments
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DataArguments:
         media_root (`str`, *optional*): Folder that media paths are relative to; defaults to the data file's folder.
         media_roots (`list[str]`, *optional*):
             Further folders that links below `media_root` may lead to, e.g. the `blobs` of a Hugging Face cache.
-        prompt_style (`str`): System prompt and sections; a key of `omni_grpo.rows.prompts.PROMPT_STYLES`.
+        prompt_style (`str`): System prompt and sections; a key of `omni_grpo.data.rows.prompts.PROMPT_STYLES`.
         sft_target (`str`):
             What SFT imitates: the row's `target`, its `solution` alone, the target where there is one, or the `sections`
             of the target that `prompt_style` asks for.
@@ -51,7 +51,7 @@ class DataArguments:
             What becomes of a run that was cut in `output_dir`: `auto` goes on with it, and refuses where fields that
             change it differ; `force` goes on with the new ones; `fresh` sets it aside and begins anew.
         preemption_seconds (`float`, defaults to `45.0`):
-            Time to end a step and save once the launcher is gone, see [`~omni_grpo.launch.preemption.Preemption`].
+            Time to end a step and save once the launcher is gone, see [`~omni_grpo.run.preemption.Preemption`].
     """
 
     train_file: str | None = field(
@@ -68,7 +68,7 @@ class DataArguments:
     )
     prompt_style: str = field(
         default="context_think_answer",
-        metadata={"help": "System prompt and sections asked for; a key of omni_grpo.rows.prompts.PROMPT_STYLES."},
+        metadata={"help": "System prompt and sections asked for; a key of omni_grpo.data.rows.prompts.PROMPT_STYLES."},
     )
     sft_target: Literal["target", "solution", "target_or_solution", "sections"] = field(
         default="target",
@@ -126,7 +126,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
         reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
         reward_settings (`dict`, *optional*):
-            Keyword settings of rewards by their path; see [`~omni_grpo.launch.reward_settings.configured_rewards`].
+            Keyword settings of rewards by their path; see [`~omni_grpo.run.reward_settings.configured_rewards`].
         allow_unused_rewards (`bool`, defaults to `False`):
             Go on, with a warning, where a reward applies to no row of the data; it is refused otherwise.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
@@ -135,7 +135,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             with one, and is updated fastest with all.
         constrained_decoding (`str`, defaults to `"none"`):
             `strict` samples complete, well-formed sections alone; `force_tags` keeps tags in their order but lets a
-            section be empty or cut at the end; see [`~omni_grpo.constrained.section_constraint.SectionConstraint`].
+            section be empty or cut at the end; see [`~omni_grpo.rollout.constrained.section_constraint.SectionConstraint`].
         section_budgets (`list[int]`, *optional*): Tokens that each section may take in `strict`, its tags included.
         wandb_media_files (`int`, defaults to `4`):
             Clips, sounds and images (8 MB at most each) that play in the table of each log event, where `report_to`

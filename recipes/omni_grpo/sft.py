@@ -12,16 +12,16 @@ from trl import SFTTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.build import ready_model
-from omni_grpo.checkpoints import CompleteCheckpoints
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data import modalities_of, with_files
-from omni_grpo.encoding.checks import target_ids
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import collate_media
-from omni_grpo.encoding.lookahead import EncodesAhead
-from omni_grpo.finite import FiniteSteps
-from omni_grpo.generation import generate
+from omni_grpo.data.dataset import modalities_of, with_files
+from omni_grpo.data.encoding.checks import target_ids
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.inputs import collate_media
+from omni_grpo.data.encoding.lookahead import EncodesAhead
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
+from omni_grpo.rollout.answers import generate
+from omni_grpo.run.checkpoints import CompleteCheckpoints
+from omni_grpo.run.finite import FiniteSteps
 from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward, SectionFormatReward, SectionSchema
 
 IGNORED = -100
@@ -91,7 +91,7 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
     Args:
         model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
         args ([`OmniSFTConfig`]): Configuration.
-        train_dataset (`Dataset`): With `id`, `prompt`, `target`, from [`~omni_grpo.data.to_dataset`]; or of a form of TRL's.
+        train_dataset (`Dataset`): With `id`, `prompt`, `target`, from [`~omni_grpo.data.dataset.to_dataset`]; or of a form of TRL's.
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.

@@ -12,26 +12,26 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from omni_grpo.build import collaborators, ready_model, rewards_in_sections
-from omni_grpo.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.config import OmniGRPOConfig
+from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
-from omni_grpo.credit.settings import run_schema
-from omni_grpo.data import modalities_of, with_files
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import EncodedPrompt
-from omni_grpo.encoding.lookahead import EncodesAhead
-from omni_grpo.finite import FiniteSteps
-from omni_grpo.grounding.contrast import paired
-from omni_grpo.grounding.rewards import grounding_rewards, with_rewards
+from omni_grpo.data.dataset import modalities_of, with_files
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.inputs import EncodedPrompt
+from omni_grpo.data.encoding.lookahead import EncodesAhead
+from omni_grpo.data.rows.prompts import as_parts
+from omni_grpo.data.rows.trl_rows import without_pictures
+from omni_grpo.experimental.contrast import paired
+from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
 from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import reference_copied_from
 from omni_grpo.model.towers import lasting
-from omni_grpo.reward_columns import check_reward_columns
 from omni_grpo.rollout.policy import whole_policy
 from omni_grpo.rollout.record import Rollout
 from omni_grpo.rollout.sampler import cpu_threads
-from omni_grpo.rows.prompts import as_parts
-from omni_grpo.rows.trl_rows import without_pictures
+from omni_grpo.run.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
+from omni_grpo.run.finite import FiniteSteps
+from omni_grpo.run.reward_columns import check_reward_columns
 from omni_grpo.run.run_log import keep_training_table
 from omni_grpo.scoring.row_order import in_order
 from omni_grpo.scoring.scorer import Batch
@@ -52,14 +52,14 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         reward_funcs (`Callable` or `list`): As in TRL.
         args ([`OmniGRPOConfig`]): Configuration.
         train_dataset (`Dataset`):
-            From [`~omni_grpo.data.to_dataset`], its `prompt` parts hold media paths; or a stock TRL data set, with pictures
-            in its columns `image` or `images` or in its turns, see [`~omni_grpo.data.with_files`].
+            From [`~omni_grpo.data.dataset.to_dataset`], its `prompt` parts hold media paths; or a stock TRL data set, with pictures
+            in its columns `image` or `images` or in its turns, see [`~omni_grpo.data.dataset.with_files`].
         eval_dataset (`Dataset`, *optional*): The same.
         processing_class (`ProcessorMixin`, *optional*): Defaults to the checkpoint's processor.
         encoder ([`PromptEncoder`], *optional*): The run's encoder, with its media settings and its limit on length.
         section_schema ([`SectionSchema`], *optional*):
             Sections of a completion; defaults to `args.section_schema`. Where it is given, the rewards of `omni_rewards`
-            read these, see [`~omni_grpo.launch.reward_settings.in_sections`].
+            read these, see [`~omni_grpo.run.reward_settings.in_sections`].
         **kwargs: Passed to [`~trl.GRPOTrainer`].
 
     Raises:

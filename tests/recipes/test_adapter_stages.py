@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from trl import ModelConfig
 
 from conftest import TEXTS
+from omni_demo.model import TinyOmniConfig, save_tiny_omni
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.demo.model import TinyOmniConfig, save_tiny_omni
-from omni_grpo.launch.scripts import model_kwargs, peft_config
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from omni_grpo.run.scripts import model_kwargs, peft_config
 from small_runs import SCRIPT_RUN, SMALL_RUN, length_reward
 
 RUN = {
@@ -192,7 +192,7 @@ def test_a_quantised_model_is_not_trained_in_full(run, script, field, tmp_path):
 def test_without_bitsandbytes_the_extra_is_named(tiny, field, monkeypatch):
     """Mutant: the field is passed over, and the model trains in full precision."""
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    monkeypatch.setattr("omni_grpo.launch.scripts.find_spec", lambda name: sys.modules[name])
+    monkeypatch.setattr("omni_grpo.run.scripts.find_spec", lambda name: sys.modules[name])
     with pytest.raises(ImportError, match=rf"^{field} needs bitsandbytes: pip install 'omni-grpo\[quantization\]'"):
         model_kwargs(ModelConfig(model_name_or_path=tiny, use_peft=True, **{field: True}))
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_grpo.rows.adapters import from_humanomniv2, from_r1_omni
-from omni_grpo.rows.conversion import convert
-from omni_grpo.rows.schema import check_row
-from omni_grpo.rows.selection import taken_indices
+from omni_grpo.data.rows.adapters import from_humanomniv2, from_r1_omni
+from omni_grpo.data.rows.conversion import convert
+from omni_grpo.data.rows.schema import check_row
+from omni_grpo.data.rows.selection import taken_indices
 from omni_rewards import answer_score, parse_sections
 
 ROOT = Path(__file__).parents[2]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from omni_grpo.benchmarks import READERS, load_benchmark
+from omni_grpo.data.rows.prompts import PROMPT_STYLES
+from omni_grpo.data.rows.schema import DataError
 from omni_grpo.evaluation.arguments import EvalArguments
+from omni_grpo.evaluation.benchmarks import READERS, load_benchmark
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import summarise
-from omni_grpo.generation import Completion
-from omni_grpo.launch.stages import read_fields
-from omni_grpo.rows.prompts import PROMPT_STYLES
-from omni_grpo.rows.schema import DataError
+from omni_grpo.rollout.answers import Completion
+from omni_grpo.run.stages import read_fields
 
 REPOSITORY = Path(__file__).parents[2]
 FIXTURES = REPOSITORY / "tests" / "fixtures"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import DefaultFlowCallback
 
-from omni_grpo.checkpoints import COMPLETE, CompleteCheckpoints, GenerationBorders, last_complete_checkpoint
+from omni_grpo.run.checkpoints import COMPLETE, CompleteCheckpoints, GenerationBorders, last_complete_checkpoint
 
 
 def checkpoint(folder, step: int, complete: bool = True):

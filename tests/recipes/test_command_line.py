@@ -16,9 +16,9 @@ import pytest
 from trl import ModelConfig
 
 from omni_grpo.config import DataArguments, EvalArguments, OmniGRPOConfig, OmniSFTConfig
-from omni_grpo.launch.command_line import CONFIGS, SOURCES, help_text, parse, with_default_config
-from omni_grpo.launch.scripts import load_object
-from omni_grpo.media.settings import MediaSettings
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.run.command_line import CONFIGS, SOURCES, help_text, parse, with_default_config
+from omni_grpo.run.scripts import load_object
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CLASSES = {

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compare_runs as command
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.baselines import chance_level, majority_score
 from omni_grpo.evaluation.comparison import compare_runs, comparison_table, read_predictions
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import group_of, groups_of, members, summarise
-from omni_grpo.generation import Completion
-from omni_grpo.rows.schema import Example
-from omni_grpo.statistics import mcnemar, paired_bootstrap
+from omni_grpo.evaluation.statistics import mcnemar, paired_bootstrap
+from omni_grpo.rollout.answers import Completion
 from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward
 
 

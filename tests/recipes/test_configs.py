@@ -14,15 +14,15 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from trl import ModelConfig
 
+from omni_demo.config import DemoDataConfig, load_config
 from omni_grpo.config import DataArguments, OmniGRPOConfig, OmniSFTConfig
-from omni_grpo.demo.config import DemoDataConfig, load_config
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.rows.adapters import LAYOUTS
+from omni_grpo.data.rows.prompts import PROMPT_STYLES
+from omni_grpo.data.rows.selection import taken_indices
 from omni_grpo.evaluation.arguments import EvalArguments
-from omni_grpo.launch.command_line import parse
-from omni_grpo.launch.scripts import load_object
-from omni_grpo.media.settings import MediaSettings
-from omni_grpo.rows.adapters import LAYOUTS
-from omni_grpo.rows.prompts import PROMPT_STYLES
-from omni_grpo.rows.selection import taken_indices
+from omni_grpo.run.command_line import parse
+from omni_grpo.run.scripts import load_object
 from readme_tables import header
 
 REPOSITORY = Path(__file__).parents[2]

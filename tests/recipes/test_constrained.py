@@ -14,10 +14,10 @@ from peft import LoraConfig
 from transformers import LogitsProcessor
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint, SectionLogitsProcessor
-from omni_grpo.constrained.head import allowed_sets
-from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.data.encoding.inputs import collate_media
 from omni_grpo.families import family_of_processor
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from omni_grpo.rollout.constrained.head import allowed_sets
 from omni_rewards import parse_sections
 from section_texts import sampled
 from small_runs import SMALL_RUN

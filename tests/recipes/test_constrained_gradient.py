@@ -15,8 +15,8 @@ import torch
 from datasets import Dataset
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer
-from omni_grpo.constrained import head as head
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.rollout.constrained import head as head
 from omni_grpo.rollout.record import Rollout, Row
 from omni_rewards import SectionSchema, parse_sections
 

@@ -11,9 +11,9 @@ import torch
 
 from omni_grpo import OmniGRPOConfig
 from omni_grpo.credit.advantages import resolve_credit_map
-from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.data.encoding.inputs import collate_media
+from omni_grpo.experimental import context_gain
 from omni_grpo.families import base_of
-from omni_grpo.grounding import context_gain
 from omni_grpo.rollout.record import Rollout
 from omni_grpo.scoring.scorer import Scorer
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema

@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer.utils import RepeatSampler
 
+from omni_demo.config import DemoDataConfig
+from omni_demo.generate import fingerprint, generate
+from omni_demo.questions import plan
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.checkpoints import EpochOrder
-from omni_grpo.data import load_sources, to_dataset
-from omni_grpo.demo.config import DemoDataConfig
-from omni_grpo.demo.generate import fingerprint, generate
-from omni_grpo.demo.questions import plan
-from omni_grpo.grounding.contrast import PairedSampler, contrast_reward, paired_order
-from omni_grpo.media.reader import read_media
-from omni_grpo.media.settings import MediaSettings
+from omni_grpo.data.dataset import load_sources, to_dataset
+from omni_grpo.data.media.reader import read_media
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.rows.pairs import partners
+from omni_grpo.data.rows.schema import DataError
+from omni_grpo.experimental.contrast import PairedSampler, contrast_reward, paired_order
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.pairs import partners
-from omni_grpo.rows.schema import DataError
+from omni_grpo.run.checkpoints import EpochOrder
 from small_runs import SMALL_RUN, length_reward
 
 

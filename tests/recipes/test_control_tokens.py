@@ -11,14 +11,14 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_grpo.data import preflight, to_dataset, with_sft_targets
-from omni_grpo.encoding.checks import control_tokens, target_ids
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.media.settings import MediaError
+from omni_grpo.data.dataset import preflight, to_dataset, with_sft_targets
+from omni_grpo.data.encoding.checks import control_tokens, target_ids
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import build_messages
+from omni_grpo.data.rows.schema import DataError, Example
 from omni_grpo.model.loading import load_processor
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.prompts import build_messages
-from omni_grpo.rows.schema import DataError, Example
 from omni_grpo.sft import IGNORED, OmniCollator, with_lengths
 
 TAGGED = "<context>A red door.</context><think>So, red.</think><answer>red{}</answer>"

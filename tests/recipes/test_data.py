@@ -13,7 +13,7 @@ from datasets import Dataset, IterableDataset
 
 from conftest import TEXTS
 from media_files import cut_file, grey_frames, tone, write_image, write_sound, write_video
-from omni_grpo.data import (
+from omni_grpo.data.dataset import (
     SFT_TARGETS,
     load_sources,
     media_paths,
@@ -22,13 +22,13 @@ from omni_grpo.data import (
     to_dataset,
     with_sft_targets,
 )
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import MODALITIES
-from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.inputs import MODALITIES
+from omni_grpo.data.encoding.prompt import encode_prompt
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import PROMPT_STYLES, build_messages
+from omni_grpo.data.rows.schema import DataError, Example, MediaItem
 from omni_grpo.model.loading import load_processor
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.prompts import PROMPT_STYLES, build_messages
-from omni_grpo.rows.schema import DataError, Example, MediaItem
 from omni_grpo.sft import OmniCollator
 from omni_rewards import parse_sections
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from media_files import cut_file, grey_frames, tone, write_image, write_sound, write_video
-from omni_grpo.media import decode_cache
-from omni_grpo.media.decode_cache import DecodeCache, open_decode_cache
-from omni_grpo.media.entry_store import ABANDONED_SECONDS, BLOCK, ENDING, HEAD, EntryStore
-from omni_grpo.media.reader import Video, read_media
-from omni_grpo.media.settings import MediaError, MediaSettings
+from omni_grpo.data.media import decode_cache
+from omni_grpo.data.media.decode_cache import DecodeCache, open_decode_cache
+from omni_grpo.data.media.entry_store import ABANDONED_SECONDS, BLOCK, ENDING, HEAD, EntryStore
+from omni_grpo.data.media.reader import Video, read_media
+from omni_grpo.data.media.settings import MediaError, MediaSettings
 
 SETTINGS = MediaSettings(num_frames=4, max_pixels=56 * 56)
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -209,7 +209,7 @@ def test_a_spoilt_item_is_decoded_again_with_a_line_in_the_log(files, cache, cap
 WRITER = """
 import sys
 from pathlib import Path
-from omni_grpo.media.entry_store import EntryStore
+from omni_grpo.data.media.entry_store import EntryStore
 store = EntryStore(Path(sys.argv[1]), 1 << 40)
 for k in range(10_000):
     store.write(f"{k:04}", bytes([k % 256]) * (16 << 20))
@@ -303,7 +303,7 @@ def test_a_disk_that_refuses_is_named_once_and_does_not_stop_the_run(files, cach
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("omni_grpo.media.entry_store.os.replace", refuse)
+    monkeypatch.setattr("omni_grpo.data.media.entry_store.os.replace", refuse)
     for kind, path in files.items():
         assert same(cache.read(kind, path, SETTINGS), read_media(kind, path, SETTINGS))
     assert caplog.text.count("No space left on device") == 1

@@ -13,14 +13,14 @@ from peft import LoraConfig, get_peft_model
 
 import ask_omni
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
+from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.evaluation.evaluate import evaluate
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.families import family_of_processor
-from omni_grpo.generation import decoding_settings, generate
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
+from omni_grpo.rollout.answers import decoding_settings, generate
 from omni_grpo.rollout.sampler import explicit_decoding
-from omni_grpo.rows.loading import load_examples
 from small_runs import SMALL_RUN, length_reward
 
 LENGTH = 12

@@ -15,13 +15,13 @@ import av
 import numpy as np
 import pytest
 
-from omni_grpo.demo.config import MIXES, SPLITS, DemoDataConfig, load_config, parse_overrides
-from omni_grpo.demo.faces import EXPRESSIONS, NEUTRAL_EXPRESSION, face_image
-from omni_grpo.demo.generate import fingerprint, generate
-from omni_grpo.demo.phrases import words_of
-from omni_grpo.demo.questions import GROUP_OF_SPLIT, plan
-from omni_grpo.demo.targets import FACES, VOICES
-from omni_grpo.rows.loading import load_examples
+from omni_demo.config import MIXES, SPLITS, DemoDataConfig, load_config, parse_overrides
+from omni_demo.faces import EXPRESSIONS, NEUTRAL_EXPRESSION, face_image
+from omni_demo.generate import fingerprint, generate
+from omni_demo.phrases import words_of
+from omni_demo.questions import GROUP_OF_SPLIT, plan
+from omni_demo.targets import FACES, VOICES
+from omni_grpo.data.rows.loading import load_examples
 from omni_rewards import answer_score, parse_sections
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -373,7 +373,7 @@ def test_fingerprints_change_with_what_touches_a_split():
 
 
 def test_speech_does_not_depend_on_what_was_said_before():
-    from omni_grpo.demo.voices import Speaker
+    from omni_demo.voices import Speaker
 
     with Speaker() as speaker:
         first = speaker.speak("The cup is by the bed.", "en-us+f3", 180, 80, 60)
@@ -386,7 +386,7 @@ def test_speech_does_not_depend_on_what_was_said_before():
 
 
 def test_every_voice_speaks():
-    from omni_grpo.demo.voices import ACCENTS, VARIANTS, Speaker
+    from omni_demo.voices import ACCENTS, VARIANTS, Speaker
 
     names = [name for group in VARIANTS.values() for name in group]
     assert len(names) == len(set(names))
@@ -397,8 +397,8 @@ def test_every_voice_speaks():
 
 
 def test_manners_of_speaking_differ(made):
-    from omni_grpo.demo.clips import speech
-    from omni_grpo.demo.voices import VARIANTS, Speaker
+    from omni_demo.clips import speech
+    from omni_demo.voices import VARIANTS, Speaker
 
     _, clips = plan(made, "test")
     heard: dict[str, list[tuple[float, float, float]]] = defaultdict(list)

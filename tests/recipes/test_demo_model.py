@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from omni_grpo.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.evaluation.evaluate import evaluate
-from omni_grpo.media.settings import MediaSettings
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
-from omni_grpo.rows.loading import load_examples
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = REPOSITORY / "recipes" / "checkpoints" / "demo_base"

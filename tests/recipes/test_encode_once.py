@@ -13,16 +13,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.data import to_dataset
-from omni_grpo.encoding.inputs import MODALITIES, collate_media
-from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.encoding.inputs import MODALITIES, collate_media
+from omni_grpo.data.encoding.prompt import encode_prompt
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.families import base_of, family_of_processor
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder, is_frozen
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.schema import Example, MediaItem
 
 CPU = torch.device("cpu")
 
@@ -380,7 +380,7 @@ def test_a_changed_file_is_another_entry(processor, settings, tiny, clips, tmp_p
 
 def test_a_writer_that_is_killed_leaves_no_entry(stored, tmp_path):
     with (
-        mock.patch("omni_grpo.media.entry_store.os.replace", side_effect=KeyboardInterrupt),
+        mock.patch("omni_grpo.data.media.entry_store.os.replace", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         stored()

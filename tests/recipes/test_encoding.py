@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media_files import grey_frames, tone, write_image, write_sound, write_video
-from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding.inputs import MODALITIES, collate_media
-from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.data.encoding.encoder import PromptEncoder, prompt_key
+from omni_grpo.data.encoding.inputs import MODALITIES, collate_media
+from omni_grpo.data.encoding.prompt import encode_prompt
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.prompts import build_messages
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.families import family_of_processor
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.prompts import build_messages
-from omni_grpo.rows.schema import Example, MediaItem
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ import json
 import pytest
 import torch
 
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.prompt import encode_prompt
+from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.evaluation.evaluate import evaluate, predict
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import compare, summarise, table
 from omni_grpo.evaluation.variants import VARIANTS, vary
-from omni_grpo.generation import Completion, generate
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
-from omni_grpo.rows.loading import load_examples
+from omni_grpo.rollout.answers import Completion, generate
 from omni_rewards import ANSWER_REASONS, CONTEXT_THINK_ANSWER, AnswerReward
 
 

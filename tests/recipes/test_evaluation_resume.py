@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation import evaluate as evaluation
 from omni_grpo.evaluation import prediction_files
 from omni_grpo.evaluation.evaluate import Share, predict
 from omni_grpo.evaluation.prediction_files import finished, merge, part_file
-from omni_grpo.generation import Completion
-from omni_grpo.rows.schema import Example
+from omni_grpo.rollout.answers import Completion
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = [
@@ -216,7 +216,7 @@ def test_a_process_that_is_killed_goes_on_at_the_row(real):
     torn = (real.folder / "cut" / "eval" / "m" / "predictions.jsonl").read_bytes()
     assert torn.count(b"\n") == 4 and not torn.endswith(b"\n")
     with pytest.MonkeyPatch.context() as patch:
-        from omni_grpo import generation
+        from omni_grpo.rollout import answers as generation
 
         patch.setattr(evaluation, "generate", generation.generate)
         eval_omni.main(real.arguments("cut"))

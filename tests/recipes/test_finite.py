@@ -15,9 +15,9 @@ import torch
 from transformers import TrainerCallback
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.checkpoints import last_complete_checkpoint
-from omni_grpo.finite import NonFiniteError
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.run.checkpoints import last_complete_checkpoint
+from omni_grpo.run.finite import NonFiniteError
 from script_runs import (
     GRPO,
     GRPO_FIELDS,

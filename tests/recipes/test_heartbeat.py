@@ -9,9 +9,9 @@ import time
 import pytest
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.heartbeat import Heartbeat
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.report.run_folder import read_log
+from omni_grpo.run.heartbeat import Heartbeat
 from small_runs import SMALL_RUN
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from omni_grpo.launch.preemption import PREEMPTED
-from omni_grpo.launch.run_lock import lock_file
+from omni_grpo.run.preemption import PREEMPTED
+from omni_grpo.run.run_lock import lock_file
 from script_runs import (
     GRPO,
     GRPO_FIELDS,

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.generation import generate
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.rollout import sampler
+from omni_grpo.rollout.answers import generate
 from small_runs import SMALL_RUN, length_reward
 
 HIDDEN, TILE = 32, 16  # the head's own weight has as many rows of the vocabulary as the model is wide

@@ -25,12 +25,12 @@ from media_files import (
     write_tracks,
     write_video,
 )
-from omni_grpo.media.container import Span
-from omni_grpo.media.decode_cache import DecodeCache
-from omni_grpo.media.image import fitted_size
-from omni_grpo.media.reader import media_fingerprint, read_audio, read_image, read_media, read_video
-from omni_grpo.media.settings import MediaError, MediaSettings
-from omni_grpo.media.video import frame_count, sample_instants, shown_at
+from omni_grpo.data.media.container import Span
+from omni_grpo.data.media.decode_cache import DecodeCache
+from omni_grpo.data.media.image import fitted_size
+from omni_grpo.data.media.reader import media_fingerprint, read_audio, read_image, read_media, read_video
+from omni_grpo.data.media.settings import MediaError, MediaSettings
+from omni_grpo.data.media.video import frame_count, sample_instants, shown_at
 
 SETTINGS = MediaSettings()
 RATE = SETTINGS.sampling_rate

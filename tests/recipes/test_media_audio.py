@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from media_files import grey_frames, tone, write_sound, write_video
-from omni_grpo.media.audio import resampled
-from omni_grpo.media.reader import has_audio, read_audio
-from omni_grpo.media.settings import MediaError, MediaSettings
+from omni_grpo.data.media.audio import resampled
+from omni_grpo.data.media.reader import has_audio, read_audio
+from omni_grpo.data.media.settings import MediaError, MediaSettings
 
 SETTINGS = MediaSettings()
 RATE = SETTINGS.sampling_rate

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from omni_grpo import metrics
-from omni_grpo.metrics import (
+from omni_grpo.evaluation import metrics
+from omni_grpo.evaluation.metrics import (
     confusion_matrix,
     out_of_vocabulary,
     set_f1,

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media_files import frame_numbers, grey_frames, tone, write_sound, write_video
-from omni_grpo.media.decode_cache import DecodeCache
-from omni_grpo.media.missing import Missing
-from omni_grpo.media.reader import read_audio, read_media, read_video
-from omni_grpo.media.segment import Segment
-from omni_grpo.media.settings import MediaError, MediaSettings
+from omni_grpo.data.media.decode_cache import DecodeCache
+from omni_grpo.data.media.missing import Missing
+from omni_grpo.data.media.reader import read_audio, read_media, read_video
+from omni_grpo.data.media.segment import Segment
+from omni_grpo.data.media.settings import MediaError, MediaSettings
 
 SETTINGS = MediaSettings()
 ALL = replace(SETTINGS, max_missing_share=1.0)

@@ -9,12 +9,12 @@ import pytest
 from planted_shortcut import AGREEING_FACES, face_tells, planted
 from shortcut_table import pooled, share
 
-from omni_grpo.demo.config import load_config
-from omni_grpo.demo.design import cells
-from omni_grpo.demo.targets import PROBLEM_TYPES, QUESTIONS, SHARED, solution_of
+from omni_demo.config import load_config
+from omni_demo.design import cells
+from omni_demo.targets import PROBLEM_TYPES, QUESTIONS, SHARED, solution_of
+from omni_grpo.data.rows.pairs import check_pairs
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.evaluation.shortcut import index_of
-from omni_grpo.rows.pairs import check_pairs
-from omni_grpo.rows.schema import Example, MediaItem
 
 DATA = Path(__file__).parents[2] / "recipes/configs/demo/experiments_data.yaml"
 

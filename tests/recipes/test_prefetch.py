@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from killed_run import letters_reward
 from media_files import tone, write_sound
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
-from omni_grpo.data import to_dataset
-from omni_grpo.encoding import encoder as encoder_module
-from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding.lookahead import LookAhead
-from omni_grpo.media.decode_cache import DecodeCache
-from omni_grpo.media.settings import MediaError
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.encoding import encoder as encoder_module
+from omni_grpo.data.encoding.encoder import PromptEncoder, prompt_key
+from omni_grpo.data.encoding.lookahead import LookAhead
+from omni_grpo.data.media.decode_cache import DecodeCache
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.schema import Example, MediaItem
 from omni_grpo.sft import OmniSFTTrainer
 from omni_grpo.trainer import OmniGRPOTrainer
 

@@ -14,13 +14,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import Cache
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint
-from omni_grpo.constrained.token_bytes import token_bytes
-from omni_grpo.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
+from omni_grpo.data.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
 from omni_grpo.families import base_of
-from omni_grpo.generation import generate
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
 from omni_grpo.rollout import sampler as module
+from omni_grpo.rollout.answers import generate
+from omni_grpo.rollout.constrained.token_bytes import token_bytes
 from omni_grpo.rollout.prefill import distinct_prompts
 from omni_grpo.rollout.sampler import GenerateSampler
 from omni_rewards import CONTEXT_THINK_ANSWER

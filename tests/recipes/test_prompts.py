@@ -9,17 +9,17 @@ import pytest
 
 from media_files import cut_file, grey_frames, tone, write_sound, write_video
 from omni_grpo.config import OmniGRPOConfig
-from omni_grpo.data import to_dataset
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.prompt import encode_prompt
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.evaluation.evaluate import vary
 from omni_grpo.families import family_of_processor
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.rollout.record import Rollout
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
-from omni_grpo.rows.schema import Example, MediaItem
 from omni_grpo.sft import IGNORED, OmniCollator
 from omni_grpo.trainer import OmniGRPOTrainer
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_reward, answer_score

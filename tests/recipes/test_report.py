@@ -25,10 +25,10 @@ from PIL import Image
 
 from evaluated_runs import write_evaluation, write_lines, write_log, write_stage
 from media_files import write_sound, write_video
-from omni_grpo.launch.machine import describe_machine
 from omni_grpo.report import clips, curves, drawing, markup, run_folder, write_report
 from omni_grpo.report.page import render_page
 from omni_grpo.report.run_folder import read_log, read_run
+from omni_grpo.run.machine import describe_machine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CSS = (REPOSITORY / "recipes/omni_grpo/report/page.css").read_text(encoding="utf-8")

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from chromium import Chromium, find_browser
 from evaluated_runs import write_log
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.prediction_files import append
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import summarise
-from omni_grpo.generation import Completion
+from omni_grpo.evaluation.statistics import paired_bootstrap
 from omni_grpo.report import confusion, curves, drawing, length, shortcuts, write_comparison, write_report
 from omni_grpo.report.comparison import overlaid, run_names
 from omni_grpo.report.confusion import NO_ANSWER, OTHER, UNREADABLE
 from omni_grpo.report.run_folder import read_run
-from omni_grpo.rows.schema import Example
-from omni_grpo.statistics import paired_bootstrap
+from omni_grpo.rollout.answers import Completion
 from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward
 from rollout_runs import write_rollouts, write_table
 

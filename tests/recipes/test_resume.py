@@ -20,8 +20,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from omni_grpo.checkpoints import COMPLETE
-from omni_grpo.launch.stages import Stage
+from omni_grpo.run.checkpoints import COMPLETE
+from omni_grpo.run.stages import Stage
 from script_runs import (
     COMMON,
     GRPO,
@@ -230,7 +230,7 @@ def test_killed_sft_goes_on_to_the_same_weights(tiny, mixed_file, tmp_path):
 def test_the_best_checkpoint_is_what_is_kept(tiny, mixed, settings, tmp_path):
     """Best is the highest loss here, hence the first of three; a loader that finds no name would keep the last."""
     from omni_grpo.config import OmniSFTConfig
-    from omni_grpo.encoding.encoder import PromptEncoder
+    from omni_grpo.data.encoding.encoder import PromptEncoder
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.sft import OmniSFTTrainer
 

@@ -13,11 +13,11 @@ from datasets import Dataset, Image
 import grpo_omni
 import omni_rewards
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.data import to_dataset
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.schema import DataError, Example
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.reward_columns import check_reward_columns, needed_columns
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.schema import DataError, Example
+from omni_grpo.run.reward_columns import check_reward_columns, needed_columns
 from omni_rewards import AsyncContextReward, ContextReward, answer_reward, context_reward, section_format_reward
 from small_runs import SMALL_RUN, length_reward
 

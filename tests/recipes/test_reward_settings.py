@@ -19,8 +19,8 @@ import yaml
 
 import omni_rewards
 from omni_grpo.config import OmniGRPOConfig
-from omni_grpo.launch import reward_settings
-from omni_grpo.launch.reward_settings import DEFAULT_REWARDS, check_rewards, configured_rewards, read_settings
+from omni_grpo.run import reward_settings
+from omni_grpo.run.reward_settings import DEFAULT_REWARDS, check_rewards, configured_rewards, read_settings
 from omni_rewards import SUMMARY_CAPTION_REASONING_CONCLUSION, THINK_ANSWER, Judge, SectionFormatReward
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -276,7 +276,7 @@ def test_a_run_is_refused_before_torch_is_imported_and_before_its_folder_is_made
 def test_settings_reach_the_configuration_from_yaml_and_from_the_command_line(tmp_path):
     from trl import ModelConfig
 
-    from omni_grpo.launch.command_line import parse
+    from omni_grpo.run.command_line import parse
 
     file = tmp_path / "run.yaml"
     file.write_text(f"reward_funcs: [{FORMAT}]\nreward_settings:\n  {FORMAT}: {{min_characters: 3}}")

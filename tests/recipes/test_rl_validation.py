@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 import grpo_omni
 import sft_omni
 from omni_grpo import OmniGRPOConfig, OmniSFTConfig
-from omni_grpo.checkpoints import COMPLETE
+from omni_grpo.data.rows.schema import DataError
 from omni_grpo.report.rollouts import read_rollouts
-from omni_grpo.rows.schema import DataError
+from omni_grpo.run.checkpoints import COMPLETE
 from small_runs import SCRIPT_RUN
 
 RUN = {

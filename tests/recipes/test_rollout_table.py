@@ -12,9 +12,9 @@ import pytest
 
 from offline_wandb import offline_wandb
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.logs import log_playable_table
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.report.rollouts import read_rollouts
+from omni_grpo.run.log_file import log_playable_table
 from omni_rewards import answer_reward, section_format_reward
 from rollout_runs import completion_row
 

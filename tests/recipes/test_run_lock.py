@@ -12,12 +12,12 @@ import sys
 
 import pytest
 
-from omni_grpo.launch.run_lock import hold, lock_file, release
+from omni_grpo.run.run_lock import hold, lock_file, release
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from omni_grpo.launch.run_lock import hold
+from omni_grpo.run.run_lock import hold
 hold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(100)

@@ -13,11 +13,11 @@ from datasets import Dataset
 import grpo_omni
 import omni_rewards
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.data import with_sft_targets
+from omni_grpo.data.dataset import with_sft_targets
+from omni_grpo.data.rows.prompts import ANSWER, PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments
-from omni_grpo.launch.reward_settings import check_rewards, configured_rewards, in_sections
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.prompts import ANSWER, PROMPT_STYLES
+from omni_grpo.run.reward_settings import check_rewards, configured_rewards, in_sections
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
 from small_runs import SMALL_RUN
 
@@ -203,7 +203,7 @@ def test_validation_in_sft_goes_by_the_style(tiny, settings, mixed: Dataset, tmp
 def test_the_launcher_tells_validation_the_style(tiny, mixed_file, tmp_path, monkeypatch):
     """Mutant: `sft_omni.py` without `section_schema`."""
     import sft_omni
-    from omni_grpo.generation import Completion
+    from omni_grpo.rollout.answers import Completion
 
     def perfect(model, processor, embedder, rows, *args, **kwargs):
         return [Completion(RENDERED[THINK_ANSWER], 5, 0.1, False) for _ in rows]

@@ -16,8 +16,8 @@ from trl import ModelConfig
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.credit.schedules import BetaSchedule
-from omni_grpo.launch.command_line import parse
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.run.command_line import parse
 
 
 def length_reward(completions, **kwargs):

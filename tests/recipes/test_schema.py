@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import gold_answers
 from omni_grpo.config import DataArguments
-from omni_grpo.data import load_sources
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, schema_table
+from omni_grpo.data.dataset import load_sources
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, MediaItem, check_row, schema_table
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_score
 
 GOOD = {"id": "a", "problem": "Is it loud?", "problem_type": "yes_no", "solution": "yes"}

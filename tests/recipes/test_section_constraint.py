@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_grpo import SectionConstraint, section_pattern
-from omni_grpo.constrained.token_bytes import token_bytes
+from omni_grpo.rollout.constrained.token_bytes import token_bytes
 from omni_rewards import CONTEXT_THINK_ANSWER, parse_sections
 from section_texts import near_misses, sampled
 from section_tokenizers import END, cut_at_random, tokenizer

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni_grpo import section_pattern
-from omni_grpo.constrained.automaton import DEAD, ByteAutomaton
-from omni_grpo.constrained.language import PLAIN
+from omni_grpo.rollout.constrained.automaton import DEAD, ByteAutomaton
+from omni_grpo.rollout.constrained.language import PLAIN
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
 from omni_rewards._lookalikes import CLOSING_BRACKETS, OPENING_BRACKETS, fold
 from section_texts import PARTS, SCHEMAS, near_misses

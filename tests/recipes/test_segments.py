@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from media_files import frame_numbers, grey_frames, tone, write_sound, write_video
-from omni_grpo.data import load_sources, media_paths, preflight, to_dataset
-from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
+from omni_grpo.data.dataset import load_sources, media_paths, preflight, to_dataset
+from omni_grpo.data.encoding.encoder import PromptEncoder, prompt_key
+from omni_grpo.data.media import scan
+from omni_grpo.data.media.decode_cache import DecodeCache
+from omni_grpo.data.media.keys import media_keys
+from omni_grpo.data.media.playable import media_type, split_fragment
+from omni_grpo.data.media.reader import media_fingerprint, read_audio, read_media, read_video
+from omni_grpo.data.media.segment import WHOLE, Segment
+from omni_grpo.data.media.settings import MediaError, MediaSettings
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import build_messages
+from omni_grpo.data.rows.schema import DataError, Example, MediaItem
 from omni_grpo.evaluation.donors import choose_donors
 from omni_grpo.evaluation.variants import items_of, vary
-from omni_grpo.media import scan
-from omni_grpo.media.decode_cache import DecodeCache
-from omni_grpo.media.keys import media_keys
-from omni_grpo.media.playable import media_type, split_fragment
-from omni_grpo.media.reader import media_fingerprint, read_audio, read_media, read_video
-from omni_grpo.media.segment import WHOLE, Segment
-from omni_grpo.media.settings import MediaError, MediaSettings
 from omni_grpo.model.loading import load_processor
 from omni_grpo.report.embedding import choose_media
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.prompts import build_messages
-from omni_grpo.rows.schema import DataError, Example, MediaItem
 
 SETTINGS = MediaSettings(num_frames=96)  # of 24 frames in 3 s: every one is seen, whatever the segment
 RATE = SETTINGS.sampling_rate

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from omni_grpo import OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.data import with_sft_targets
-from omni_grpo.media.settings import MediaError
+from omni_grpo.data.dataset import with_sft_targets
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.sft import IGNORED, OmniCollator
 from small_runs import SMALL_RUN

@@ -13,8 +13,8 @@ from peft import LoraConfig
 from torch.nn.attention.flex_attention import flex_attention
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.families import Family, base_of
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.scoring import packed_attention, packing
 from omni_grpo.scoring.packed_attention import PackedGroup, PackedLayout

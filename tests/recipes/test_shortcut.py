@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omni_grpo.demo import counterfactual
-from omni_grpo.demo.design import block
-from omni_grpo.demo.targets import INTENTS, PROBLEM_TYPES, QUESTIONS, SHARED, solution_of
+from omni_demo import counterfactual
+from omni_demo.design import block
+from omni_demo.targets import INTENTS, PROBLEM_TYPES, QUESTIONS, SHARED, solution_of
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation import shortcut
 from omni_grpo.evaluation.donors import choose_donors
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.results_table import table
 from omni_grpo.evaluation.scoring import summarise
 from omni_grpo.evaluation.shortcut import summarise_shortcuts, unchanged
-from omni_grpo.rows.schema import Example
 
 ANSWERS = {"agreement": ("yes", "no"), "intent": tuple(INTENTS.values())}
 SENSES = ("audio", "video")

@@ -15,13 +15,13 @@ from datasets import Audio, Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_grpo.benchmarks.records import read_json
 from omni_grpo.config import DataArguments
-from omni_grpo.data import load_sources
+from omni_grpo.data.dataset import load_sources
+from omni_grpo.data.rows.conversion import convert
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.schema import DataError
 from omni_grpo.evaluation.arguments import EvalArguments
-from omni_grpo.rows.conversion import convert
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.schema import DataError
+from omni_grpo.evaluation.benchmarks.records import read_json
 
 ROWS = [
     {"id": "a", "problem": "Is it loud?", "problem_type": "yes_no", "solution": "yes", "context": 'A "bang", 很响.'},

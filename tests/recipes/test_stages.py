@@ -19,9 +19,9 @@ from torch.utils.data import BatchSampler
 from transformers import TrainingArguments
 from trl.trainer.utils import RepeatSampler
 
-from omni_grpo.launch.resuming import _DEFAULTS, HARMLESS, changed_rows, keep_rows
-from omni_grpo.launch.scripts import begin, claim
-from omni_grpo.launch.stages import RECORD, Stage, fingerprint, read_fields
+from omni_grpo.run.resuming import _DEFAULTS, HARMLESS, changed_rows, keep_rows
+from omni_grpo.run.scripts import begin, claim
+from omni_grpo.run.stages import RECORD, Stage, fingerprint, read_fields
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -127,7 +127,7 @@ def test_a_finished_stage_answers_before_torch_is_imported(argv):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "done already, inputs unchanged" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "omni_grpo.launch.stages" in imported and imported.isdisjoint({"torch", "trl", "transformers"})
+    assert "omni_grpo.run.stages" in imported and imported.isdisjoint({"torch", "trl", "transformers"})
 
 
 def test_only_the_first_process_writes(argv, tmp_path, monkeypatch):
@@ -291,7 +291,7 @@ def test_every_harmless_pattern_is_of_a_field_there_is():
     from trl import ModelConfig
 
     from omni_grpo.config import DataArguments, EvalArguments, OmniGRPOConfig, OmniSFTConfig
-    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.data.media.settings import MediaSettings
 
     classes = (DataArguments, MediaSettings, OmniGRPOConfig, OmniSFTConfig, EvalArguments, ModelConfig)
     known = {f.name for cls in classes for f in fields(cls)}

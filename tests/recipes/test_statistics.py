@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omni_grpo import statistics
-from omni_grpo.statistics import (
+from omni_grpo.evaluation import statistics
+from omni_grpo.evaluation.statistics import (
     accuracy_interval,
     bootstrap_interval,
     intervals,

@@ -8,11 +8,11 @@ import copy
 import pytest
 import torch
 
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.inputs import collate_media
-from omni_grpo.encoding.prompt import encode_prompt
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.inputs import collate_media
+from omni_grpo.data.encoding.prompt import encode_prompt
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.families import base_of
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
 

@@ -15,9 +15,9 @@ import eval_omni
 import grpo_omni
 import sft_omni
 from omni_grpo.config import DataArguments
-from omni_grpo.launch.scripts import SETTINGS, as_trained, note_settings, trained_settings
-from omni_grpo.media.settings import MediaSettings
-from omni_grpo.rows.prompts import DEFAULT_STYLE
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.rows.prompts import DEFAULT_STYLE
+from omni_grpo.run.scripts import SETTINGS, as_trained, note_settings, trained_settings
 from small_runs import SMALL_RUN
 
 MEDIA = {"num_frames": 2, "min_pixels": 56 * 56, "max_pixels": 56 * 56, "max_audio_seconds": 3.0}

@@ -14,14 +14,14 @@ from trl import GRPOConfig, GRPOTrainer
 
 from offline_wandb import offline_wandb
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
-from omni_grpo.data import to_dataset
-from omni_grpo.encoding.encoder import prompt_key
-from omni_grpo.encoding.inputs import collate_media
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.encoding.encoder import prompt_key
+from omni_grpo.data.encoding.inputs import collate_media
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.families import base_of, family_of_processor
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.loading import copy_weights, language_model_targets, load_model, load_processor
 from omni_grpo.rollout.sampler import cpu_threads
-from omni_grpo.rows.loading import load_examples
 from omni_rewards import answer_reward, section_format_reward
 from small_runs import SMALL_RUN, length_reward
 
@@ -181,7 +181,7 @@ def test_shifted_media_show_in_scoring(make, tiny, same_size):
 @pytest.mark.parametrize("blank", ["audio", "video"])
 def test_silence_and_grey_change_the_scores(make, tiny, same_size, blank):
     """What a scorer that lost the modality would compute differs from what we compute."""
-    from omni_grpo.encoding.prompt import encode_prompt
+    from omni_grpo.data.encoding.prompt import encode_prompt
 
     trainer = make(same_size, max_steps=1, learning_rate=0.0)
     model, processor = load_model(tiny).eval(), load_processor(tiny)

@@ -14,11 +14,11 @@ from datasets import List as ListOf
 from PIL import Image as Picture
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.data import preflight, to_dataset, with_files, with_sft_targets
+from omni_grpo.data.dataset import preflight, to_dataset, with_files, with_sft_targets
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import build_messages
+from omni_grpo.data.rows.schema import DataError, pictures_folder
 from omni_grpo.model.loading import load_model, load_processor
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.prompts import build_messages
-from omni_grpo.rows.schema import DataError, pictures_folder
 from omni_rewards import answer_reward
 from small_runs import SMALL_RUN, length_reward
 

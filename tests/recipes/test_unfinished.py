@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from omni_grpo import OmniSFTConfig, OmniSFTTrainer, PromptEncoder
-from omni_grpo.launch.scripts import begin, claim, save_final
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.run.scripts import begin, claim, save_final
 from small_runs import SMALL_RUN
 
 

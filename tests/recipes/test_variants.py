@@ -14,20 +14,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from media_files import frame_numbers, grey_frames, tone, write_video
-from omni_grpo.encoding.encoder import PromptEncoder, prompt_key
-from omni_grpo.encoding.prompt import _load, encode_prompt
+from omni_grpo.data.encoding.encoder import PromptEncoder, prompt_key
+from omni_grpo.data.encoding.prompt import _load, encode_prompt
+from omni_grpo.data.media.keys import media_keys
+from omni_grpo.data.media.reader import read_media
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import build_messages, text_part
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.evaluation.donors import choose_donors, plan_variant
 from omni_grpo.evaluation.evaluate import Share, evaluate, predict
 from omni_grpo.evaluation.variants import VARIANTS, alters, items_of, vary
-from omni_grpo.media.keys import media_keys
-from omni_grpo.media.reader import read_media
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.feature_cache import FeatureCache
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
-from omni_grpo.rows.loading import load_examples
-from omni_grpo.rows.prompts import build_messages, text_part
-from omni_grpo.rows.schema import Example, MediaItem
 
 MIXES = ("", "a", "v", "i", "va", "ia", "w", "aa")  # audio, video, image, a video with its sound interleaved
 TYPES = {"a": "audio", "v": "video", "i": "image", "w": "video"}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from chromium import Chromium, find_browser
 from media_files import write_image, write_sound, write_video
-from omni_grpo.media import playable
+from omni_grpo.data.media import playable
 from omni_grpo.report import embedding, rollout_flags, rollouts, segments, write_viewer
 from omni_grpo.report.rollout_flags import flag
 from omni_grpo.report.rollouts import Group, Rollout, read_rollouts

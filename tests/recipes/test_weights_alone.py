@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omni_grpo.logs import LogFile
+from omni_grpo.run.log_file import LogFile
 from small_runs import SCRIPT_RUN
 
 RUN = {

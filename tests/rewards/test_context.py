@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge_server import JudgeServer, grade_of
-from omni_grpo.demo import targets
+from omni_demo import targets
 from omni_rewards import AsyncContextReward, ContextReward, Judge, SectionSchema, context_reward, context_score
 from omni_rewards._elements import key_elements
 

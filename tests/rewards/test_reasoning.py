@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from judge_server import JudgeServer, always, grade_of, honest, says
-from omni_grpo.demo import targets
-from omni_grpo.launch.reward_settings import check_rewards, configured_rewards, read_settings
+from omni_demo import targets
+from omni_grpo.run.reward_settings import check_rewards, configured_rewards, read_settings
 from omni_rewards import (
     THINK_ANSWER,
     AsyncReasoningReward,

@@ -60,7 +60,7 @@ def resolve_credit_map(
     `uniform` is stock GRPO. `paper`: context reward on the context, reasoning reward on context and think, every other
     everywhere. `strict`: each reward on its own section, format on tags and what is outside. `skill`: strict, with
     the weights [`SKILL_WEIGHTS`]. A map of one's own names every reward, by name or dotted path, and for each the
-    sections, `tag`, `outside` or `everywhere`; rewards of `omni_grpo.grounding` that it leaves out act as in `strict`.
+    sections, `tag`, `outside` or `everywhere`; rewards of `omni_grpo.experimental` that it leaves out act as in `strict`.
 
     Args:
         credit_map (`str` or `Mapping`): A key of [`CREDIT_PRESETS`], or reward to places.
@@ -102,7 +102,7 @@ def resolve_credit_map(
 
 
 def skill_weights(reward_names: Sequence[str]) -> list[float | None]:
-    """The weights of the preset `skill`, reward by reward; `None` for those of `omni_grpo.grounding`."""
+    """The weights of the preset `skill`, reward by reward; `None` for those of `omni_grpo.experimental`."""
     return [_by_kind(SKILL_WEIGHTS, name) for name in reward_names]
 
 

@@ -46,7 +46,7 @@ class RewardWeightSchedule(TrainerCallback):
         trainer (`GRPOTrainer`): Its `reward_weights` are set before every step.
         weights (`Mapping[int, Sequence[float]]`): Weights, one a reward, by the step from which they hold, counted
             from 0. Before the first of these steps the run's own `reward_weights` hold; rewards behind those that a
-            step names keep theirs (those of `omni_grpo.grounding`).
+            step names keep theirs (those of `omni_grpo.experimental`).
     """
 
     def __init__(self, trainer: Any, weights: Mapping[int, Sequence[float]]) -> None:

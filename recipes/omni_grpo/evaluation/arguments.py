@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from omni_grpo.benchmarks import READERS
+from omni_grpo.evaluation.benchmarks import READERS
 from omni_grpo.evaluation.protocol import PARSERS, Protocol
 from omni_grpo.evaluation.variants import VARIANTS
-from omni_grpo.generation import GREEDY
-from omni_grpo.launch.scripts import load_object
-from omni_grpo.launch.settings import as_mapping, construct, refuse_unknown
+from omni_grpo.rollout.answers import GREEDY
+from omni_grpo.run.construct import as_mapping, construct, refuse_unknown
+from omni_grpo.run.scripts import load_object
 from omni_rewards import AnswerReward, Judge
 
 
@@ -24,7 +24,7 @@ class EvalArguments:
         models (`list[str]`): `name=directory` of each model, in the order of the tables.
         test_file (`str`): Data file or Hugging Face data set; of a benchmark, its annotation file as released.
         test_split (`str`, defaults to `"test"`): Split of a data set that is not named as `name[split]`.
-        benchmark (`str`, *optional*): A key of `omni_grpo.benchmarks.READERS`, whose reader reads `test_file`.
+        benchmark (`str`, *optional*): A key of `omni_grpo.evaluation.benchmarks.READERS`, whose reader reads `test_file`.
         protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next seven.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
         group_by (`list[str]`): Keys of `meta` that results are reported by.

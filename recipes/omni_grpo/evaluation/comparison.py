@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.evaluation.scoring import compare, groups_of, members
-from omni_grpo.statistics import pooled_bootstrap, pooled_paired_bootstrap
+from omni_grpo.evaluation.statistics import pooled_bootstrap, pooled_paired_bootstrap
 
 Rows = list[dict[str, Any]]
 

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from omni_grpo.data.rows.prompts import Messages, build_messages
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.variants import VARIANTS, Source, alters, items_of
-from omni_grpo.rows.prompts import Messages, build_messages
-from omni_grpo.rows.schema import Example
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def plan_variant(examples: Sequence[Example], style: str, load_audio_from_video:
     other row can lend its media, is left out by name, for its prompt would be the one with all media.
 
     Raises:
-        `MediaError`: As [`~omni_grpo.rows.prompts.build_messages`].
+        `MediaError`: As [`~omni_grpo.data.rows.prompts.build_messages`].
         `ValueError`: No row is left.
     """
     done = VARIANTS[variant]

@@ -13,8 +13,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from omni_grpo.encoding.encoder import PromptEncoder
-from omni_grpo.encoding.lookahead import LookAhead
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.encoding.lookahead import LookAhead
+from omni_grpo.data.rows.prompts import PROMPT_STYLES, Messages, build_messages
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.donors import Plan, plan_variant
 from omni_grpo.evaluation.perception_judge import judged
 from omni_grpo.evaluation.prediction_files import append, finished, merge, part_file
@@ -23,10 +25,8 @@ from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.scoring import summarise
 from omni_grpo.evaluation.shortcut import summarise_shortcuts
 from omni_grpo.evaluation.variants import VARIANTS, alters, vary
-from omni_grpo.generation import decoding_settings, generate
 from omni_grpo.model.towers import MediaEmbedder
-from omni_grpo.rows.prompts import PROMPT_STYLES, Messages, build_messages
-from omni_grpo.rows.schema import Example
+from omni_grpo.rollout.answers import decoding_settings, generate
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_grpo.statistics import accuracy_interval, bootstrap_interval
+from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval
 from omni_rewards import conclusion_agrees, context_coverage, context_score
 
 STEP_WEIGHT = 0.8

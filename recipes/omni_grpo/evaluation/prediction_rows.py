@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.perception import perception_of
-from omni_grpo.generation import Completion
-from omni_grpo.rows.schema import Example
+from omni_grpo.rollout.answers import Completion
 from omni_rewards import AnswerReward, SectionSchema, parse_sections
 
 

@@ -27,7 +27,7 @@ class Protocol:
         combined (`tuple[str, ...]`): Further groups, such as `"intent+agreement"`.
         answers ([`~omni_rewards.AnswerReward`]): Reads and scores answers; its settings are the protocol's.
         decoding (`Mapping[str, Any]`): What is asked of `generate` over greedy decoding; all that decides is in
-            `metrics.json`, see [`~omni_grpo.generation.decoding_settings`].
+            `metrics.json`, see [`~omni_grpo.rollout.answers.decoding_settings`].
         counterfactual (`Callable`, *optional*):
             `(row, donor, sense)` to whether the donor's evidence changes the row's true answer, `None` if that is not
             known; for [`~omni_grpo.evaluation.shortcut.shortcut_index`].

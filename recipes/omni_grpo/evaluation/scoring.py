@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from omni_grpo.evaluation.baselines import chance_level, majority_score
+from omni_grpo.evaluation.metrics import confusion_matrix, out_of_vocabulary, unweighted_average_recall
 from omni_grpo.evaluation.perception import summarise_perception
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.results_table import table
-from omni_grpo.metrics import confusion_matrix, out_of_vocabulary, unweighted_average_recall
-from omni_grpo.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
+from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
 from omni_rewards import EMOTION_LABEL_SETS, AnswerReward
 
 __all__ = ["compare", "group_of", "grouped", "groups_of", "members", "summarise", "table"]

@@ -17,8 +17,8 @@ import numpy as np
 from omni_grpo.evaluation.baselines import chance_levels
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.scoring import group_of, grouped
+from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval, paired_bootstrap, wilson_interval
 from omni_grpo.evaluation.variants import SENSES
-from omni_grpo.statistics import accuracy_interval, bootstrap_interval, paired_bootstrap, wilson_interval
 from omni_rewards import AnswerReward
 
 Row = Mapping[str, Any]

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from omni_grpo.media.keys import sound_source
-from omni_grpo.media.segment import Segment, segment_of
-from omni_grpo.rows.prompts import Messages, Part
+from omni_grpo.data.media.keys import sound_source
+from omni_grpo.data.media.segment import Segment, segment_of
+from omni_grpo.data.rows.prompts import Messages, Part
 
 Source = tuple[str, Segment]  # a file, and which seconds of it
 SENSES: dict[str, tuple[str, ...]] = {"audio": ("audio",), "video": ("video", "image")}
@@ -71,7 +71,7 @@ def items_of(messages: Messages) -> list[tuple[str, Source]]:
 def vary(messages: Messages, variant: str, name: str = "", donor: Messages | None = None) -> Messages:
     """
     The prompt under a variant. What is blanked is the encoder's to do, see
-    [`~omni_grpo.encoding.prompt.encode_prompt`].
+    [`~omni_grpo.data.encoding.prompt.encode_prompt`].
 
     Args:
         messages (`list[dict]`): From [`build_messages`].

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from omni_grpo.media.entry_store import EntryStore
-from omni_grpo.media.keys import MediaKey
-from omni_grpo.media.reader import media_fingerprint
+from omni_grpo.data.media.entry_store import EntryStore
+from omni_grpo.data.media.keys import MediaKey
+from omni_grpo.data.media.reader import media_fingerprint
 
 
 class FeatureCache:

@@ -21,7 +21,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer import grpo_trainer
 
 from omni_grpo.families import Family, base_of, family_of, family_of_config
-from omni_grpo.run_record import refuse_unfinished
+from omni_grpo.model.run_record import refuse_unfinished
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from omni_grpo.encoding.inputs import EncodedPrompt, collate_media
+from omni_grpo.data.encoding.inputs import EncodedPrompt, collate_media
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.families import Family, base_of, family_of
-from omni_grpo.media.settings import MediaError
 from omni_grpo.model.feature_cache import FeatureCache
 
 

@@ -8,8 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type
-from omni_grpo.media.segment import segment_of
+from omni_grpo.data.media.playable import MAX_MEDIA_BYTES, media_type
+from omni_grpo.data.media.segment import segment_of
 from omni_grpo.report.markup import note, number, text
 from omni_grpo.report.run_folder import Row, RunFolder
 from omni_grpo.report.tables import tone

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from omni_grpo.evaluation.statistics import mcnemar, paired_bootstrap
 from omni_grpo.report.curves import Curve, build_curves
 from omni_grpo.report.drawing import interval_glyph, line_chart
 from omni_grpo.report.markup import NOTHING, interval, note, number, p_value, percent, points, table, text
@@ -14,7 +15,6 @@ from omni_grpo.report.resources import fill_page, resource
 from omni_grpo.report.run_folder import FULL, RunFolder, in_order, read_run
 from omni_grpo.report.shortcuts import in_group, variant_label, variants_of
 from omni_grpo.report.tables import figure, group_names
-from omni_grpo.statistics import mcnemar, paired_bootstrap
 
 RUN_TONES = ("rl", "think", "other-1", "context", "control", "other-3")
 

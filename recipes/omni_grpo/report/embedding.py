@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from omni_grpo.media.playable import MAX_MEDIA_BYTES, media_type, split_fragment
+from omni_grpo.data.media.playable import MAX_MEDIA_BYTES, media_type, split_fragment
 
 MAX_EMBEDDED_BYTES = 12_000_000  # of all files together, before base64
 

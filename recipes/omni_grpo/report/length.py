@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval
 from omni_grpo.report.drawing import interval_glyph
 from omni_grpo.report.markup import interval, note, number, percent, table, text
 from omni_grpo.report.rollouts import Group
 from omni_grpo.report.run_folder import RunFolder
 from omni_grpo.report.tables import tone
-from omni_grpo.statistics import accuracy_interval, bootstrap_interval
 
 NUM_BINS = 5
 MIN_ROWS = 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from omni_grpo.evaluation.statistics import paired_bootstrap
 from omni_grpo.report.drawing import interval_glyph
 from omni_grpo.report.markup import NOTHING, interval, note, number, percent, points, table, text
 from omni_grpo.report.run_folder import FULL, Row, RunFolder, read_rows
 from omni_grpo.report.tables import VARIANTS, groups_of, headline_group, tone
-from omni_grpo.statistics import paired_bootstrap
 
 MAX_CHARTS = 8  # a stage; the table has every group
 _SENSES = {"audio": "Audio", "video": "Picture"}

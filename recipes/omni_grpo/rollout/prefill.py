@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.families import base_of
 
 # What `generate` is asked for, and what each must be for the cache to be repeated by us.

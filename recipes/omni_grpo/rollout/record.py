@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-from omni_grpo.encoding.inputs import EncodedPrompt
-from omni_grpo.media.settings import MediaError
+from omni_grpo.data.encoding.inputs import EncodedPrompt
+from omni_grpo.data.media.settings import MediaError
 from omni_rewards import Sections
 
 Mode = Literal["train", "eval"]

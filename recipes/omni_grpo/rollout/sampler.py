@@ -13,12 +13,12 @@ import torch
 from peft import PeftModel
 from trl.trainer.utils import pad
 
-from omni_grpo.constrained.decoding import SectionLogitsProcessor
-from omni_grpo.constrained.section_constraint import SectionConstraint
-from omni_grpo.encoding.inputs import EncodedPrompt
-from omni_grpo.media.settings import MediaError
+from omni_grpo.data.encoding.inputs import EncodedPrompt
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.model.loading import token_ids_alone
 from omni_grpo.model.towers import MediaEmbedder
+from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
+from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 from omni_grpo.rollout.prefill import distinct_prompts, is_token_by_token, last_position_alone, obstacle, prefill
 
 logger = logging.getLogger(__name__)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run leaves behind: logs, tables, checkpoints."""
+"""A run around its trainer: fields and their mistakes, stages, rewards by name; checkpoints, logs, and how it ends."""

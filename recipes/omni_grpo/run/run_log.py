@@ -15,9 +15,9 @@ import torch
 
 from omni_grpo.credit.credit import Credited
 from omni_grpo.credit.section_masks import places_of
-from omni_grpo.data import media_paths
-from omni_grpo.logs import log_playable_table
+from omni_grpo.data.dataset import media_paths
 from omni_grpo.rollout.record import Rollout
+from omni_grpo.run.log_file import log_playable_table
 from omni_rewards import SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class RunLog:
         self._logs["prompt"] = deque(map(_readable, self._logs["prompt"]), maxlen=self._logs["prompt"].maxlen)
 
     def send_playable(self, step: int, num_files: int) -> None:
-        """Send the table to wandb with media that play, see [`~omni_grpo.logs.log_playable_table`]."""
+        """Send the table to wandb with media that play, see [`~omni_grpo.run.log_file.log_playable_table`]."""
         columns = {"prompt": self._logs["prompt"], "completion": self._logs["completion"], **self._logs["rewards"]}
         log_playable_table(columns | self._logs["extra"] | {"advantage": self._logs["advantages"]}, step, num_files)
 

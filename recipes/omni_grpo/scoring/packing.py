@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.data.encoding.inputs import EncodedPrompt
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.families import family_of, head_of
-from omni_grpo.media.settings import MediaError
 from omni_grpo.scoring.packed_attention import PackedGroup, PackedLayout
 
 

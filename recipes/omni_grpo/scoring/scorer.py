@@ -18,12 +18,12 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from trl.trainer.utils import pad as pad_rows
 
-from omni_grpo.constrained.head import allowed_sets
-from omni_grpo.constrained.section_constraint import SectionConstraint
-from omni_grpo.encoding.inputs import EncodedPrompt
+from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.families import base_of, family_of
 from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.towers import MediaEmbedder
+from omni_grpo.rollout.constrained.head import allowed_sets
+from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 from omni_grpo.scoring.packed_attention import packed_as, prepare_attention
 from omni_grpo.scoring.packing import PackedRows, pack_rows
 from omni_grpo.scoring.row_order import used_columns

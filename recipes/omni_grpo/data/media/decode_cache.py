@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode once: frames and waveforms kept on disk, by what is in the file and how it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import PIL
+
+from omni_grpo.data.media.audio import decode_audio
+from omni_grpo.data.media.container import log_notes, require_file
+from omni_grpo.data.media.entry_store import EntryStore
+from omni_grpo.data.media.image import read_image
+from omni_grpo.data.media.reader import READER_VERSION
+from omni_grpo.data.media.segment import WHOLE, Segment
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.media.video import Video, decode_video
+
+LAYOUT_VERSION = 1  # of what [`_pack`] writes
+DECODERS = [LAYOUT_VERSION, READER_VERSION, av.__version__, sorted(av.library_versions.items()), PIL.__version__]
+# A file that changed this shortly ago may change again within one tick of its file system's clock.
+SETTLED_NS = 2 * 10**9
+_SIZE = ("min_pixels", "max_pixels", "pixel_multiple")
+_STREAM = ("video_sampling", "fps", "min_frames", "max_frames", "frame_multiple")
+_SOUND = ("sampling_rate", "max_audio_seconds", "long_audio", "max_missing_share")
+
+
+class DecodeCache:
+    """
+    Reads media as `media.read_media` does, from disk where the same bytes were read the same way before.
+
+    An entry's name is made of the file's content and ending, the segment, the settings that matter to its modality, and the versions
+    of the readers: a file that is moved or copied is found again, one that is changed is not. Its content is hashed
+    once, and remembered by path, size, times and inode. Warnings of the first reading are repeated at each.
+
+    Args:
+        folder (`str` or `Path`): Where entries lie; any number of processes may share it.
+        max_mb (`int`): Most MB on disk; the least recently used go first.
+
+    Attributes:
+        decoded (`int`): Items that were decoded, not found.
+
+    Raises:
+        `ValueError`: The folder cannot be made, or `max_mb` is not positive.
+    """
+
+    def __init__(self, folder: str | Path, max_mb: int) -> None:
+        if max_mb <= 0:
+            raise ValueError(f"decode_cache_mb: must be more than 0 for a cache, got {max_mb}")
+        self.store = EntryStore(Path(folder), max_mb * 2**20)
+        self.decoded = 0
+        self._contents: dict[str, tuple[list[Any], str]] = {}
+
+    def read(self, kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Any:
+        """
+        The item, as `media.read_media` gives it.
+
+        Raises:
+            `MediaError`: As the readers do; failures are not kept.
+        """
+        path = require_file(path)
+        state = _state(path)
+        key = entry_key(kind, self._content(path, state), path.suffix, settings, segment)
+        if (entry := self.store.read(key)) is not None:
+            item, notes = _unpack(entry)
+        else:
+            item, notes = _decode(kind, path, settings, segment)
+            self.decoded += 1
+            if _state(path) == state:  # not replaced while it was read
+                self.store.write(key, *_pack(item, notes))
+        log_notes(path, notes)
+        return item
+
+    def _content(self, path: Path, state: list[Any]) -> str:
+        """SHA-256 of the file; a file that looks as it did is not read again, in this run or the next."""
+        if (remembered := self._contents.get(str(path))) and remembered[0] == state:
+            return remembered[1]
+        key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
+        if (entry := self.store.read(key)) is not None:
+            content = bytes(entry).decode()
+        else:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            if time.time_ns() - max(state[2], state[3]) < SETTLED_NS or _state(path) != state:
+                return content
+            self.store.write(key, content.encode())
+        self._contents[str(path)] = state, content
+        return content
+
+
+def open_decode_cache(folder: str | None, max_mb: int, output_dir: str | Path) -> DecodeCache | None:
+    """
+    The cache that a run's fields `decode_cache` and `decode_cache_mb` describe; `None` for 0 MB. Without a folder it is
+    `decode_cache` beside the run's own folder, where the run's other stages find it.
+    """
+    return DecodeCache(folder or Path(output_dir).parent / "decode_cache", max_mb) if max_mb else None
+
+
+def entry_key(kind: str, content: str, suffix: str, settings: MediaSettings, segment: Segment = WHOLE) -> str:
+    """Changes with everything that decides the arrays: 64 hexadecimal digits. The ending guides libav's guess."""
+    if kind == "video":
+        frames = ("num_frames",) if settings.video_sampling == "uniform" else _STREAM
+        names = (*frames, *_SIZE, "max_missing_share")
+    else:
+        names = _SOUND if kind == "audio" else _SIZE
+    values = {name: getattr(settings, name) for name in names}
+    whole = json.dumps([DECODERS, kind, content, suffix.lower(), values, asdict(segment)], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _state(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _decode(kind: str, path: Path, settings: MediaSettings, segment: Segment) -> tuple[Any, list[str]]:
+    if kind == "image":
+        return read_image(path, settings), []
+    return (decode_audio if kind == "audio" else decode_video)(path, settings, segment)
+
+
+def _pack(item: Video | np.ndarray, notes: list[str]) -> tuple[bytes, memoryview]:
+    """An item as a header, padded so that what follows is aligned, and its raw numbers."""
+    array = np.ascontiguousarray(item.frames if isinstance(item, Video) else item)
+    facts = {"shape": array.shape, "dtype": array.dtype.str, "notes": notes}
+    if isinstance(item, Video):
+        facts |= {"fps": item.fps, "timestamps": item.timestamps.tolist()}
+    header = json.dumps(facts).encode()
+    padded = -(-(4 + len(header)) // 64) * 64
+    return (struct.pack("<I", padded) + header).ljust(padded), array.reshape(-1).view(np.uint8).data
+
+
+def _unpack(entry: memoryview) -> tuple[Any, list[str]]:
+    (padded,) = struct.unpack_from("<I", entry)
+    facts = json.loads(bytes(entry[4:padded]))
+    array = np.frombuffer(entry, facts["dtype"], offset=padded).reshape(facts["shape"])
+    if "fps" in facts:
+        return Video(array, facts["fps"], np.array(facts["timestamps"])), facts["notes"]
+    return array, facts["notes"]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where a prompt is made; SFT, RL, evaluation and `ask_omni.py` all come here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from omni_grpo.data.media.reader import has_audio
+from omni_grpo.data.media.settings import MediaError
+from omni_grpo.data.rows.schema import Example, MediaItem
+from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
+from omni_rewards._options import shown_options
+
+Part = dict[str, Any]
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """System prompt (empty: no system turn) and the sections it asks for."""
+
+    system: str
+    schema: SectionSchema
+
+
+ANSWER = SectionSchema(("answer",))
+DEFAULT_STYLE = "context_think_answer"
+
+PROMPT_STYLES: dict[str, PromptStyle] = {
+    "context_think_answer": PromptStyle(
+        system=(
+            "You watch and listen with care. First write in <context> </context> what the media show and sound like. "
+            "Then reason from it step by step in <think> </think>, and look or listen again where you doubt. "
+            "Then give the answer alone in <answer> </answer>."
+        ),
+        schema=CONTEXT_THINK_ANSWER,
+    ),
+    "think_answer": PromptStyle(
+        system=(
+            "You watch and listen with care. First reason step by step in <think> </think>, naming what you see and "
+            "what you hear. Then give the answer alone in <answer> </answer>."
+        ),
+        schema=THINK_ANSWER,
+    ),
+    # Controls: what an answer is worth without context or thought.
+    "answer": PromptStyle(
+        system="You watch and listen with care. Give the answer alone in <answer> </answer>.", schema=ANSWER
+    ),
+    # For tiny models, which cannot read instructions yet: no system turn, no tokens spent on one.
+    "short": PromptStyle(system="", schema=CONTEXT_THINK_ANSWER),
+    "short_think_answer": PromptStyle(system="", schema=THINK_ANSWER),
+    "short_answer": PromptStyle(system="", schema=ANSWER),
+}
+
+# What `<answer>` must hold, by problem type. Types that are not named here get the last line.
+ANSWER_INSTRUCTIONS: dict[str, str] = {
+    "multiple choice": "Answer with the letter of one option.",
+    "emer_ov_mc": "Answer with the letter or letters of all options that hold, e.g. A,E.",
+    "numerical": "Answer with a number.",
+    "regression": "Answer with a number.",
+    "OCR": "Answer with the transcription.",
+    "emer_ov": "Answer with words for the emotions, separated by commas.",
+    "yes_no": "Answer yes or no.",
+    "judge": "Answer yes or no.",
+    "label": "Answer with one word.",
+    "emotion": "Answer with one word.",
+    "DFEW": "Answer with one word.",
+    "MAFW": "Answer with one word.",
+    "RAVDESS": "Answer with one word.",
+    "math": "Answer with a formula, in LaTeX.",
+    "transcription": "Answer with the transcription.",
+    "box": "Answer with a box, [x1, y1, x2, y2].",
+    "box_giou": "Answer with a box, [x1, y1, x2, y2].",
+    "boxes": 'Answer with a JSON list of boxes, e.g. [{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}].',
+    "time_span": "Answer with a span of time in seconds, e.g. 3.0 to 7.5.",
+    "": "Answer in a few words.",
+}
+
+
+def _media_parts(example: Example, load_audio_from_video: bool) -> list[Part]:
+    """Videos and images first, each followed by its own sound; the order of `media` is kept."""
+    parts: list[Part] = []
+    for item in example.media:
+        sound = _is_heard(item, example.id)
+        interleaved = sound and load_audio_from_video
+        part = {"type": item.type, "path": item.path, "start": item.start, "end": item.end, "text": None}
+        parts.append({**part, "audio_in_video": interleaved})
+        if sound and not interleaved:
+            parts.append({**part, "type": "audio", "audio_in_video": False})
+    return parts
+
+
+def _is_heard(item: MediaItem, name: str) -> bool:
+    """Whether the sound track of a video belongs to the prompt."""
+    if not item.use_audio:
+        return False
+    try:
+        present = has_audio(item.path)
+    except MediaError as error:
+        raise MediaError(f"row {name!r}: {error}") from error
+    if item.use_audio is True and not present:
+        raise MediaError(
+            f"row {name!r}: {item.path} has no sound track, but `use_audio` asks for it; "
+            'set `use_audio` to false or "if_present"'
+        )
+    return present
+
+
+def question_text(example: Example) -> str:
+    """Question, options and the answer instruction of the row's problem type, one below the other."""
+    lines = [example.problem]
+    if example.options:
+        options = shown_options(example.options) if example.problem_type in CHOICE_TYPES else example.options
+        lines += ["Options:", *options]
+    lines.append(ANSWER_INSTRUCTIONS.get(example.problem_type, ANSWER_INSTRUCTIONS[""]))
+    return "\n".join(lines)
+
+
+def target_in_sections(target: str | None, solution: str, schema: SectionSchema) -> str | None:
+    """
+    The sections of a worked example that `schema` names, without its others; `None` where one of them is not there.
+
+    A row without an example has its answer all the same.
+
+    >>> example = "<context>A red door.</context><think>So, red.</think><answer>red</answer>"
+    >>> target_in_sections(example, "red", THINK_ANSWER)
+    '<think>So, red.</think><answer>red</answer>'
+    >>> target_in_sections(None, "red", ANSWER)
+    '<answer>red</answer>'
+    """
+    found = parse_sections(target, schema).texts if target else {schema.names[-1]: solution}
+    return schema.render({name: found[name] for name in schema.names}) if found.keys() >= set(schema.names) else None
+
+
+def build_messages(example: Example, style: str, load_audio_from_video: bool = False) -> Messages:
+    """
+    System turn and user turn of an example: media in their order, then question, options, answer instruction.
+
+    A prompt of TRL's form is taken as it is written; the style's system turn stands before one that has none.
+
+    Args:
+        example ([`Example`]): A checked row.
+        style (`str`): Key of [`PROMPT_STYLES`].
+        load_audio_from_video (`bool`, defaults to `False`):
+            Interleave a video's sound with its frames instead of giving it as an audio item after the video.
+
+    Returns:
+        `list[dict]`: Messages whose content is a list of parts `{"type", "path", "start", "end", "text",
+        "audio_in_video"}`. Parts hold paths, never arrays: TRL copies, gathers and logs prompts.
+
+    Raises:
+        `MediaError`: Sound was asked of a video that has none or cannot be opened; the message names the row.
+        `ValueError`: `style` is unknown.
+    """
+    if style not in PROMPT_STYLES:
+        raise ValueError(f"prompt_style {style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
+    items = (_media_parts(replace(example, media=(item,)), load_audio_from_video) for item in example.media)
+    marks = [{"type": item.type} for item in example.media]
+    turns: Messages = [{"role": "system", "content": [text_part(PROMPT_STYLES[style].system)]}]
+    for turn in example.prompt or [{"role": "user", "content": [*marks, text_part(question_text(example))]}]:
+        parts = ([text_part(part["text"])] if part["type"] == "text" else next(items) for part in turn["content"])
+        turns.append({"role": turn["role"], "content": list(chain.from_iterable(parts))})
+    has_own = not PROMPT_STYLES[style].system or turns[1]["role"] == "system"
+    return turns[has_own:]
+
+
+def text_part(text: str) -> Part:
+    """A part of a message that is text."""
+    return {"type": "text", "path": None, "start": None, "end": None, "text": text, "audio_in_video": False}
+
+
+def as_parts(messages: Messages) -> Messages:
+    """Messages whose content may be a plain string, in the form of [`build_messages`]."""
+    return [{**m, "content": [text_part(m["content"])]} if isinstance(m["content"], str) else m for m in messages]
