@@ -33,8 +33,8 @@ def write_rows(folder: Path) -> Path:
 
 
 def main(folder: Path) -> None:
-    cpu = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none", "logging_steps": 1}
-    sizes = {"num_generations": 8, "per_device_train_batch_size": 16, "max_completion_length": 24}
+    cpu = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none"}
+    sizes = {"num_generations": 8, "per_device_train_batch_size": 16, "max_completion_length": 24, "logging_steps": 1}
     trainer = og.OmniGRPOTrainer(
         model=og.load_model(MODEL, dtype="float32"),
         reward_funcs=[answer_reward, section_format_reward, brief_reward],
@@ -44,8 +44,7 @@ def main(folder: Path) -> None:
             credit_map="uniform",
             max_steps=4,
             learning_rate=3e-4,
-            **sizes,
-            **cpu,
+            **sizes | cpu,
         ),
         train_dataset=og.to_dataset(og.load_sources(str(write_rows(folder))), "short"),
         encoder=og.PromptEncoder(og.load_processor(MODEL), og.MediaSettings(min_pixels=7056, max_pixels=7056)),
