@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -40,7 +40,7 @@ def boxes(picture: str) -> dict[str, tuple[float, float, float, float]]:
     """Label -> left, top, right, bottom of each room."""
     parts = list(ElementTree.fromstring(picture))
     found = {}
-    for rect, text in zip(parts, parts[1:], strict=False):
+    for rect, text in pairwise(parts):
         if rect.get("class") == "room":
             x, y, width, height = (float(rect.attrib[name]) for name in ("x", "y", "width", "height"))
             found[text.text] = (x, y, x + width, y + height)

@@ -239,6 +239,14 @@ def test_the_demos_page_tells_what_was_measured():
         assert f"| {words} | {100 * low:.1f} to {100 * high:.1f} | {seeds} | {cells[-1]} |" in page
 
 
+def test_controls_are_told_as_their_configs_have_them():
+    page = told("docs/evaluation.md")
+    for name in ("format_only_rl", "answer_only_sft", "uniform_grpo"):
+        result = header(REPOSITORY / f"recipes/configs/demo/controls/{name}.yaml")["Result"]
+        share, low, high = re.search(r"([\d.]+) % \[([\d.]+), ([\d.]+)\]", result).groups()  # type: ignore[union-attr]
+        assert f"| {share} [{low}, {high}] |" in page
+
+
 def test_memory_is_what_the_parameters_say():
     """Counted again from the architecture. Mutant: gradients of frozen towers counted in."""
     import torch

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 BASE = str(REPOSITORY / "recipes/checkpoints/demo_base")
 MEDIA = "--video_sampling uniform --num_frames 2 --min_pixels 7056 --max_pixels 7056 --max_audio_seconds 3"
@@ -50,6 +52,22 @@ def test_the_row_that_is_shown_is_one(clips):
     row = json.loads(shown[0][0])
     row["media"][0]["path"] = "clip0.mp4"
     assert check_rows([("README.md", row)], clips, graded=True)[0].solution == "no"
+
+
+def test_a_row_whose_clip_is_not_there_is_refused_as_the_page_says(tmp_path, monkeypatch):
+    """The row that the page shows, and the message beside it. Mutant: the line's number left out."""
+    from omni_grpo.data import load_sources
+    from omni_grpo.rows.schema import DataError
+
+    page = (REPOSITORY / "docs/own_data.md").read_text(encoding="utf-8")
+    (tmp_path / "data/own").mkdir(parents=True)
+    row = re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)[0]
+    (tmp_path / "data/own/train.jsonl").write_text(row, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as refused:
+        load_sources("data/own/train.jsonl")
+    [shown] = re.findall(r"```\n(\d problem.*?)\n```", page, re.DOTALL)
+    assert str(refused.value).replace(str(tmp_path), "/home/me") == shown
 
 
 def test_the_four_steps_lead_to_a_report(clips, tmp_path):
