@@ -25,12 +25,12 @@ $(READY): pyproject.toml
 	touch $@
 
 style: setup
-	$(BIN)/ruff check --fix rewards recipes tests benchmarks
-	$(BIN)/ruff format rewards recipes tests benchmarks
+	$(BIN)/ruff check --fix rewards recipes tests benchmarks docs examples
+	$(BIN)/ruff format rewards recipes tests benchmarks docs examples
 
 quality: setup
-	$(BIN)/ruff check rewards recipes tests benchmarks
-	$(BIN)/ruff format --check rewards recipes tests benchmarks
+	$(BIN)/ruff check rewards recipes tests benchmarks docs examples
+	$(BIN)/ruff format --check rewards recipes tests benchmarks docs examples
 	$(BIN)/pyright
 
 test: quality
@@ -126,10 +126,11 @@ bench-demo: setup
 bench-gpu: setup
 	$(BIN)/python benchmarks/bench_gpu.py
 
-# Tables of README.md, from the code that they describe.
+# The tables of README.md and docs/ and the picture of the rooms, from the code that they describe.
 readme: setup
 	$(BIN)/python benchmarks/reward_attacks.py --write
 	$(BIN)/python recipes/readme_tables.py --write
+	$(BIN)/python docs/draw_architecture.py
 
 # Lines of code by room: no docstring, no comment, no blank line.
 count:

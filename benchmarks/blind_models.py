@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Is the shortcut index true? Three models whose truth is known, because it was trained into them.
+Does the shortcut index find what it should? Three models, two of them deliberately trained to ignore one modality.
 
 All imitate short gold answers to the intent question from the demo's base, on as many clips. `honest` sees all four
 intents: face and voice both count. `deaf` meets warm voices alone, so that the face tells all; `blind` meets amused
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
 
 def write(summary: dict[str, Any], results: Path) -> None:
     text = [
-        "# The shortcut index on three models of known truth",
+        "# The shortcut index on models deliberately trained to ignore one modality",
         "",
         heading(summary, "make validate-index"),
         f"{summary['rows']} clips each, {summary['steps']} steps, seed {summary['seed']}; 400 held-out intent questions, of which the "

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-README's tables, from what they describe: the data schema, the configs, the rewards, attacks on the rewards, results.
+The tables of README.md, of docs/ and of the recipes' own pages, from what they describe.
 
     python recipes/readme_tables.py            prints them
-    python recipes/readme_tables.py --write    fills them in between README's markers
+    python recipes/readme_tables.py --write    fills them in between the markers of each page
 """
 
 import argparse
@@ -34,14 +34,37 @@ def header(config: Path) -> dict[str, str]:
 
 
 def configs_table() -> str:
-    """Path, purpose and command of each YAML file below `recipes/configs`."""
+    """Path, purpose and command of each YAML file below `recipes/configs`, for a page in `docs`."""
     lines = ["| config | what it does | command |", "|---|---|---|"]
     for config in sorted(REPOSITORY.glob("recipes/configs/**/*.yaml")):
         parts, path = header(config), config.relative_to(REPOSITORY)
-        title = re.sub(r"<\w+>", r"`\g<0>`", parts["title"])  # a tag would vanish
         command = re.split(r" {2,}|\n", parts["Command"])[0]
-        lines.append(f"| [`{path.relative_to('recipes/configs')}`]({path}) | {title} | `{command}` |")
+        name = path.relative_to("recipes/configs")
+        lines.append(f"| [`{name}`](../{path}) | {_in_a_cell(parts['title'])} | `{command}` |")
     return "\n".join(lines)
+
+
+def recipe_table(folder: Path) -> str:
+    """What each config of a recipe needs and gave, from its header."""
+    lines = ["| config | what it needs | result |", "|---|---|---|"]
+    for config in sorted(folder.rglob("*.yaml")):
+        parts, name = header(config), config.relative_to(folder)
+        needs = parts["Needs"].partition("\npython recipes/convert_data.py")[0]
+        lines.append(f"| [`{name}`]({name}) | {_in_a_cell(needs)} | {_in_a_cell(parts['Result'])} |")
+    return "\n".join(lines)
+
+
+def _in_a_cell(text: str) -> str:
+    """Several lines as one, with tags that are shown."""
+    return re.sub(r"<\w+>", r"`\g<0>`", " ".join(text.split()).rstrip(":"))
+
+
+def types_table() -> str:
+    """What each problem type asks of an answer."""
+    lines = ["| problem type | what is right |", "|---|---|"]
+    return "\n".join(
+        lines + [f"| `{name}` | {getattr(t, 'asks', t)} |" for name, t in omni_rewards.PROBLEM_TYPES.items()]
+    )
 
 
 def rewards_table() -> str:
@@ -139,45 +162,47 @@ def speed_table() -> str:
     return "\n".join(lines)
 
 
-def tables() -> dict[str, str]:
-    """Marker -> table."""
+def tables() -> dict[str, dict[str, str]]:
+    """Page -> marker -> table."""
+    recipes = sorted(REPOSITORY.glob("recipes/configs/*/README.md"))
     return {
-        "schema": schema_table(),
-        "configs": configs_table(),
-        "rewards": rewards_table(),
-        "attacks": attacks_table(),
-        "demo": demo_table(),
-        "credit": credit_table(),
-        "index": index_table(),
-        "speed": speed_table(),
-        "shortcut": shortcut_table(),
+        "README.md": {"demo": demo_table()},
+        "docs/own_data.md": {"schema": schema_table()},
+        "docs/rewards.md": {"rewards": rewards_table(), "types": types_table(), "attacks": attacks_table()},
+        "docs/credit.md": {"credit": credit_table(), "shortcut": shortcut_table()},
+        "docs/speed.md": {"speed": speed_table()},
+        "docs/evaluation.md": {"index": index_table()},
+        "docs/results.md": {"configs": configs_table()},
+        **{str(page.relative_to(REPOSITORY)): {"recipe": recipe_table(page.parent)} for page in recipes},
     }
 
 
-def fill(readme: str, tables: Mapping[str, str]) -> str:
+def fill(text: str, tables: Mapping[str, str], page: str) -> str:
     """
-    `readme` with each table between `<!-- name:begin -->` and `<!-- name:end -->`.
+    The `text` of a page with each table between `<!-- name:begin -->` and `<!-- name:end -->`.
 
     Raises:
         `ValueError`: A pair of markers is missing, or there twice.
     """
     for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(end) < readme.index(begin):
-            raise ValueError(f"README.md needs {begin} and {end} once each, in this order")
-        before, _, rest = readme.partition(begin)
-        readme = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
-    return readme
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
+            raise ValueError(f"{page} needs {begin} and {end} once each, in this order")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="fill README.md in place")
-    if not parser.parse_args().write:
-        print("\n\n".join(tables().values()))
-        return
-    path = REPOSITORY / "README.md"
-    path.write_text(fill(path.read_text(encoding="utf-8"), tables()), encoding="utf-8")
+    parser.add_argument("--write", action="store_true", help="fill the pages in place")
+    write = parser.parse_args().write
+    for page, named in tables().items():
+        path = REPOSITORY / page
+        if write:
+            path.write_text(fill(path.read_text(encoding="utf-8"), named, page), encoding="utf-8")
+        else:
+            print(f"{page}\n\n" + "\n\n".join(named.values()))
 
 
 if __name__ == "__main__":

@@ -289,11 +289,11 @@ def test_settings_reach_the_configuration_from_yaml_and_from_the_command_line(tm
         check_rewards(["--config", str(file), *argv])
 
 
-def test_the_settings_that_the_readme_shows_are_accepted():
-    readme = (RECIPES.parent / "README.md").read_text(encoding="utf-8")
+def test_the_settings_that_the_page_on_rewards_shows_are_accepted():
+    page = (RECIPES.parent / "docs/rewards.md").read_text(encoding="utf-8")
     [shown] = [
         yaml.safe_load(block)
-        for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+        for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
         if "reward_settings" in block
     ]
     rewards = configured_rewards(shown["reward_funcs"], read_settings(shown["reward_settings"]))

@@ -148,7 +148,7 @@ def test_the_results_file_is_the_one_generated(results: list[Result]) -> None:
     assert RESULTS.read_text(encoding="utf-8") == page(results), "run `python benchmarks/reward_attacks.py --write`"
 
 
-def test_the_readme_shows_its_summary(results: list[Result]) -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    match = re.search(r"<!-- attacks:begin -->\n(.*?)\n<!-- attacks:end -->", readme, re.DOTALL)
-    assert match and match[1] == summary(results), "README.md is behind the code; run `make readme`"
+def test_the_page_on_rewards_shows_its_summary(results: list[Result]) -> None:
+    page_text = (REPOSITORY / "docs/rewards.md").read_text(encoding="utf-8")
+    match = re.search(r"<!-- attacks:begin -->\n(.*?)\n<!-- attacks:end -->", page_text, re.DOTALL)
+    assert match and match[1] == summary(results), "docs/rewards.md is behind the code; run `make readme`"
