@@ -131,7 +131,9 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("path", [p for p in (*REWARDS, *LIBRARY, *DEMO, *SCRIPTS) if named(p) not in WHOLE], ids=named)
+@pytest.mark.parametrize(
+    "path", [p for p in (*REWARDS, *LIBRARY, *DEMO, *SCRIPTS) if named(p) not in WHOLE], ids=named
+)
 def test_no_error_is_swallowed_whole(path):
     handlers = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)]
     caught = [(h.lineno, ast.unparse(h.type) if h.type else "") for h in handlers]

@@ -21,7 +21,6 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "recipes/configs/*/*.md", "benchmarks/results/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-COMING = ("recipes/omni_grpo/families/",)  # told of already
 
 
 def read(page: str | Path) -> str:
@@ -167,9 +166,8 @@ def test_files_that_a_page_names_are_there(page):
     text = re.sub(r"\]\([^)]*\)|<!-- (\w+):begin -->.*?<!-- \1:end -->", "", read(page), flags=re.DOTALL)
     roots = r"(?:recipes|rewards/omni_rewards|tests|docs|benchmarks|examples|accelerate_configs)"
     names = {name.rstrip(".") for name in re.findall(rf"(?<![\w/]){roots}/[\w./*-]+", text)}
-    coming = tuple(folder for folder in COMING if not (REPOSITORY / folder).exists())
     missing = [name for name in names if not re.search("NAME|[*]", name) and not (REPOSITORY / name).exists()]
-    assert sorted(name for name in missing if not name.startswith(coming)) == []
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

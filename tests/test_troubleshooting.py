@@ -51,7 +51,7 @@ def test_settings_that_remedies_name_are_fields():
     from trl import ModelConfig
 
     from omni_grpo.config import DataArguments, OmniGRPOConfig, OmniSFTConfig
-    from omni_grpo.media.settings import MediaSettings
+    from omni_grpo.data.media.settings import MediaSettings
 
     known = {
         f.name for c in (DataArguments, MediaSettings, OmniGRPOConfig, OmniSFTConfig, ModelConfig) for f in fields(c)

@@ -42,7 +42,7 @@ def test_the_readme_and_its_page_name_the_same_commands():
 
 def test_the_row_that_is_shown_is_one(clips):
     """In both places the same; checked as the scripts check it, beside a clip of that name."""
-    from omni_grpo.rows.loading import check_rows
+    from omni_grpo.data.rows.loading import check_rows
 
     shown = [
         re.findall(r"```json\n(.*?)\n```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL)
@@ -56,8 +56,8 @@ def test_the_row_that_is_shown_is_one(clips):
 
 def test_a_row_whose_clip_is_not_there_is_refused_as_the_page_says(tmp_path, monkeypatch):
     """The row that the page shows, and the message beside it. Mutant: the line's number left out."""
-    from omni_grpo.data import load_sources
-    from omni_grpo.rows.schema import DataError
+    from omni_grpo.data.dataset import load_sources
+    from omni_grpo.data.rows.schema import DataError
 
     page = (REPOSITORY / "docs/own_data.md").read_text(encoding="utf-8")
     (tmp_path / "data/own").mkdir(parents=True)
