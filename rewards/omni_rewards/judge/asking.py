@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .http import Reply, ReplyError, chat_url, lane, post
+from .http import Client, Reply, ReplyError, chat_url, lane, post
 from .record import ReplyRecord, content_key
 from .verdicts import VERDICT_SCHEMA, read_reply, read_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import httpx
 
     from .questions import Question
     from .settings import Judge
@@ -119,7 +117,7 @@ async def _work(batch: _Batch) -> None:
                 _keep(batch, key, request, reply)
 
 
-async def _ask_one(batch: _Batch, client: httpx.AsyncClient, request: dict[str, Any]) -> str | None:
+async def _ask_one(batch: _Batch, client: Client, request: dict[str, Any]) -> str | None:
     """What the judge wrote, or `None` when tries or time are used up."""
     loop, judge = asyncio.get_running_loop(), batch.judge
     for tried in range(judge.retries + 1):
@@ -146,7 +144,7 @@ async def _ask_one(batch: _Batch, client: httpx.AsyncClient, request: dict[str, 
     return None
 
 
-async def _post(batch: _Batch, client: httpx.AsyncClient, request: dict[str, Any]) -> Reply:
+async def _post(batch: _Batch, client: Client, request: dict[str, Any]) -> Reply:
     """One try; a server that does not know JSON schemas is asked again without one, and from then on."""
 
     async def send(body: dict[str, Any]) -> Reply:

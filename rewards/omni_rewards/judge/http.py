@@ -9,14 +9,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-if TYPE_CHECKING:
-    import httpx
-
-_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, list[httpx.AsyncClient]] = WeakKeyDictionary()
+Client = Any  # `httpx.AsyncClient`; httpx is imported where it is needed
+_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Client]] = WeakKeyDictionary()
 
 
 class ReplyError(Exception):
@@ -58,14 +57,14 @@ def chat_url(endpoint: str) -> str:
 
 
 @contextmanager
-def lane() -> Generator[httpx.AsyncClient]:
+def lane() -> Generator[Client]:
     """
     A client with one connection, lent for a while and kept for the next who asks in this event loop.
 
     One pool for all requests would look at each of its connections for each request. Redirects are not followed, so
     the key goes to no other host; no proxy, and nothing else, is read from the environment; whoever asks keeps the time.
     """
-    import httpx
+    httpx: Any = import_module("httpx")
 
     idle = _idle.setdefault(asyncio.get_running_loop(), [])
     client = idle.pop() if idle else httpx.AsyncClient(verify=_tls(), timeout=None, trust_env=False)
@@ -80,13 +79,13 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-async def post(client: httpx.AsyncClient, url: str, body: bytes, api_key: str | None, max_reply_bytes: int) -> Reply:
+async def post(client: Client, url: str, body: bytes, api_key: str | None, max_reply_bytes: int) -> Reply:
     """
     Posts JSON and reads the whole reply.
 
     Raises `ReplyError` for a network fault and for a reply that is not HTTP, ends early or is too long.
     """
-    import httpx
+    httpx: Any = import_module("httpx")
 
     headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "omni-rewards"}
     if api_key is not None:
