@@ -3,7 +3,7 @@
 Rewards for completions that write what they perceive, then reason, then answer. Standard library only.
 
 - `sections`: the strict parser of `<context>…</context><think>…</think><answer>…</answer>`; every reward reads through it
-- `formats`: is the completion well formed, 0 or 1; `graded_format`: how much of it is, for cold starts
+- `formats`: is the completion well formed, 0 or 1
 - `answers`: is the answer right, by the row's own `problem_type`; `problem_types`: what each type asks
 - `context`: does the context say what the reference says, by what it names (`coverage`)
 - `conclusions`: does the thought conclude the answer that is given; `reasoning`: does it follow, as a judge grades it
@@ -25,9 +25,8 @@ from .formats import (
     section_format_reward,
     think_answer_format_reward,
 )
-from .graded_format import GradedFormatReward, graded_format_reward
 from .judge import Judge, Question
-from .problem_types import CHOICE_TYPES, PROBLEM_TYPES
+from .problem_types import CHOICE_TYPES, PROBLEM_TYPES, ProblemType
 from .reasoning import AsyncReasoningReward, ReasoningReward, reasoning_reward
 from .sections import (
     CONTEXT_THINK_ANSWER,
@@ -55,8 +54,8 @@ __all__ = [
     "AsyncReasoningReward",
     "ContextReward",
     "Coverage",
-    "GradedFormatReward",
     "Judge",
+    "ProblemType",
     "Question",
     "ReasoningReward",
     "SectionFormatReward",
@@ -69,7 +68,6 @@ __all__ = [
     "context_coverage",
     "context_reward",
     "context_score",
-    "graded_format_reward",
     "parse_sections",
     "reasoning_reward",
     "section_format_reward",

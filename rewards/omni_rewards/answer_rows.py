@@ -3,15 +3,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ._completions import Completion, completion_text
+from ._judged import awaited, settled
 from ._scored import Options, Scored
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
-from .judge.rows import Row, judge_rows, judge_rows_async, question_of
+from .judge.rows import Row, question_of
 from .judge.settings import as_judge
-from .problem_types import CHOICE_TYPES, AnswerSettings
+from .problem_types import PROBLEM_TYPES, AnswerSettings
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 from .telemetry import log_answers
 
@@ -24,18 +25,11 @@ ANSWER_REASONS: dict[str, str] = {
     "disagrees": "the reasoning concludes something else (`require_agreement`)",
     "judged": "left to the judge",
 }
-_CLOSED_TYPES = CHOICE_TYPES | {"yes_no", "judge", "box", "box_giou", "boxes"}
 _RUBRIC = (
     "Grade whether the CANDIDATE answers the QUESTION with the same meaning as the REFERENCE. 5: the same meaning. "
     "3: the main point, with something missing or added. 0: another meaning, a contradiction, no answer, or several "
     "answers of which one may be right. Wording, length and style do not count."
 )
-
-
-class _Batch(NamedTuple):
-    rows: list[Row]
-    has_reasoning: list[bool]
-    is_spam: list[bool | None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +63,8 @@ class AnswerReward(AnswerSettings):
     rubric: str = _RUBRIC
     schema: SectionSchema = CONTEXT_THINK_ANSWER
 
+    __name__ = "answer_reward"  # TRL's metric key
+
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "judge", as_judge(self.judge))
@@ -76,9 +72,9 @@ class AnswerReward(AnswerSettings):
             raise ValueError("`rubric` must tell the judge what to grade")
 
     @property
-    def __name__(self) -> str:
-        """The key of TRL's metrics."""
-        return "answer_reward"
+    def sections(self) -> tuple[str, ...]:
+        """What the reward speaks about: the answer."""
+        return self.schema.names[-1:]
 
     def __call__(
         self,
@@ -89,75 +85,49 @@ class AnswerReward(AnswerSettings):
         **kwargs: Any,
     ) -> list[float | None]:
         """A score for each of the completions, in TRL's calling form."""
-        batch = self._batch(completions, solution, problem_type, options, kwargs)
-        rewards = judge_rows(self.judge, batch.rows, kwargs) if isinstance(self.judge, Judge) else _settled(batch.rows)
-        log_answers(rewards, batch.has_reasoning, batch.is_spam, kwargs)
-        return rewards
-
-    def _batch(
-        self,
-        completions: Sequence[Completion],
-        solution: Sequence[str],
-        problem_type: Sequence[str],
-        options: Sequence[Options] | None,
-        columns: Mapping[str, Any],
-    ) -> _Batch:
-        batch, shown, reasons = _Batch([], [], []), list[str](), list[str]()
         *_, reasoning, section = ("", *self.schema.names)
+        rows, reasons, shown = list[Row](), list[str](), list[str]()
+        has_reasoning, is_spam = list[bool](), list[bool | None]()
         every_options = [None] * len(completions) if options is None else options
         given = zip(completions, solution, problem_type, every_options, strict=True)
         for index, (completion, gold, kind, choices) in enumerate(given):
             texts = parse_sections(completion_text(completion), self.schema).texts
-            answer = texts.get(section)
+            answer, think = texts.get(section), texts.get(reasoning)
             scored = self.read(answer or "", gold, kind, choices)
-            row, reason = self._row(scored, kind, answer)
-            if self.require_agreement and answer is not None and (think := texts.get(reasoning)):
+            reason = self._reason(scored, answer, kind)
+            if self.require_agreement and answer and think:
                 agrees = conclusion_agrees(think, answer, kind, choices, self.aliases)
-                row, reason = (0.0, "disagrees") if agrees is False else (row, reason)
+                reason = "disagrees" if agrees is False else reason
+            row: Row = scored.score if reason in ("right", "partial") else 0.0
             if reason == "judged":
-                asked = ("QUESTION", question_of(index, columns)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
+                asked = ("QUESTION", question_of(index, kwargs)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
                 row = (Question(self.rubric, asked),)
-            batch.rows.append(row)
-            batch.has_reasoning.append(reasoning in texts)
-            batch.is_spam.append(scored.is_spam if kind in _CLOSED_TYPES else None)
-            shown.append("" if answer is None or scored.parsed is None else scored.parsed)
+            rows.append(row)
             reasons.append(reason)
-        if (log_extra := columns.get("log_extra")) is not None:
+            shown.append("" if answer is None else scored.parsed or "")
+            has_reasoning.append(think is not None)
+            is_spam.append(scored.is_spam)
+        if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra("answer_parsed", shown)
             log_extra("answer_reason", reasons)
-        return batch
+        rewards = settled(self.judge, rows, kwargs)
+        log_answers(rewards, has_reasoning, is_spam, kwargs)
+        return rewards
 
-    def _row(self, scored: Scored, problem_type: str, answer: str | None) -> tuple[Row, str]:
+    def _reason(self, scored: Scored, answer: str | None, problem_type: str) -> str:
         if answer is None:
-            return 0.0, "no_answer"
+            return "no_answer"
         if scored.parsed is None:
-            return 0.0, "unreadable"
-        if self.judge is not None and problem_type == "free-form" and scored.score < 1.0:
-            return None, "judged"
-        return scored.score, "right" if scored.score == 1.0 else "partial" if scored.score else "wrong"
-
-
-def _settled(rows: Sequence[Row]) -> list[float | None]:
-    return [row for row in rows if not isinstance(row, tuple)]
+            return "unreadable"
+        if scored.score == 1.0:
+            return "right"
+        if self.judge is not None and PROBLEM_TYPES[problem_type].may_be_judged:
+            return "judged"
+        return "partial" if scored.score else "wrong"
 
 
 @dataclass(frozen=True)
 class AsyncAnswerReward(AnswerReward):
     """`AnswerReward` as a coroutine: TRL awaits it together with the other asynchronous rewards of a step."""
 
-    async def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        completions: Sequence[Completion],
-        solution: Sequence[str],
-        problem_type: Sequence[str],
-        options: Sequence[Options] | None = None,
-        **kwargs: Any,
-    ) -> list[float | None]:
-        """A score for each of the completions, in TRL's calling form."""
-        batch = self._batch(completions, solution, problem_type, options, kwargs)
-        if isinstance(self.judge, Judge):
-            rewards = await judge_rows_async(self.judge, batch.rows, kwargs)
-        else:
-            rewards = _settled(batch.rows)
-        log_answers(rewards, batch.has_reasoning, batch.is_spam, kwargs)
-        return rewards
+    __call__ = awaited(AnswerReward.__call__)  # pyright: ignore[reportAssignmentType]

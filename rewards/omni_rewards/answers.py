@@ -4,13 +4,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ._completions import Completion
+from ._completions import Completion, about
 from ._scored import Options
 from .answer_rows import AnswerReward
 
 _DEFAULT = AnswerReward()
 
 
+@about("answer")
 def answer_reward(
     completions: Sequence[Completion],
     solution: Sequence[str],

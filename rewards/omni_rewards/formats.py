@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._completions import Completion, completion_text
+from ._completions import Completion, about, completion_text
 from .sections import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
 from .telemetry import log_blank_reasoning
 
@@ -52,6 +52,11 @@ class SectionFormatReward:
             return "section_format_reward"
         return f"{'_'.join(self.schema.names)}_format_reward"
 
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """What the reward speaks about: all sections."""
+        return self.schema.names
+
     def __call__(self, completions: Sequence[Completion], **kwargs: Any) -> list[float]:
         """`1.0` or `0.0` for each of the completions, in TRL's calling form."""
         texts = [completion_text(completion) for completion in completions]
@@ -84,6 +89,7 @@ class ThinkAnswerFormatReward(SectionFormatReward):
     schema: SectionSchema = THINK_ANSWER
 
 
+@about(*CONTEXT_THINK_ANSWER.names)
 def section_format_reward(completions: Sequence[Completion], **kwargs: Any) -> list[float]:
     r"""
     Whether each completion is `<context>…</context><think>…</think><answer>…</answer>`; higher is better.
@@ -113,6 +119,7 @@ def section_format_reward(completions: Sequence[Completion], **kwargs: Any) -> l
     return _SECTION_FORMAT(completions, **kwargs)
 
 
+@about(*THINK_ANSWER.names)
 def think_answer_format_reward(completions: Sequence[Completion], **kwargs: Any) -> list[float]:
     r"""
     Whether each completion is `<think>…</think><answer>…</answer>`; higher is better.

@@ -63,7 +63,7 @@ _QUANTITY = re.compile(
 _POWERS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
 # Other ways to write a number and its unit, in LaTeX and in words, each with the one that is read.
 _SPELLINGS = {
-    r"\\[,;:! ]|~": " ",
+    r"\\[,;:! ]|~| +": " ",
     r"\\([%$])|\{(,)\}": r"\1\2",
     r"\^\{?\\circ\}?\s*": "°",
     r"℃": "°C",

@@ -81,18 +81,17 @@ def batch(name: str, rows: list[tuple[str, bool]], form: str = "plain") -> dict:
 
 
 def test_there_are_rewards_and_rows_to_check() -> None:
-    assert len(REWARDS) >= 6 and len(CLASSES) >= 6
+    assert len(REWARDS) >= 5 and len(CLASSES) >= 6
     assert {*ROWS, "math"} == set(PROBLEM_TYPES)
 
 
 @each_reward
 @pytest.mark.parametrize("form", ["plain", "conversational"])
 def test_gold_earns_the_maximum_and_wrong_nothing(name: str, form: str) -> None:
-    """But for the graded format, whose point is that a malformed completion earns something, and less than all."""
     reward = scored(name)
     assert reward(**batch(name, [(kind, True) for kind in ROWS], form)) == [1.0] * len(ROWS)
     wrong = reward(**batch(name, [(kind, False) for kind in ROWS], form))
-    assert set(wrong) == {0.0} or (name == "graded_format_reward" and 0.0 < min(wrong) <= max(wrong) <= 0.5)
+    assert set(wrong) == {0.0}
 
 
 @each_reward

@@ -14,7 +14,7 @@ from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.results_table import table
 from omni_grpo.metrics import confusion_matrix, out_of_vocabulary, unweighted_average_recall
 from omni_grpo.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
-from omni_rewards import EMOTION_LABEL_SETS, AnswerReward
+from omni_rewards import PROBLEM_TYPES, AnswerReward
 
 __all__ = ["compare", "group_of", "grouped", "groups_of", "members", "summarise", "table"]
 
@@ -133,7 +133,7 @@ def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple
 def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Confusion matrix, answers that are none of the labels, rows without an answer."""
     kinds = {r["problem_type"] for r in rows}
-    spelled = [label for kind in sorted(kinds) for label in EMOTION_LABEL_SETS.get(kind, ())]
+    spelled = [label for kind in sorted(kinds) for label in PROBLEM_TYPES[kind].labels]
     names: dict[str, str] = {}  # as read -> as the data set spells it
     read = AnswerReward().read
     for label in spelled or sorted({r["solution"] for r in rows}):
