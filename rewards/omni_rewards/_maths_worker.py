@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 from functools import lru_cache
 from typing import Any
@@ -37,14 +38,14 @@ def serve() -> None:
     judge = _Judge()
     for formula in _WARM_UP:  # the grammar is loaded piece by piece, which is not to count for a formula
         judge.are_equal([formula])
-    limits = _Limits()
+    _limit_memory()
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:
         request = json.loads(line)
-        limits.set(request["seconds"])
+        _limit_time(request["seconds"])
         replies.write(json.dumps(judge.are_equal(request["formulas"])) + "\n")
-        limits.set(0)
+        _limit_time(0)
         replies.flush()
 
 
@@ -90,10 +91,9 @@ class _Judge:
             latex = self._latex.normalize_latex(formula, normal)
             tokens = self._latex._Latex2Sympy().create_parser(latex).getTokenStream()
             tokens.fill()
-            if any(
-                _COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens
-            ):
-                return None  # \cdots is no \cdot
+            # \cdots is no \cdot
+            if any(_COMMAND.fullmatch(t.text) and latex[t.stop + 1 : t.stop + 2].isalpha() for t in tokens.tokens):
+                return None
             found = self._latex.latex2sympy(latex, normalization_config=None, conversion_config=case, **options)
         except Exception:  # what the parser and sympy raise is often no more than that
             return None
@@ -124,23 +124,18 @@ class _Judge:
         return self._same(a, b) or (a.is_Symbol != b.is_Symbol and self._are_letters_of(a, b))
 
 
-class _Limits:
-    """Processor time by a signal whose default is to end the process, and memory; on Windows, neither."""
+def _limit_memory() -> None:
+    if os.name == "posix":
+        resource: Any = importlib.import_module("resource")
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if hard == resource.RLIM_INFINITY or hard > _MAX_BYTES:
+            resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, hard))
 
-    def __init__(self) -> None:
-        self._signal: Any = None
-        if os.name == "posix":
-            resource: Any = importlib.import_module("resource")
-            self._signal = importlib.import_module("signal")
-            self._signal.signal(self._signal.SIGPROF, self._signal.SIG_DFL)
-            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-            if hard == resource.RLIM_INFINITY or hard > _MAX_BYTES:
-                resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, hard))
 
-    def set(self, seconds: float) -> None:
-        """End the process after so many seconds of its processor time; 0: never."""
-        if self._signal is not None:
-            self._signal.setitimer(self._signal.ITIMER_PROF, seconds)
+def _limit_time(seconds: float) -> None:
+    """End the process by a signal after so many seconds of its processor time; 0: never. Not on Windows."""
+    if os.name == "posix":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

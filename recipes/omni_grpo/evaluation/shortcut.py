@@ -17,8 +17,9 @@ import numpy as np
 from omni_grpo.demo.counterfactual import swap_changes_answer
 from omni_grpo.evaluation.baselines import chance_levels
 from omni_grpo.evaluation.protocol import Protocol
-from omni_grpo.evaluation.scoring import group_of, grouped
+from omni_grpo.evaluation.scoring import grouped
 from omni_grpo.evaluation.variants import SENSES
+from omni_grpo.rows.kinds import kind_of
 from omni_grpo.statistics import accuracy_interval, bootstrap_interval, paired_bootstrap, wilson_interval
 from omni_rewards import AnswerReward
 
@@ -119,7 +120,7 @@ def index_terms(
     """What each row that counts adds to [`shortcut_index`], whose arguments these are, by id."""
     changes, by_id = changes or swap_changes_answer, {row["id"]: row for row in whole}
     pairs = _pairs(whole, swapped)
-    levels = chance_levels([row for row, _ in pairs], group_of, answers or AnswerReward())
+    levels = chance_levels([row for row, _ in pairs], kind_of, answers or AnswerReward())
     terms = []
     for (row, other), level in zip(pairs, levels, strict=True):
         donor = by_id.get(other.get("donor"))

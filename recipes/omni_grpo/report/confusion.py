@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
-from omni_grpo.report.clips import kind
 from omni_grpo.report.markup import note, number, percent, table, text
 from omni_grpo.report.run_folder import Row, RunFolder
+from omni_grpo.rows.kinds import kind_of
 from omni_rewards import AnswerReward
 
 MAX_CLASSES = 12
@@ -36,8 +36,8 @@ def confusion_tables(run: RunFolder) -> str:
 
 def _stage_tables(run: RunFolder, stage: str) -> str:
     rows = list(run.predictions[stage].values())
-    kinds = list(dict.fromkeys(map(kind, rows)))
-    return "".join(_matrix_table(run.label(stage), name, [r for r in rows if kind(r) == name]) for name in kinds)
+    kinds = list(dict.fromkeys(map(kind_of, rows)))
+    return "".join(_matrix_table(run.label(stage), name, [r for r in rows if kind_of(r) == name]) for name in kinds)
 
 
 def _matrix_table(stage: str, name: str, rows: list[Row]) -> str:

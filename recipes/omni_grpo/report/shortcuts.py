@@ -9,6 +9,7 @@ from omni_grpo.report.drawing import interval_glyph
 from omni_grpo.report.markup import NOTHING, interval, note, number, percent, points, table, text
 from omni_grpo.report.run_folder import FULL, Row, RunFolder, read_rows
 from omni_grpo.report.tables import VARIANTS, groups_of, headline_group, tone
+from omni_grpo.rows.kinds import kind_of
 from omni_grpo.statistics import paired_bootstrap
 
 MAX_CHARTS = 8  # a stage; the table has every group
@@ -174,6 +175,4 @@ def _lost(
 
 def in_group(row: Row, group: str) -> bool:
     """Whether a row counts for a group: its own, one of several joined by `+`, or `all`."""
-    meta: Any = row.get("meta")
-    own = meta.get("kind") if isinstance(meta, dict) else None
-    return group == "all" or str(own or row.get("problem_type")) in group.split("+")
+    return group == "all" or kind_of(row) in group.split("+")

@@ -16,6 +16,13 @@ from omni_rewards import PROBLEM_TYPES
 MEDIA_TYPES = ("image", "video", "audio")
 MAX_REPORTED = 20
 
+
+def listed(heading: str, problems: Sequence[str]) -> str:
+    """A heading with the number of `problems` for `{}`, and the first of them a line each."""
+    more = [f"… and {len(problems) - MAX_REPORTED} more"] if len(problems) > MAX_REPORTED else []
+    return "\n".join([heading.format(len(problems)), *problems[:MAX_REPORTED], *more])
+
+
 # field -> (type, required, meaning); README's table is generated from it.
 FIELDS: dict[str, tuple[str, str, str]] = {
     "id": ("string", "yes", "unique in the file; every error and log names it"),
