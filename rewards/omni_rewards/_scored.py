@@ -22,5 +22,12 @@ class Scored(NamedTuple):
     parsed: str | None
     is_spam: bool | None = None
 
+    @property
+    def reason(self) -> str:
+        """Why it earned what it did, a key of `ANSWER_REASONS`."""
+        if self.parsed is None:
+            return "unreadable"
+        return "right" if self.score == 1.0 else "partial" if self.score else "wrong"
+
 
 UNREADABLE = Scored(0.0, None)

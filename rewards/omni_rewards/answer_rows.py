@@ -7,14 +7,14 @@ from typing import Any
 
 from ._completions import Completion, completion_text
 from ._judged import awaited, settled
-from ._scored import Options, Scored
+from ._scored import Options
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
 from .judge.rows import Row, question_of
 from .judge.settings import as_judge
 from .problem_types import PROBLEM_TYPES, AnswerSettings
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
-from .telemetry import log_answers
+from .telemetry import log_mean
 
 ANSWER_REASONS: dict[str, str] = {
     "right": "earned the maximum",
@@ -94,7 +94,9 @@ class AnswerReward(AnswerSettings):
             texts = parse_sections(completion_text(completion), self.schema).texts
             answer, think = texts.get(section), texts.get(reasoning)
             scored = self.read(answer or "", gold, kind, choices)
-            reason = self._reason(scored, answer, kind)
+            reason = "no_answer" if answer is None else scored.reason
+            if self.judge is not None and PROBLEM_TYPES[kind].may_be_judged and reason in ("partial", "wrong"):
+                reason = "judged"
             if self.require_agreement and answer and think:
                 agrees = conclusion_agrees(think, answer, kind, choices, self.aliases)
                 reason = "disagrees" if agrees is False else reason
@@ -111,19 +113,12 @@ class AnswerReward(AnswerSettings):
             log_extra("answer_parsed", shown)
             log_extra("answer_reason", reasons)
         rewards = settled(self.judge, rows, kwargs)
-        log_answers(rewards, has_reasoning, is_spam, kwargs)
+        bare = [
+            score for score, reasons in zip(rewards, has_reasoning, strict=True) if score is not None and not reasons
+        ]
+        log_mean("answer/option_spam_rate", [found for found in is_spam if found is not None], kwargs)
+        log_mean("answer/accuracy_without_reasoning", bare, kwargs)
         return rewards
-
-    def _reason(self, scored: Scored, answer: str | None, problem_type: str) -> str:
-        if answer is None:
-            return "no_answer"
-        if scored.parsed is None:
-            return "unreadable"
-        if scored.score == 1.0:
-            return "right"
-        if self.judge is not None and PROBLEM_TYPES[problem_type].may_be_judged:
-            return "judged"
-        return "partial" if scored.score else "wrong"
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,23 @@ Scores of answers that are a box: IoU and generalised IoU.
 
 A box is `[x1, y1, x2, y2]` with x1 < x2 and y1 < y2, in the units of the gold answer; its area is (x2 - x1)(y2 - y1),
 with no pixel added at the edges. Read are bare numbers, brackets, `(x1,y1),(x2,y2)`, and JSON: the four numbers, or an
-object with `bbox_2d`, `bbox` or `box`, also as the only entry of a list; in a code fence or not.
+object with `bbox_2d`, `bbox` or `box` and perhaps a `label`, also as the only entry of a list; in a code fence or not.
 """
 
-import json
 import re
-from typing import Any, cast
 
 from ._scored import UNREADABLE, Scored
 from ._written import plain_digits
 
 Box = tuple[float, float, float, float]
-_MAX_BARE_LENGTH = 200  # characters of four numbers
-_KEYS = ("bbox_2d", "bbox", "box")
-_FENCE = re.compile(r"\A```(?:json)?\s(.*)```\Z", re.DOTALL)
-_MARK = re.compile(r"<\|?/?(?:box|box_start|box_end)\|?>")
-_N = r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*"
-_BARE = re.compile(rf"\s*[\[(]?\s*\(?{_N}[,\s]{_N}\)?\s*[,\s]\s*\(?{_N}[,\s]{_N}\)?\s*[\])]?\s*")
+_MAX_LENGTH = 500  # characters of four numbers and what may stand around them
+_MARK = re.compile(r"<\|?/?(?:box|box_start|box_end)\|?>|\A\s*```(?:json)?\s|```\s*\Z")
+_N = r"\s*([+-]?(?:[0-9]{1,9}\.?[0-9]*|\.[0-9]+))\s*"
+_LABEL = r'"label"\s*:\s*"[^"]*"\s*'
+_BOX = re.compile(
+    rf'\s*\[?\s*(?:\{{\s*(?:{_LABEL},\s*)?"(?:bbox_2d|bbox|box)"\s*:\s*)?[\[(]?\s*'
+    rf"\(?{_N}[,\s]{_N}\)?\s*[,\s]\s*\(?{_N}[,\s]{_N}\)?\s*[\])]?\s*(?:(?:,\s*{_LABEL})?\}}\s*)?\]?\s*"
+)
 
 
 def area(box: Box) -> float:
@@ -65,26 +65,10 @@ def read_box(text: str) -> Box | None:
     >>> read_box('[{"bbox_2d": [1, 2, 3, 4], "label": "Dog"}]'), read_box("(1,2),(3,4)"), read_box("[4, 4, 1, 1]")
     ((1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.0), None)
     """
-    text = _MARK.sub(" ", text).strip()
-    text = fenced[1].strip() if (fenced := _FENCE.match(text)) else text
-    if len(text) <= _MAX_BARE_LENGTH and (bare := _BARE.fullmatch(plain_digits(text))):
-        return _as_box(list(map(float, bare.groups())))
-    try:
-        item: Any = json.loads(text)
-    except (ValueError, RecursionError):
+    match = _BOX.fullmatch(plain_digits(_MARK.sub(" ", text))) if len(text) <= _MAX_LENGTH else None
+    if match is None:
         return None
-    item = cast("list[Any]", item)[0] if isinstance(item, list) and len(cast("list[Any]", item)) == 1 else item
-    named = [item[key] for key in _KEYS if key in item] if isinstance(item, dict) else [item]
-    return _as_box(named[0]) if len(named) == 1 else None
-
-
-def _as_box(corners: Any) -> Box | None:
-    if not isinstance(corners, list) or len(cast("list[Any]", corners)) != 4:
-        return None
-    # Coordinates beyond 1e9 are no picture's; their areas lose all digits.
-    if not all(type(x) in (int, float) and abs(x) <= 1e9 for x in cast("list[Any]", corners)):
-        return None
-    x1, y1, x2, y2 = map(float, cast("list[Any]", corners))
+    x1, y1, x2, y2 = map(float, match.groups())
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._completions import Completion, about, completion_text
 from .sections import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
-from .telemetry import log_blank_reasoning
+from .telemetry import has_blank_section, log_mean
 
 MAX_SECTION_CHARACTERS = 65_536
 
@@ -62,7 +62,7 @@ class SectionFormatReward:
         texts = [completion_text(completion) for completion in completions]
         reasons = [self.reason(text) for text in texts]
         for name in self.schema.names[-2:-1]:  # the reasoning, where there is a section for it
-            log_blank_reasoning(texts, name, kwargs)
+            log_mean(f"format/blank_{name}_rate", [has_blank_section(text, name) for text in texts], kwargs)
         if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra(self.__name__.replace("reward", "reason"), reasons)
         return [float(reason == "ok") for reason in reasons]

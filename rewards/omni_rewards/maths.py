@@ -37,27 +37,22 @@ _ASCII = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, **str.maket
 _HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=}\\,*\s]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!")
 
 
-def read_expression(text: str, gold: str = "") -> str | None:
+def _is_expression(text: str, gold: str) -> bool:
     """
-    The one formula that `text` is, without its delimiters; `None` for prose, a list of formulas, or over 1,000 letters.
+    Whether `text` is one formula, and no prose, list of formulas, or more than 1,000 letters.
 
-    Words of three letters or more, signs that set answers apart, and equations with more than a name on the left, are read only where `gold` has them.
-
-    >>> read_expression(r"\\boxed{x^2 + 1}"), read_expression("$4$ or $5$"), read_expression("I think it is 5")
-    ('x^2 + 1', None, None)
+    Words of three letters or more, signs that set answers apart, and equations with more than a name on the left, are
+    such only where `gold` has them.
     """
-    text = _unwrap(text)
     if not text or len(text) > _MAX_LENGTH or "$" in text or "\\boxed" in text or "\n" in text:
-        return None
+        return False
     for pattern in (_WORD, _SEPARATOR):
         if set(pattern.findall(text.casefold())) - set(pattern.findall(gold.casefold())):
-            return None
+            return False
     if _HUGE.search(text) and text != gold:
-        return None
+        return False
     left, equals, right = text.partition("=")
-    if equals and "=" not in gold and ("=" in right or not _NAME.fullmatch(left)):
-        return None
-    return text
+    return not equals or "=" in gold or ("=" not in right and _NAME.fullmatch(left) is not None)
 
 
 def _unwrap(text: str) -> str:
@@ -73,7 +68,7 @@ def _read(text: str, gold: str = "") -> Parts | None:
     text = _unwrap(text)
     formula, unit, said = take_apart(text if len(text) <= _MAX_LENGTH else "")
     formula = spell(_unwrap(formula))
-    return None if read_expression(formula, gold or formula) is None else (formula, unit, said)
+    return (formula, unit, said) if _is_expression(formula, gold or formula) else None
 
 
 def score_maths(answer: str, solution: str, seconds: float = 5.0) -> Scored:

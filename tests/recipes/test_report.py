@@ -29,6 +29,7 @@ from omni_grpo.launch.machine import describe_machine
 from omni_grpo.report import clips, curves, drawing, markup, run_folder, write_report
 from omni_grpo.report.page import render_page
 from omni_grpo.report.run_folder import read_log, read_run
+from omni_grpo.rows.kinds import kind_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CSS = (REPOSITORY / "recipes/omni_grpo/report/page.css").read_text(encoding="utf-8")
@@ -489,7 +490,7 @@ class TestClips:
         folder = read_run(run)
         rows = folder.predictions["base"]
         chosen = clips.choose_clips(folder, 9)
-        assert [clips.kind(rows[key]) for key in chosen] == ["agreement", "face", "voice"] * 3
+        assert [kind_of(rows[key]) for key in chosen] == ["agreement", "face", "voice"] * 3
         assert chosen[:4] == clips.choose_clips(folder, 4)
         assert sorted(clips.choose_clips(folder, 1_000)) == sorted(rows)
 
