@@ -17,6 +17,9 @@ from omni_grpo.checkpoints import last_complete_checkpoint, on_any_process
 from omni_grpo.heartbeat import Heartbeat
 
 
+_KEPT = (*functools.WRAPPER_ASSIGNMENTS, "sections")  # an instance's may be a property, which no __dict__ holds
+
+
 class NonFiniteError(ArithmeticError):
     """A number of a step is NaN or infinite. The message names the number, and the file with the step's rows."""
 
@@ -59,12 +62,12 @@ class FiniteSteps:
                 self._stop(f"reward {name} of row {bad[0]!r}", told)
             return values
 
-        @functools.wraps(reward)
+        @functools.wraps(reward, assigned=_KEPT)
         def checked(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
             return looked_at(reward(*args, **kwargs), kwargs.get("completions", args and args[0]))
 
-        @functools.wraps(reward)
+        @functools.wraps(reward, assigned=_KEPT)
         async def checked_later(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
             return looked_at(await reward(*args, **kwargs), kwargs.get("completions", args and args[0]))

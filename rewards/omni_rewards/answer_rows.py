@@ -87,7 +87,7 @@ class AnswerReward(AnswerSettings):
         """A score for each of the completions, in TRL's calling form."""
         *_, reasoning, section = ("", *self.schema.names)
         rows, reasons, shown = list[Row](), list[str](), list[str]()
-        has_reasoning, is_spam = list[bool](), list[bool | None]()
+        unreasoned, spam = list[int](), list[bool]()
         every_options = [None] * len(completions) if options is None else options
         given = zip(completions, solution, problem_type, every_options, strict=True)
         for index, (completion, gold, kind, choices) in enumerate(given):
@@ -107,17 +107,15 @@ class AnswerReward(AnswerSettings):
             rows.append(row)
             reasons.append(reason)
             shown.append("" if answer is None else scored.parsed or "")
-            has_reasoning.append(think is not None)
-            is_spam.append(scored.is_spam)
+            unreasoned += [index] if think is None else []
+            spam += [] if scored.is_spam is None else [scored.is_spam]
         if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra("answer_parsed", shown)
             log_extra("answer_reason", reasons)
         rewards = settled(self.judge, rows, kwargs)
-        bare = [
-            score for score, reasons in zip(rewards, has_reasoning, strict=True) if score is not None and not reasons
-        ]
-        log_mean("answer/option_spam_rate", [found for found in is_spam if found is not None], kwargs)
+        bare = [score for index in unreasoned if (score := rewards[index]) is not None]
         log_mean("answer/accuracy_without_reasoning", bare, kwargs)
+        log_mean("answer/option_spam_rate", spam, kwargs)
         return rewards
 
 

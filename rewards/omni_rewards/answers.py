@@ -23,7 +23,8 @@ def answer_reward(
     Whether the answer of each completion is right; higher is better. Each row is checked by its own type.
 
     $$R \in \{0, 1\}$$ for `multiple choice`, `yes_no`, `judge`, `label`, the emotion labels, `numerical` and `math`;
-    $$R \in [0, 1]$$ for the other types. `PROBLEM_TYPES` says what each type asks; the gold answer always earns `1.0`.
+    $$R \in [0, 1]$$ for the other types. `omni_rewards.problem_types` says what each type asks; the gold answer always
+    earns `1.0`.
 
     A wrong or unreadable answer earns `0.0`, and so does a completion without a single well-formed `<answer>` section.
     Defects elsewhere in the completion are `section_format_reward`'s business. Never `None`: every type has an answer.

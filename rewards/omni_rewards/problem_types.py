@@ -1,5 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The problem types: all that is particular to one kind of question stands in its record, and nowhere else."""
+"""
+The problem types: all that is particular to one kind of question stands in its record here, and nowhere else.
+
+- `multiple choice`: one option: its letter, its letter and text, or its text, also in a sentence that names no other
+- `emer_ov_mc`: several options; F1 of the two sets of letters, corrected for chance
+- `yes_no`, `judge`: yes or no, or sentences with one of them as their verdict
+- `label`: one word or phrase; case and surrounding punctuation ignored
+- `emotion`: one word for an emotion, anger = angry; `options`, if given, are the label set
+- `DFEW`, `MAFW`, `RAVDESS`: emotion, of the 7, 11 and 8 labels of these data sets
+- `emer_ov`: words for emotions, set apart by commas or "and"; F1 of the two sets, words for one emotion joined
+- `numerical`: a number; 42 = 42.0, thousands separators, magnitudes (5 million), per cent, units, fractions
+- `regression`: a number; 1 minus the relative error
+- `math`: a formula; equal by math-verify
+- `OCR`: a text as written; 1 minus the word error rate, Chinese and Japanese by character
+- `transcription`: a text as spoken; the same, punctuation ignored
+- `free-form`: any text; mean of ROUGE-L and token F1, or a judge's grade
+- `box`: a box [x1, y1, x2, y2]; IoU
+- `box_giou`: a box; (1 + generalised IoU) / 2
+- `time_span`: spans of time in seconds or mm:ss, e.g. 3 to 7.5; IoU
+"""
 
 from __future__ import annotations
 
@@ -27,7 +46,6 @@ class ProblemType:
     What is particular to one kind of question. A further kind is a further entry of `PROBLEM_TYPES`, and no more.
 
     Args:
-        asks (`str`): What it asks of an answer, and how that is scored.
         instruction (`str`): Tells the model what `<answer>` must hold; the last line of the question.
         score (`Callable`):
             Scores an answer, given the settings, the answer, the gold answer and the options. It raises `ValueError`
@@ -39,7 +57,6 @@ class ProblemType:
         may_be_judged (`bool`, defaults to `False`): Whether `AnswerReward`'s judge, if it has one, grades answers.
     """
 
-    asks: str
     instruction: str
     score: Callable[[AnswerSettings, str, str, Options], Scored]
     reads: Literal["option", "options", "verdict", "label", "number", "text"] = "text"
@@ -117,43 +134,26 @@ class AnswerSettings:
         return PROBLEM_TYPES[problem_type].score(self, answer, solution, options)
 
 
-def _emotion(asks: str, labels: tuple[str, ...] = ()) -> ProblemType:
+def _emotion(*labels: str) -> ProblemType:
     def score(settings: AnswerSettings, answer: str, gold: str, options: Options) -> Scored:
-        return score_label(
-            answer, gold, options, lambda word: emotion_of(word, settings.aliases), labels or options or ()
-        )
+        known = labels or options or ()
+        return score_label(answer, gold, options, lambda word: emotion_of(word, settings.aliases), known)
 
-    return ProblemType(asks, "Answer with one word.", score, "label", labels)
-
-
-def _box(asks: str, generalised: bool) -> ProblemType:
-    instruction = "Answer with a box, [x1, y1, x2, y2]."
-    return ProblemType(asks, instruction, lambda s, answer, gold, options: score_box(answer, gold, generalised))
-
-
-def _transcription(asks: str, is_spoken: bool) -> ProblemType:
-    def score(settings: AnswerSettings, answer: str, gold: str, options: Options) -> Scored:
-        return score_transcription(answer, gold, settings.unit, is_spoken)
-
-    return ProblemType(asks, "Answer with the transcription.", score)
+    return ProblemType("Answer with one word.", score, "label", labels)
 
 
 _YES_NO = ProblemType(
-    "yes or no, or sentences with one of them as their verdict",
-    "Answer yes or no.",
-    lambda s, answer, gold, options: score_yes_no(answer, gold),
-    "verdict",
-    ("yes", "no"),
+    "Answer yes or no.", lambda s, answer, gold, options: score_yes_no(answer, gold), "verdict", ("yes", "no")
 )
+_NUMBER, _BOX = "Answer with a number.", "Answer with a box, [x1, y1, x2, y2]."
+_TRANSCRIPTION = "Answer with the transcription."
 PROBLEM_TYPES: dict[str, ProblemType] = {
     "multiple choice": ProblemType(
-        "one option: its letter, its letter and text, or its text, also in a sentence that names no other",
         "Answer with the letter of one option.",
         lambda s, answer, gold, options: score_choice(answer, gold, options),
         "option",
     ),
     "emer_ov_mc": ProblemType(
-        "several options; F1 of the two sets of letters, corrected for chance",
         "Answer with the letter or letters of all options that hold, e.g. A,E.",
         lambda s, answer, gold, options: score_choices(answer, gold, options, s.chance_corrected),
         "options",
@@ -161,52 +161,36 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "yes_no": _YES_NO,
     "judge": _YES_NO,
     "label": ProblemType(
-        "one word or phrase; case and surrounding punctuation ignored",
         "Answer with one word.",
         lambda s, answer, gold, options: score_label(answer, gold, options, s.label_of),
         "label",
     ),
-    "emotion": _emotion("one word for an emotion, anger = angry; `options`, if given, are the label set"),
-    **{
-        name: _emotion(f"emotion, of the {len(labels)} labels of {name}", labels)
-        for name, labels in EMOTION_LABEL_SETS.items()
-    },
+    "emotion": _emotion(),
+    **{name: _emotion(*labels) for name, labels in EMOTION_LABEL_SETS.items()},
     "emer_ov": ProblemType(
-        'words for emotions, set apart by commas or "and"; F1 of the two sets, words for one emotion joined',
         "Answer with words for the emotions, separated by commas.",
         lambda s, answer, gold, options: score_emotions(answer, gold, options, s.aliases),
     ),
     "numerical": ProblemType(
-        "a number; 42 = 42.0, thousands separators, magnitudes (5 million), per cent, units, fractions",
-        "Answer with a number.",
-        lambda s, answer, gold, options: score_number(answer, gold, s.tolerance, s.absolute_tolerance),
-        "number",
+        _NUMBER, lambda s, answer, gold, _: score_number(answer, gold, s.tolerance, s.absolute_tolerance), "number"
     ),
     "regression": ProblemType(
-        "a number; 1 minus the relative error",
-        "Answer with a number.",
-        lambda s, answer, gold, options: score_regression(answer, gold, s.regression_scale),
-        "number",
+        _NUMBER, lambda s, answer, gold, _: score_regression(answer, gold, s.regression_scale), "number"
     ),
     "math": ProblemType(
-        "a formula; equal by math-verify",
-        "Answer with a formula, in LaTeX.",
-        lambda s, answer, gold, options: score_maths(answer, gold, s.math_seconds),
+        "Answer with a formula, in LaTeX.", lambda s, answer, gold, _: score_maths(answer, gold, s.math_seconds)
     ),
-    "OCR": _transcription("a text as written; 1 minus the word error rate, Chinese and Japanese by character", False),
-    "transcription": _transcription("a text as spoken; the same, punctuation ignored", True),
+    "OCR": ProblemType(_TRANSCRIPTION, lambda s, answer, gold, _: score_transcription(answer, gold, s.unit, False)),
+    "transcription": ProblemType(
+        _TRANSCRIPTION, lambda s, answer, gold, _: score_transcription(answer, gold, s.unit, is_spoken=True)
+    ),
     "free-form": ProblemType(
-        "any text; mean of ROUGE-L and token F1, or a judge's grade",
-        "Answer in a few words.",
-        lambda s, answer, gold, options: score_free_form(answer, gold),
-        may_be_judged=True,
+        "Answer in a few words.", lambda s, answer, gold, _: score_free_form(answer, gold), may_be_judged=True
     ),
-    "box": _box("a box [x1, y1, x2, y2]; IoU", False),
-    "box_giou": _box("a box; (1 + generalised IoU) / 2", True),
+    "box": ProblemType(_BOX, lambda s, answer, gold, _: score_box(answer, gold)),
+    "box_giou": ProblemType(_BOX, lambda s, answer, gold, _: score_box(answer, gold, generalised=True)),
     "time_span": ProblemType(
-        "spans of time in seconds or mm:ss, e.g. 3 to 7.5; IoU",
-        "Answer with a span of time in seconds, e.g. 3.0 to 7.5.",
-        lambda s, answer, gold, options: score_spans(answer, gold),
+        "Answer with a span of time in seconds, e.g. 3.0 to 7.5.", lambda s, answer, gold, _: score_spans(answer, gold)
     ),
 }
 CHOICE_TYPES = frozenset(name for name, kind in PROBLEM_TYPES.items() if kind.needs_options)

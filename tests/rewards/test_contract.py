@@ -168,6 +168,26 @@ def test_by_default_it_scores_as_the_function_of_its_name(name: str) -> None:
     assert inspect.iscoroutinefunction(type(reward).__call__) == name.startswith("Async")
 
 
+ABOUT = {
+    "answer_reward": ("answer",),
+    "context_reward": ("context",),
+    "reasoning_reward": ("think",),
+    "section_format_reward": ("context", "think", "answer"),
+    "think_answer_format_reward": ("think", "answer"),
+}
+
+
+def test_every_reward_says_which_sections_it_is_about() -> None:
+    """Credit acts there. Mutants: the decorator taken off a function; the property off a dataclass."""
+    assert {name: reward.sections for name, reward in REWARDS.items()} == ABOUT
+    for name in CLASSES:
+        reward = made(name)
+        assert reward.sections == ABOUT.get(reward.__name__, reward.schema.names), name
+    assert omni_rewards.AnswerReward(schema=omni_rewards.SUMMARY_CAPTION_REASONING_CONCLUSION).sections == (
+        "conclusion",
+    )
+
+
 @each_reward
 def test_content_parts_and_tool_turns_are_read_as_text(name: str) -> None:
     """A completion whose content is a list of parts, after a tool result that is not the model's own words."""

@@ -86,7 +86,7 @@ def _is_heard(item: MediaItem, name: str) -> bool:
 
 def question_text(example: Example) -> str:
     """Question, options and the answer instruction of the row's problem type, one below the other."""
-    lines, kind = [example.problem], PROBLEM_TYPES[example.problem_type]
+    lines, kind = [example.problem], PROBLEM_TYPES[example.problem_type or "free-form"]
     if example.options:
         lines += ["Options:", *(shown_options(example.options) if kind.needs_options else example.options)]
     lines.append(kind.instruction)
