@@ -16,7 +16,6 @@ from trl.trainer.grpo_trainer import is_async_callable
 from omni_grpo.checkpoints import last_complete_checkpoint, on_any_process
 from omni_grpo.heartbeat import Heartbeat
 
-
 _KEPT = (*functools.WRAPPER_ASSIGNMENTS, "sections")  # an instance's may be a property, which no __dict__ holds
 
 

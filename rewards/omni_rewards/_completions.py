@@ -36,8 +36,6 @@ def completion_text(completion: Completion) -> str:
 
 
 def _content_text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
+    if content is None or isinstance(content, str):
+        return content or ""
     return "".join(str(part["text"]) for part in content if part.get("type") == "text")

@@ -4,13 +4,10 @@
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from .judge import Judge
 from .judge.rows import Row, judge_rows
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 def settled(judge: Judge | Mapping[str, Any] | None, rows: Sequence[Row], columns: Mapping[str, Any]) -> list[Any]:
@@ -18,11 +15,11 @@ def settled(judge: Judge | Mapping[str, Any] | None, rows: Sequence[Row], column
     return judge_rows(judge, rows, columns) if isinstance(judge, Judge) else list(rows)
 
 
-def awaited(call: Callable[_P, _T]) -> Callable[_P, Awaitable[_T]]:
+def awaited(call: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """`call` as a coroutine function, in a thread of its own, so that TRL asks the judges of a step side by side."""
 
     @functools.wraps(call)
-    async def later(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def later(*args: Any, **kwargs: Any) -> Any:
         return await asyncio.to_thread(call, *args, **kwargs)
 
     return later

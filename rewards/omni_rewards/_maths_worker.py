@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 from functools import lru_cache
@@ -38,14 +39,17 @@ def serve() -> None:
     judge = _Judge()
     for formula in _WARM_UP:  # the grammar is loaded piece by piece, which is not to count for a formula
         judge.are_equal([formula])
-    _limit_memory()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(
+        resource.RLIMIT_AS, (_MAX_BYTES if hard == resource.RLIM_INFINITY else min(_MAX_BYTES, hard), hard)
+    )
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:
         request = json.loads(line)
-        _limit_time(request["seconds"])
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # the signal ends the process
         replies.write(json.dumps(judge.are_equal(request["formulas"])) + "\n")
-        _limit_time(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         replies.flush()
 
 
@@ -122,20 +126,6 @@ class _Judge:
     def _same_symbol(self, a: Any, b: Any) -> bool:
         r"""The same where one of them is a letter; `\text{even}` is one, and `even` is read as a product."""
         return self._same(a, b) or (a.is_Symbol != b.is_Symbol and self._are_letters_of(a, b))
-
-
-def _limit_memory() -> None:
-    if os.name == "posix":
-        resource: Any = importlib.import_module("resource")
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        if hard == resource.RLIM_INFINITY or hard > _MAX_BYTES:
-            resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, hard))
-
-
-def _limit_time(seconds: float) -> None:
-    """End the process by a signal after so many seconds of its processor time; 0: never. Not on Windows."""
-    if os.name == "posix":
-        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

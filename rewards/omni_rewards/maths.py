@@ -26,7 +26,7 @@ from .quantities import comparable_pairs
 
 _MAX_LENGTH = 1000  # characters
 _START_SECONDS = 300  # sympy takes its time to load on a busy machine
-_ENDED_BY_LIMIT = -int(getattr(signal, "SIGPROF", 0))
+_ENDED_BY_LIMIT = -signal.SIGPROF
 _WRAPPED = re.compile(r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\\boxed\{(.+)\}", re.DOTALL)
 _FUNCTIONS = "(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|exp|sqrt|max|min|lim|mod|gcd|lcm|inf|[pb]?matrix"
 _WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}}")
