@@ -13,8 +13,7 @@ To add a reward: write a scalar function that scores one text, wrap it in a func
 arguments and ends in `_reward`, and name it in `__all__`; `tests/rewards/test_contract.py` then checks the rest.
 """
 
-from .answer_rows import ANSWER_REASONS, AnswerReward, AsyncAnswerReward
-from .answers import answer_reward, answer_score
+from .answers import ANSWER_REASONS, AnswerReward, AsyncAnswerReward, answer_reward, answer_score
 from .conclusions import conclusion_agrees
 from .context import AsyncContextReward, ContextReward, context_reward, context_score
 from .coverage import Coverage, context_coverage

@@ -51,7 +51,6 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?:(?<![\w.^\\])\d+|\))\s*(?=[(\[])|\)\s*(?=[\d.])", r"\g<0>\\cdot "),
     (rf"({_FRACTION}\s*{_BRACES}\s*{_BRACES})\s*(?=\\[dtc]?frac|\d)", r"\1\\cdot "),
 ]
-_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _SPELLINGS]
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|±|∓")
 
 _GAP = r"(?:\s|\\[,;:! ]|\\q?quad(?![a-zA-Z]))*"
@@ -60,6 +59,7 @@ _NO_UNIT = re.compile(r"[$!]|\.$|\d(?:(?![eE][+-]?\d)[a-zA-Z]|\s+[a-zA-Z](?![a-z
 
 _MEASURED = re.compile(rf"(.*?[^\s\\_^{{(]){_GAP}({_TEXT}\{{[^{{}}]{{2,}}\}}(?:\^\{{?[23]\}}?)?)")
 
+_ONE = Quantity(Fraction(1), "")
 _KINDS = {
     **dict.fromkeys((">", r"\gt"), "positive"),
     **dict.fromkeys((">=", "≥", r"\ge", r"\geq", r"\geqslant"), "nonnegative"),
@@ -90,11 +90,8 @@ def take_apart(text: str) -> Parts:
     (frozenset({('n', 'positive', '0')}), 'cm')
     """
     if number := _read_number(text):
-        value = number.value
-        formula = (
-            f"{abs(value)}" if value.denominator == 1 else rf"\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
-        )
-        return "-" * (value < 0) + formula, number._replace(value=Fraction(1)), frozenset()
+        formula = rf"\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
+        return formula, number._replace(value=Fraction(1)), frozenset()
     match = _MEASURED.fullmatch(text)
     if match and (unit := read_quantity(f"1 {match[2]}")) and unit.measure:
         return match[1], unit, frozenset()
@@ -102,15 +99,14 @@ def take_apart(text: str) -> Parts:
     # Of several inequalities none is said of the others, and x=1, x>3 are solutions.
     said: set[tuple[str, str, str]] = set()
     if match is None or re.search(_ORDER, match[1]) or re.match(rf"\s*{re.escape(match[3])}\s*=", match[1]):
-        return text, Quantity(Fraction(1), ""), frozenset()
+        return text, _ONE, frozenset()
     for names, order, bound, numbers, mark in re.findall(_CONDITION, match[2]):
         for name in re.findall(_SYMBOL, names):
             said.add((name, _KINDS[order], bound) if order else (name, "integer" if numbers in "NZ" else "real", "0"))
             said |= {(name, "positive" if mark else "nonnegative", "0")} if mark or numbers == "N" else set()
     letters = re.sub(r"\\[a-zA-Z]+", "", match[1])
     is_of_formula = all(name in (match[1] if name[0] == "\\" else letters) for name, _, _ in said)
-    formula, said = (match[1], said) if is_of_formula else (text, set[tuple[str, str, str]]())
-    return formula, Quantity(Fraction(1), ""), frozenset(said)
+    return (match[1], _ONE, frozenset(said)) if is_of_formula else (text, _ONE, frozenset())
 
 
 def _read_number(text: str) -> Quantity | None:
@@ -128,8 +124,8 @@ def spell(formula: str) -> str:
     >>> spell(r"\frac12+\mathrm e"), spell(r"3\ldots"), spell(r"x=1\pm 2")
     ('\\frac{1}{2}+ e', '3?', 'x=1+ 2, 1- 2')
     """
-    for pattern, replacement in _COMPILED:
-        formula = pattern.sub(replacement, formula)
+    for pattern, replacement in _SPELLINGS:
+        formula = re.sub(pattern, replacement, formula)
     plus, minus = (_SIGN.sub(lambda sign: signs[sign[0] in r"\mp∓"], formula) for signs in ("+-", "-+"))  # noqa: B023
     is_one = plus == formula or formula.startswith(r"\{")
     return formula if is_one else f"{plus}, {re.sub(r'^[^=]*=', '', minus)}"

@@ -333,4 +333,4 @@ def test_the_same_question_is_computed_once(monkeypatch) -> None:
     monkeypatch.setattr(module._Verifier, "_ask", lambda self, formulas, seconds: asked.append(formulas) or True)
     monkeypatch.setattr(module._Verifier, "_shared", module._Verifier())
     assert [maths("1+1", "2") for _ in range(5)] == [1.0] * 5
-    assert asked == [("2",), ("2", "1+1")]
+    assert asked == [(r"\frac{2}{1}",), (r"\frac{2}{1}", "1+1")]

@@ -129,7 +129,7 @@ def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple
 def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Answers that are none of the labels, rows without an answer."""
     kinds, read = {r["problem_type"] for r in rows}, AnswerReward().read
-    listed = {read(label, label, kind).parsed for kind in kinds for label in PROBLEM_TYPES[kind].labels}
+    listed = {str(read(label, label, kind).parsed) for kind in kinds for label in PROBLEM_TYPES[kind].labels}
     known = listed or {r["gold_parsed"] for r in rows}
     predicted = [r["answer_parsed"] for r in rows]
     return {"out_of_vocabulary": out_of_vocabulary(predicted, known), "unanswered": predicted.count(None)}
