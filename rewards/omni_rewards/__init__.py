@@ -9,8 +9,11 @@ Rewards for completions that write what they perceive, then reason, then answer.
 - `conclusions`: does the thought conclude the answer that is given; `reasoning`: does it follow, as a judge grades it
 - `judge`: a language model that grades, behind any OpenAI-compatible endpoint
 
-To add a reward: write a scalar function that scores one text, wrap it in a function that takes TRL's keyword
-arguments and ends in `_reward`, and name it in `__all__`; `tests/rewards/test_contract.py` then checks the rest.
+To add a problem type: write its record into `PROBLEM_TYPES`; prompt, check of rows, scores and baselines read it there.
+
+To add a reward: write a function that takes TRL's keyword arguments and has an attribute `sections`, the sections that
+it is about; a run names it by its dotted path, wherever it stands. In this package it ends in `_reward` and is named in
+`__all__`; `tests/rewards/test_contract.py` then checks the rest.
 """
 
 from .answers import ANSWER_REASONS, AnswerReward, AsyncAnswerReward, answer_reward, answer_score
