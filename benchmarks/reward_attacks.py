@@ -23,7 +23,6 @@ from omni_rewards import (
     ReasoningReward,
     answer_reward,
     context_reward,
-    graded_format_reward,
     section_format_reward,
     think_answer_format_reward,
 )
@@ -44,28 +43,24 @@ class Result:
     earned: dict[str, bool | None]
 
 
-def scores(text: str, row: Row, formats: tuple[Callable[..., Any], ...]) -> list[float | None]:
-    """What one completion earns from each format reward, then from the answer reward."""
+def scores(text: str, row: Row, format_reward: Callable[..., Any]) -> list[float | None]:
+    """What one completion earns from the format reward, then from the answer reward."""
     columns = {"solution": [row.solution], "problem_type": [row.problem_type], "options": [row.options]}
-    return [reward([text], **columns)[0] for reward in (*formats, answer_reward)]
+    return [reward([text], **columns)[0] for reward in (format_reward, answer_reward)]
 
 
 def our_marks(attack: Attack) -> bool:
     """
-    Whether one of ours pays in full: both of a recipe's rewards, in three sections or in two, or the graded format
-    for a fault of form. Broken data are refused with a `ValueError`, so they pay nothing.
+    Whether one of ours pays in full: both of a recipe's rewards, in three sections or in two, or the format alone for
+    a fault of form. Broken data are refused with a `ValueError`, so they pay nothing.
     """
     paid = False
-    for form, formats in (
-        (_CONTEXT, (section_format_reward, graded_format_reward)),
-        (_TWO, (think_answer_format_reward,)),
-    ):
+    for form, format_reward in ((_CONTEXT, section_format_reward), (_TWO, think_answer_format_reward)):
         try:
-            *shape, answer = scores(attack.write(form), attack.row, formats)
+            shape, answer = scores(attack.write(form), attack.row, format_reward)
         except ValueError:
             continue
-        paid |= answer == 1.0 and shape[0] == 1.0
-        paid |= attack.group == "form" and 1.0 in shape
+        paid |= shape == 1.0 and (answer == 1.0 or attack.group == "form")
     return paid
 
 
@@ -143,7 +138,7 @@ def section_table() -> str:
 
 def gold_marks(row: Row) -> bool:
     """Whether the gold answer in good form earns all of ours."""
-    return set(scores(_CONTEXT.write(row.solution), row, (section_format_reward, graded_format_reward))) == {1.0}
+    return set(scores(_CONTEXT.write(row.solution), row, section_format_reward)) == {1.0}
 
 
 def summary(results: list[Result]) -> str:

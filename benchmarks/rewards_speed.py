@@ -29,7 +29,6 @@ GOLD = {
     "free-form": "He laughs because the joke was at his own expense, and nobody minds. " * 3,
     "box": "[10, 20, 110.5, 220]",
     "box_giou": "[1, 2, 3, 4]",
-    "boxes": '[{"bbox_2d": [1, 2, 3, 4], "label": "dog"}, {"bbox_2d": [5, 2, 9, 4], "label": "cat"}]',
     "time_span": "3.5 to 7",
 }
 OPTIONS = ["A. praise", "B. taunt", "C. calm", "D. anger"]

@@ -4,7 +4,6 @@
 from omni_rewards import CHOICE_TYPES
 
 OPTIONS = ["A. praise", "B. taunt", "C. calm, patient", "D. He asks: why?"]
-BOXES = '[{"bbox_2d": [1, 2, 30, 40], "label": "dog"}, {"bbox_2d": [50, 2, 90.5, 40], "label": "cat"}]'
 
 # type -> gold answers, answers that earn nothing beside any of them
 GOLD: dict[str, tuple[list[str], list[str]]] = {
@@ -32,10 +31,6 @@ GOLD: dict[str, tuple[list[str], list[str]]] = {
         ["[500, 500, 501, 501]", "[4,4,1,1]", "NaN"],
     ),
     "box_giou": (["[10, 20, 110, 220]"], ["[4,4,1,1]", "[1, 2, NaN, 4]", "[1, 2, 1e999, 4]"]),
-    "boxes": (
-        [BOXES, "[[1, 2, 3, 4], [5, 6, 7, 8]]", "[]"],
-        ["[[600, 600, 601, 601]]", "[[1, 2, 3]]", "[[NaN, 1, 2, 3]]"],
-    ),
     "time_span": (
         ["3 to 7.5", "[3, 7.5]", "00:03 - 00:07", "1-2, 5-9"],
         ["100 to 200", "7 to 3", "nan to 3", "whole clip"],

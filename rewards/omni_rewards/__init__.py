@@ -3,18 +3,20 @@
 Rewards for completions that write what they perceive, then reason, then answer. Standard library only.
 
 - `sections`: the strict parser of `<context>…</context><think>…</think><answer>…</answer>`; every reward reads through it
-- `formats`: is the completion well formed, 0 or 1; `graded_format`: how much of it is, for cold starts
+- `formats`: is the completion well formed, 0 or 1
 - `answers`: is the answer right, by the row's own `problem_type`; `problem_types`: what each type asks
 - `context`: does the context say what the reference says, by what it names (`coverage`)
 - `conclusions`: does the thought conclude the answer that is given; `reasoning`: does it follow, as a judge grades it
 - `judge`: a language model that grades, behind any OpenAI-compatible endpoint
 
-To add a reward: write a scalar function that scores one text, wrap it in a function that takes TRL's keyword
-arguments and ends in `_reward`, and name it in `__all__`; `tests/rewards/test_contract.py` then checks the rest.
+To add a problem type: write its record into `PROBLEM_TYPES`; prompt, check of rows, scores and baselines read it there.
+
+To add a reward: write a function that takes TRL's keyword arguments and has an attribute `sections`, the sections that
+it is about; a run names it by its dotted path, wherever it stands. In this package it ends in `_reward` and is named in
+`__all__`; `tests/rewards/test_contract.py` then checks the rest.
 """
 
-from .answer_rows import ANSWER_REASONS, AnswerReward, AsyncAnswerReward
-from .answers import answer_reward, answer_score
+from .answers import ANSWER_REASONS, AnswerReward, AsyncAnswerReward, answer_reward, answer_score
 from .conclusions import conclusion_agrees
 from .context import AsyncContextReward, ContextReward, context_reward, context_score
 from .coverage import Coverage, context_coverage
@@ -25,9 +27,8 @@ from .formats import (
     section_format_reward,
     think_answer_format_reward,
 )
-from .graded_format import GradedFormatReward, graded_format_reward
 from .judge import Judge, Question
-from .problem_types import CHOICE_TYPES, PROBLEM_TYPES
+from .problem_types import CHOICE_TYPES, PROBLEM_TYPES, ProblemType
 from .reasoning import AsyncReasoningReward, ReasoningReward, reasoning_reward
 from .sections import (
     CONTEXT_THINK_ANSWER,
@@ -55,8 +56,8 @@ __all__ = [
     "AsyncReasoningReward",
     "ContextReward",
     "Coverage",
-    "GradedFormatReward",
     "Judge",
+    "ProblemType",
     "Question",
     "ReasoningReward",
     "SectionFormatReward",
@@ -69,7 +70,6 @@ __all__ = [
     "context_coverage",
     "context_reward",
     "context_score",
-    "graded_format_reward",
     "parse_sections",
     "reasoning_reward",
     "section_format_reward",

@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of a completion, in either of the two forms TRL passes to a reward."""
+"""What a reward takes and tells: the text of a completion, in either of TRL's two forms; the sections it is about."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 Completion = str | Sequence[Mapping[str, Any]]
+_Reward = TypeVar("_Reward", bound=Callable[..., Any])
+
+
+def about(*sections: str) -> Callable[[_Reward], _Reward]:
+    """Gives a reward function the attribute `sections`: the sections that it speaks about, which credit may act on."""
+
+    def mark(reward: _Reward) -> _Reward:
+        reward.__dict__["sections"] = sections
+        return reward
+
+    return mark
 
 
 def completion_text(completion: Completion) -> str:
@@ -25,8 +36,6 @@ def completion_text(completion: Completion) -> str:
 
 
 def _content_text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
+    if content is None or isinstance(content, str):
+        return content or ""
     return "".join(str(part["text"]) for part in content if part.get("type") == "text")

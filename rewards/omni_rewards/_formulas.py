@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Takes a written answer apart for math-verify's parser: the formula, the unit after it, and what it says of its letters.
+Takes a written answer apart for math-verify's parser: the formula, a number's unit, and what is said of letters.
 
 What people write and the parser does not know, or takes for something else, is spelled so that it is read in full; what
 it would pass over becomes a sign that it refuses.
@@ -10,23 +10,12 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from ._written import read_number
-from .quantities import Quantity, comparable_pairs, read_quantity
+from .quantities import Quantity, read_quantity
 
 _TEXT = r"\\(?:text(?:rm|bf|it|normal)?|math(?:rm|it|bf|sf)|mbox|operatorname)\s*"
-_BASES: dict[str, str] = dict(
-    zip(("two", "three", "four", "five", "six", "seven", "eight", "nine"), "23456789", strict=True)
-)
 _BRACES = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
 _FRACTION = r"\\(?:[dtc]?frac|[dt]?binom)(?![a-zA-Z])"
 _TOKEN = r"\s*(\\(?!sqrt|[dtc]?frac)[a-zA-Z]+|[^\s\\{}\[\]()])"  # what a command takes for its argument without braces
-
-
-def _repeating(match: re.Match[str]) -> str:
-    """`0.1\\overline{6}`, `0.\\dot{1}4285\\dot{7}` or `0.(3)` as a fraction."""
-    once, again = match[1] + match[2], re.sub(r"\D", "", match[3])
-    below = int("9" * len(again) + "0" * len(match[2]))
-    return rf"{{\frac{{{int(once + again) - int(once or 0)}}}{{{below}}}}}"
 
 
 # In the order in which they are applied.
@@ -35,16 +24,14 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<!\\)\\(?:[ ,;:!]|q?quad(?![a-zA-Z]))", " "),
     (r"(?<![\d.])(\d{1,3}) +(?=\d{3}(?!\d))", r"\1"),
     (rf"{_TEXT}(?:\{{\s*([eijdT]|-?[\d.,]+)\s*\}}|(?<=\s)([eijd])(?![a-zA-Z]))", r" \1\2"),
+    (r"\\text\{[^{}]*\}", lambda match: match[0].lower()),
     (r"\\gamma(?![a-zA-Z])", r"\\text{smallgamma}"),  # read as Euler's constant
-    (
-        r"\\[a-zA-Z]+(?:\{[^{}\\]{2,}\})?|I",
-        lambda match: r"\text{capitali}" if match[0] == "I" else match[0],
-    ),  # as √-1
+    # Read as √-1.
+    (r"\\[a-zA-Z]+(?:\{[^{}\\]{2,}\})?|I", lambda match: r"\text{capitali}" if match[0] == "I" else match[0]),
     (r"\\cbrt(?![a-zA-Z])", r"\\sqrt[3]"),
     (r"\\lg(?![a-zA-Z])", r"\\log_{10}"),
     (r"√", r"\\sqrt "),
     (r"[²³]", lambda match: "^{2}" if match[0] == "²" else "^{3}"),
-    (r"^(\s*\\?[a-zA-Z]\w*\s*)(?:\\approx(?![a-zA-Z])|≈)", r"\1="),
     (r"([a-zA-Z])('+)", lambda match: f"{match[1]}_{{{'p' * len(match[2])}}}"),
     (r"(?<!matrix\})\^\s*(?:T(?![a-zA-Z])|\{\s*(?:T|\\top)\s*\}|\\top(?![a-zA-Z]))", "^{(T)}"),  # no transpose
     (r"\\?sqrt\s*(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))", r"\\sqrt{\1}"),
@@ -55,30 +42,24 @@ _SPELLINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(\d\.\d+)e([+-]?\d+)", r"\1\\cdot10^{\2}"),
     (r"\^\s*(-\w+)", r"^{\1}"),
     (r"(?<![\w.])(\d+) +(\d+)/(\d+)(?![\w.])", r"\1\\frac{\2}{\3}"),
-    (r"(?<![\w.])(\d*)\.(\d*)(\\(?:overline|bar)\s*\{\d+\}|\\dot\{?\d\}?(?:\d*\\dot\{?\d\}?)?)", _repeating),
-    (r"(?<![\w.])(\d*)\.()\((\d+)\)", _repeating),
     # A number in another base is a name of its own: the same number in base ten is another answer.
-    (rf"(?<=[\d)])\s*_\s*(\{{?)\s*{_TEXT}\{{\s*(\w+)\s*\}}", lambda match: f"_{match[1]}{_BASES.get(match[2], '?')}"),
     (r"(?<![\w.^\\])(?:0*(\d+)|\(0*([\dA-F]+)\))\s*_\s*(?:(\d+)|\{\s*(\d+)\s*\})", r"\\text{d\1\2b\3\4}"),
     (r"([_^])\s*(\d+)\s+(?=\d)", r"\1{\2}"),
     # The parser passes over these, and takes numbers side by side for a mixed one.
-    (r"\.\.|['\"]|\\approx(?![a-zA-Z])|≈|[\d)]\s*_|\^(?:\w|\{[^{}]*\})\s*_|(?<=\d)\s+(?=\.?\d)", "?"),
-    (r"\\(?:ldots|phantom|v(?:rule|center|box|skip|space)|hfil)(?![a-zA-Z])", "?"),
+    (r"\.(?!\d)|\.\d*\s*\\(?:overline|bar|dot)|['\"≈]|[\d)]\s*_|\^(?:\w|\{[^{}]*\})\s*_|(?<=\d)\s+(?=\.?\d)", "?"),
+    (r"\\(?:approx|ldots|phantom|v(?:rule|center|box|skip|space)|hfil)(?![a-zA-Z])", "?"),
     (r"(?:(?<![\w.^\\])\d+|\))\s*(?=[(\[])|\)\s*(?=[\d.])", r"\g<0>\\cdot "),
     (rf"({_FRACTION}\s*{_BRACES}\s*{_BRACES})\s*(?=\\[dtc]?frac|\d)", r"\1\\cdot "),
 ]
-_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _SPELLINGS]
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|±|∓")
 
 _GAP = r"(?:\s|\\[,;:! ]|\\q?quad(?![a-zA-Z]))*"
-_UNIT = re.compile(
-    rf"(.*?[^\s\\_^{{(]){_GAP}(\^\s*(?:\\circ|\{{\s*\\circ\s*\}})|°)?{_GAP}"
-    rf"(?:{_TEXT}\{{{_GAP}(?![eijdT]\s*\}})([^\W\d_][^{{}}\\]*?)\s*\}}(?:\^\{{?([23])\}}?)?"
-    r"|\\?(%)|(?<=[\s°])([a-zA-Z]+)|([\u4e00-\u9fff]+))?"
-)
-_OF_ANGLE = re.compile(r"sin|cos|tan|cot|sec|csc")
-_NO_UNIT = Quantity(Fraction(1), "")
+# What makes letters behind a number others than a unit: 5t is a product, 5! no end of a sentence.
+_NO_UNIT = re.compile(r"[$!]|\.$|\d(?:(?![eE][+-]?\d)[a-zA-Z]|\s+[a-zA-Z](?![a-zA-Z]))")
 
+_MEASURED = re.compile(rf"(.*?[^\s\\_^{{(]){_GAP}({_TEXT}\{{[^{{}}]{{2,}}\}}(?:\^\{{?[23]\}}?)?)")
+
+_ONE = Quantity(Fraction(1), "")
 _KINDS = {
     **dict.fromkeys((">", r"\gt"), "positive"),
     **dict.fromkeys((">=", "≥", r"\ge", r"\geq", r"\geqslant"), "nonnegative"),
@@ -103,35 +84,37 @@ Parts = tuple[str, Quantity, frozenset[tuple[str, str, str]]]
 
 def take_apart(text: str) -> Parts:
     r"""
-    The parts of `text`; a word is a unit if it is known, or after nothing but a number.
+    The parts of `text`; a number is read with its unit as a `numerical` answer is.
 
     >>> take_apart(r"\sqrt{1/n} \text{ for } n > 0")[2], take_apart(r"2\pi \text{ cm}")[1].unit
     (frozenset({('n', 'positive', '0')}), 'cm')
     """
+    if number := _read_number(text):
+        formula = rf"\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
+        return formula, number._replace(value=Fraction(1)), frozenset()
+    match = _MEASURED.fullmatch(text)
+    if match and (unit := read_quantity(f"1 {match[2]}")) and unit.measure:
+        return match[1], unit, frozenset()
     match = _SAID.fullmatch(re.sub(rf"\b0\s*<\s*({_SYMBOL})", r"\1>0", text.replace("$", " ").strip()))
     # Of several inequalities none is said of the others, and x=1, x>3 are solutions.
     said: set[tuple[str, str, str]] = set()
     if match is None or re.search(_ORDER, match[1]) or re.match(rf"\s*{re.escape(match[3])}\s*=", match[1]):
-        return *_split_unit(text), frozenset(said)
+        return text, _ONE, frozenset()
     for names, order, bound, numbers, mark in re.findall(_CONDITION, match[2]):
         for name in re.findall(_SYMBOL, names):
             said.add((name, _KINDS[order], bound) if order else (name, "integer" if numbers in "NZ" else "real", "0"))
             said |= {(name, "positive" if mark else "nonnegative", "0")} if mark or numbers == "N" else set()
     letters = re.sub(r"\\[a-zA-Z]+", "", match[1])
     is_of_formula = all(name in (match[1] if name[0] == "\\" else letters) for name, _, _ in said)
-    return *_split_unit(match[1] if is_of_formula else text), frozenset(said if is_of_formula else ())
+    return (match[1], _ONE, frozenset(said)) if is_of_formula else (text, _ONE, frozenset())
 
 
-def _split_unit(formula: str) -> tuple[str, Quantity]:
-    match = _UNIT.fullmatch(formula)
-    rest, degree, text, power, *bare = match.groups() if match else (formula, *[None] * 6)
-    word = ("°" if degree else "") + (text or next(filter(None, bare), "")) + (f"^{power}" if power else "")
-    number, first = read_number(rest), read_quantity(f"1 {word.split(' ')[0]}")
-    unit = read_quantity(f"1 {word}") or (first and Quantity(first.value, word))
-    is_known = unit is not None and comparable_pairs(unit, _NO_UNIT) and (text or degree) and "," not in rest
-    if unit is None or (number is None and (not is_known or _OF_ANGLE.search(rest))):
-        return formula, _NO_UNIT
-    return rest, unit
+def _read_number(text: str) -> Quantity | None:
+    """A number with a unit that is known, in a command for text, or Chinese."""
+    found = None if _NO_UNIT.search(text) else read_quantity(text)
+    if found is None or not found.unit or found.measure or found.unit[0] > "\u2fff":
+        return found
+    return found if len(found.unit) > 1 and re.search(_TEXT, text) else None
 
 
 def spell(formula: str) -> str:
@@ -141,8 +124,8 @@ def spell(formula: str) -> str:
     >>> spell(r"\frac12+\mathrm e"), spell(r"3\ldots"), spell(r"x=1\pm 2")
     ('\\frac{1}{2}+ e', '3?', 'x=1+ 2, 1- 2')
     """
-    for pattern, replacement in _COMPILED:
-        formula = pattern.sub(replacement, formula)
+    for pattern, replacement in _SPELLINGS:
+        formula = re.sub(pattern, replacement, formula)
     plus, minus = (_SIGN.sub(lambda sign: signs[sign[0] in r"\mp∓"], formula) for signs in ("+-", "-+"))  # noqa: B023
     is_one = plus == formula or formula.startswith(r"\{")
     return formula if is_one else f"{plus}, {re.sub(r'^[^=]*=', '', minus)}"

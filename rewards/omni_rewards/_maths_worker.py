@@ -16,6 +16,8 @@ import json
 import logging
 import os
 import re
+import resource
+import signal
 import sys
 from functools import lru_cache
 from typing import Any
@@ -26,7 +28,6 @@ _WARM_UP = (r"\frac{1}{2}", "x=5", r"\{4,5\}", "(1,2)", "9^{2}", r"\sqrt{2}", r"
 _OF_ANGLE = re.compile(r"sin|cos|tan|cot|sec|csc")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _SET = re.compile(r"^\\\{|\bor\b")
-_LETTER = re.compile(r"\\[a-zA-Z]+|[a-zA-Z]")
 
 
 def serve() -> None:
@@ -38,14 +39,17 @@ def serve() -> None:
     judge = _Judge()
     for formula in _WARM_UP:  # the grammar is loaded piece by piece, which is not to count for a formula
         judge.are_equal([formula])
-    limits = _Limits()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(
+        resource.RLIMIT_AS, (_MAX_BYTES if hard == resource.RLIM_INFINITY else min(_MAX_BYTES, hard), hard)
+    )
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:
         request = json.loads(line)
-        limits.set(request["seconds"])
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])  # the signal ends the process
         replies.write(json.dumps(judge.are_equal(request["formulas"])) + "\n")
-        limits.set(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         replies.flush()
 
 
@@ -66,11 +70,8 @@ class _Judge:
     def are_equal(self, formulas: list[str]) -> bool:
         """Whether the first formula can be read, and the last one can be read and is equal to it."""
         formulas[0], *said = formulas[0].split("\n")
-        letters = [set(_LETTER.findall(formula)) for formula in formulas]
-        # X is x, but not in one formula with it; nor is a Greek capital the small letter.
-        has_case = any(name[1:2].isupper() or name.lower() in found - {name} for found in letters for name in found)
         is_real = not self._grader.should_treat_as_complex(" ".join(formulas)) or None
-        pair = [self._read(formula, is_real, has_case) for formula in (formulas[0], formulas[-1])]
+        pair = [self._read(formula, is_real) for formula in (formulas[0], formulas[-1])]
         for text, other in zip((formulas[0], formulas[-1]), reversed(pair), strict=True):
             if other is None or (_SET.search(text) and isinstance(other, (self._sympy.Tuple, self._sympy.Interval))):
                 return False  # math-verify takes a point for a set
@@ -78,26 +79,25 @@ class _Judge:
         for name, kind, bound in (line.lstrip("\\").split() for line in said):
             # What is above a number that is not below zero is above zero.
             is_of_use = bound == "0" or (bound.isdigit() and kind in ("positive", "nonnegative"))
-            assumed.setdefault(name if has_case else name.lower(), {})[kind if is_of_use else "real"] = True
+            assumed.setdefault(name, {})[kind if is_of_use else "real"] = True
         symbols = {symbol for expression in pair for symbol in expression.free_symbols if symbol.name in assumed}
         known = {
             symbol: self._sympy.Symbol(symbol.name, **{"real": True, **assumed[symbol.name]}) for symbol in symbols
         }
         return bool(self._grader.verify(*(expression.xreplace(known) for expression in pair), timeout_seconds=None))
 
-    def _read(self, formula: str, is_real: bool | None, has_case: bool) -> Any:
+    def _read(self, formula: str, is_real: bool | None) -> Any:
         """The expression that a formula is, or `None`."""
         options = {"is_real": is_real, "convert_degrees": bool(_OF_ANGLE.search(formula))}
-        case = self._latex.ConversionConfig(lowercase_symbols=not has_case)
+        case = self._latex.ConversionConfig(lowercase_symbols=False)
         normal = self._latex.NormalizationConfig(malformed_operators=True, boxed="none")
         try:
             latex = self._latex.normalize_latex(formula, normal)
             tokens = self._latex._Latex2Sympy().create_parser(latex).getTokenStream()
             tokens.fill()
-            if any(
-                _COMMAND.fullmatch(token.text) and latex[token.stop + 1 :][:1].isalpha() for token in tokens.tokens
-            ):
-                return None  # \cdots is no \cdot
+            # \cdots is no \cdot
+            if any(_COMMAND.fullmatch(t.text) and latex[t.stop + 1 : t.stop + 2].isalpha() for t in tokens.tokens):
+                return None
             found = self._latex.latex2sympy(latex, normalization_config=None, conversion_config=case, **options)
         except Exception:  # what the parser and sympy raise is often no more than that
             return None
@@ -110,7 +110,7 @@ class _Judge:
         return self._sympy.solve(*equation) or [self._sympy.Dummy()]  # two equations without a solution are not one
 
     def _same(self, a: Any, b: Any, *_digits: int) -> bool:
-        """Whether two expressions are exactly equal, or one is a decimal that the other one is rounded to."""
+        """Whether two expressions are exactly equal."""
         if isinstance(a, self._sympy.MatrixBase):
             a, b = a.doit(), b.doit()
             return a.shape == b.shape and all(map(self._same, a.flat(), b.flat()))
@@ -121,39 +121,11 @@ class _Judge:
             return bool(self._sympy.simplify(difference).is_zero)
         written = sum(n.p.bit_length() + n.q.bit_length() for n in difference.atoms(self._sympy.Rational)) // 3
         parts = difference.evalf(2, maxn=_DIGITS + written).as_real_imag()  # a precision of 1: no digit is certain
-        is_zero = all(part == 0 or (part.is_Float and part._prec == 1) for part in parts)
-        return is_zero or self._rounds(a, b) or self._rounds(b, a)
+        return all(part == 0 or (part.is_Float and part._prec == 1) for part in parts)
 
     def _same_symbol(self, a: Any, b: Any) -> bool:
         r"""The same where one of them is a letter; `\text{even}` is one, and `even` is read as a product."""
         return self._same(a, b) or (a.is_Symbol != b.is_Symbol and self._are_letters_of(a, b))
-
-    def _rounds(self, decimal: Any, value: Any) -> bool:
-        """Whether `decimal` has six decimals and digits at least, and is `value` rounded or cut to as many."""
-        places = next((k for k in range(60) if decimal.is_Rational and 10**k % decimal.q == 0), 0)
-        places += places == 5 and not value.is_Rational  # the sixth is a zero
-        if places < 6 or abs(decimal) * 10**places < 10**5 or decimal * value < 0:
-            return False
-        return bool(-1 <= 2 * (abs(value) - abs(decimal)) * 10**places < 2)
-
-
-class _Limits:
-    """Processor time by a signal whose default is to end the process, and memory; on Windows, neither."""
-
-    def __init__(self) -> None:
-        self._signal: Any = None
-        if os.name == "posix":
-            resource: Any = importlib.import_module("resource")
-            self._signal = importlib.import_module("signal")
-            self._signal.signal(self._signal.SIGPROF, self._signal.SIG_DFL)
-            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-            if hard == resource.RLIM_INFINITY or hard > _MAX_BYTES:
-                resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, hard))
-
-    def set(self, seconds: float) -> None:
-        """End the process after so many seconds of its processor time; 0: never."""
-        if self._signal is not None:
-            self._signal.setitimer(self._signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

@@ -125,17 +125,14 @@ def read_choice(text: str, texts: OptionTexts) -> str | None:
 
 def _named(entry: str, texts: OptionTexts) -> str | None:
     named = [letter for letter, option in texts.items() if option and option == entry]
-    if match := _ENTRY.fullmatch(entry):
+    match = _ENTRY.fullmatch(entry)
+    if match and (letter := texts.letters.get(match[1], match[1])) in texts:
         name, marks, text = match.groups()
-        letter = texts.letters.get(name, name)
-        if letter in texts and not text and not set(",=–—-") & set(marks):
+        if not text and not set(",=–—-") & set(marks):
             # "2" is the second option, unless it is the text of another one.
             return letter if name.isalpha() or named in ([], [letter]) else None
-        if (
-            letter in texts
-            and text.strip(_QUOTES) == texts[letter].strip(_QUOTES)
-            and (marks or not text[0].isascii())
-        ):  # "B taunt", "B开心"
+        is_apart = marks or not text[:1].isascii()  # "B taunt", "B开心"
+        if is_apart and text.strip(_QUOTES) == texts[letter].strip(_QUOTES):
             return letter
     return named[0] if len(named) == 1 else None  # two options of one text cannot be told apart by it
 

@@ -12,7 +12,6 @@ _RESERVED_NAMES = ("context", "think", "answer")
 
 # From a bracket to the next one, so that no character is looked at by more than one candidate.
 _CANDIDATE = re.compile(rf"[{OPENING_BRACKETS}][^{OPENING_BRACKETS}{CLOSING_BRACKETS}]*[{CLOSING_BRACKETS}]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 
 
 class Tag(NamedTuple):
@@ -27,27 +26,15 @@ class Tag(NamedTuple):
 
 def scan_tags(text: str, names: tuple[str, ...]) -> list[Tag]:
     """Tags of the sections `names`, and of the reserved ones, from left to right."""
-    is_plain = text.isascii() and not _CONTROL.search(text)  # most texts: each character is what it looks like
-    known = _exact_tags(names).copy()  # a text writes the same few again and again
     tags: list[Tag] = []
-    for candidate in (_tag_pattern(names) if is_plain else _CANDIDATE).finditer(text):
+    for candidate in _CANDIDATE.finditer(text):
         written = candidate[0]
-        if written not in known:
-            known[written] = _look_alike(written, names)
-        if tag := known[written]:
-            tags.append(Tag(*tag, *candidate.span()))
+        name = written.strip("</>")
+        if name in names and written in (f"<{name}>", f"</{name}>"):
+            tags.append(Tag(name, written[1] == "/", True, *candidate.span()))
+        elif shown := _tag_pattern(names).fullmatch(fold(written)):
+            tags.append(Tag(shown[2], "/" in shown[1], False, *candidate.span()))
     return tags
-
-
-@lru_cache(maxsize=32)
-def _exact_tags(names: tuple[str, ...]) -> dict[str, tuple[str, bool, bool] | None]:
-    return {f"<{slash}{name}>": (name, slash == "/", True) for name in names for slash in ("", "/")}
-
-
-def _look_alike(written: str, names: tuple[str, ...]) -> tuple[str, bool, bool] | None:
-    """Name, whether it closes, and that it is not exact, of what looks like a tag; `None` of what does not."""
-    shown = _tag_pattern(names).fullmatch(fold(written))
-    return (shown[2], "/" in shown[1], False) if shown else None
 
 
 @lru_cache(maxsize=32)

@@ -1,16 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answer reward: is the text in `<answer>` right, judged by the row's own `problem_type`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ._completions import Completion
+from ._completions import Completion, about, completion_text
+from ._judged import awaited, settled
 from ._scored import Options
-from .answer_rows import AnswerReward
+from .conclusions import conclusion_agrees
+from .judge import Judge, Question
+from .judge.rows import Row, question_of
+from .judge.settings import as_judge
+from .problem_types import PROBLEM_TYPES, AnswerSettings
+from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
+from .telemetry import log_mean
 
-_DEFAULT = AnswerReward()
+ANSWER_REASONS: dict[str, str] = {
+    "right": "earned the maximum",
+    "partial": "earned part of it",
+    "wrong": "was read as its type and earned nothing",
+    "unreadable": "cannot be read as its type",
+    "no_answer": "the completion has no single well-formed section of the answer",
+    "disagrees": "the reasoning concludes something else (`require_agreement`)",
+    "judged": "left to the judge",
+}
+_RUBRIC = (
+    "Grade whether the CANDIDATE answers the QUESTION with the same meaning as the REFERENCE. 5: the same meaning. "
+    "3: the main point, with something missing or added. 0: another meaning, a contradiction, no answer, or several "
+    "answers of which one may be right. Wording, length and style do not count."
+)
 
 
+@dataclass(frozen=True)
+class AnswerReward(AnswerSettings):
+    """
+    `answer_reward` with settings.
+
+    Formula, range and failures are that function's. With a `judge`, `free-form` answers that are not the gold answer's
+    own words are graded by it, and `None` where it is unavailable.
+
+    Args:
+        tolerance, absolute_tolerance, regression_scale, unit, chance_corrected, aliases, math_seconds:
+            See `AnswerSettings`.
+        require_agreement (`bool`, defaults to `False`):
+            Withhold the reward (`0.0`) where the reasoning concludes another answer than the one given; see
+            `conclusion_agrees`.
+        judge (`Judge` or `Mapping[str, Any]`, *optional*): Grades `free-form` answers.
+        rubric (`str`, *optional*): What the judge is told to grade.
+        schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
+            The last section is the answer, the one before it the reasoning. The default also reads completions that
+            have `<think>` and `<answer>` alone.
+
+    Raises `ValueError` at construction for a value that cannot be meant, and for a judge without endpoint.
+
+    >>> AnswerReward(tolerance=0.01)(["<answer>101</answer>"], ["100"], ["numerical"])
+    [1.0]
+    """
+
+    require_agreement: bool = False
+    judge: Judge | Mapping[str, Any] | None = None
+    rubric: str = _RUBRIC
+    schema: SectionSchema = CONTEXT_THINK_ANSWER
+
+    __name__ = "answer_reward"  # TRL's metric key
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "judge", as_judge(self.judge))
+        if not self.rubric.strip():
+            raise ValueError("`rubric` must tell the judge what to grade")
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """What the reward speaks about: the answer."""
+        return self.schema.names[-1:]
+
+    def __call__(
+        self,
+        completions: Sequence[Completion],
+        solution: Sequence[str],
+        problem_type: Sequence[str],
+        options: Sequence[Options] | None = None,
+        **kwargs: Any,
+    ) -> list[float | None]:
+        """A score for each of the completions, in TRL's calling form."""
+        *_, reasoning, section = ("", *self.schema.names)
+        rows, reasons, shown = list[Row](), list[str](), list[str]()
+        unreasoned, spam = list[int](), list[bool]()
+        every_options = [None] * len(completions) if options is None else options
+        given = zip(completions, solution, problem_type, every_options, strict=True)
+        for index, (completion, gold, kind, choices) in enumerate(given):
+            texts = parse_sections(completion_text(completion), self.schema).texts
+            answer, think = texts.get(section), texts.get(reasoning)
+            scored = self.read(answer or "", gold, kind, choices)
+            reason = "no_answer" if answer is None else scored.reason
+            if self.judge is not None and PROBLEM_TYPES[kind].may_be_judged and reason in ("partial", "wrong"):
+                reason = "judged"
+            if self.require_agreement and answer and think:
+                agrees = conclusion_agrees(think, answer, kind, choices, self.aliases)
+                reason = "disagrees" if agrees is False else reason
+            row: Row = scored.score if reason in ("right", "partial") else 0.0
+            if reason == "judged":
+                asked = ("QUESTION", question_of(index, kwargs)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
+                row = (Question(self.rubric, asked),)
+            rows.append(row)
+            reasons.append(reason)
+            shown.append("" if answer is None else scored.parsed or "")
+            unreasoned += [index] if think is None else []
+            spam += [] if scored.is_spam is None else [scored.is_spam]
+        if (log_extra := kwargs.get("log_extra")) is not None:
+            log_extra("answer_parsed", shown)
+            log_extra("answer_reason", reasons)
+        rewards = settled(self.judge, rows, kwargs)
+        bare = [score for index in unreasoned if (score := rewards[index]) is not None]
+        log_mean("answer/accuracy_without_reasoning", bare, kwargs)
+        log_mean("answer/option_spam_rate", spam, kwargs)
+        return rewards
+
+
+@dataclass(frozen=True)
+class AsyncAnswerReward(AnswerReward):
+    """`AnswerReward` as a coroutine: TRL awaits it together with the other asynchronous rewards of a step."""
+
+    __call__ = awaited(AnswerReward.__call__)  # pyright: ignore[reportAssignmentType]
+
+
+@about("answer")
 def answer_reward(
     completions: Sequence[Completion],
     solution: Sequence[str],
@@ -22,7 +138,8 @@ def answer_reward(
     Whether the answer of each completion is right; higher is better. Each row is checked by its own type.
 
     $$R \in \{0, 1\}$$ for `multiple choice`, `yes_no`, `judge`, `label`, the emotion labels, `numerical` and `math`;
-    $$R \in [0, 1]$$ for the other types. `PROBLEM_TYPES` says what each type asks; the gold answer always earns `1.0`.
+    $$R \in [0, 1]$$ for the other types. `omni_rewards.problem_types` says what each type asks; the gold answer always
+    earns `1.0`.
 
     A wrong or unreadable answer earns `0.0`, and so does a completion without a single well-formed `<answer>` section.
     Defects elsewhere in the completion are `section_format_reward`'s business. Never `None`: every type has an answer.
@@ -73,3 +190,6 @@ def answer_score(answer: str, solution: str, problem_type: str, options: Options
     1.0
     """
     return _DEFAULT.read(answer, solution, problem_type, options).score
+
+
+_DEFAULT = AnswerReward()

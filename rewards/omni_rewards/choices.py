@@ -4,7 +4,7 @@
 import re
 
 from ._options import OptionTexts, option_texts, read_choice, read_choices
-from ._scored import UNREADABLE, Options, Scored
+from ._scored import Options, Scored
 from ._verdicts import read_yes_no
 from ._written import normalize
 
@@ -43,7 +43,7 @@ def score_choice(answer: str, solution: str, options: Options) -> Scored:
     chosen = read_choice(answer, texts)
     if chosen is None:
         return Scored(0.0, None, is_spam=_names_several(answer, texts))
-    return Scored(float(chosen == gold), chosen.upper())
+    return Scored(float(chosen == gold), chosen.upper(), is_spam=False)
 
 
 def _names_several(answer: str, texts: OptionTexts) -> bool:
@@ -59,7 +59,7 @@ def score_choices(answer: str, solution: str, options: Options, chance_corrected
         raise ValueError(f"gold answer {solution!r} is not a list of the options {options}")
     chosen = read_choices(answer, texts)
     if not chosen:
-        return UNREADABLE
+        return Scored(0.0, None, is_spam=False)
     right = len(chosen & gold)
     if chance_corrected:
         score = chance_corrected_f1(right, len(chosen), len(gold), len(texts))
@@ -68,7 +68,7 @@ def score_choices(answer: str, solution: str, options: Options, chance_corrected
     return Scored(score, ",".join(sorted(chosen)).upper(), is_spam=len(chosen) == len(texts) > len(gold))
 
 
-def score_yes_no(answer: str, solution: str, options: Options = None) -> Scored:
+def score_yes_no(answer: str, solution: str) -> Scored:
     """Whether `answer` says yes or no as the gold answer does."""
     gold = read_yes_no(solution)
     if gold is None:
@@ -76,4 +76,4 @@ def score_yes_no(answer: str, solution: str, options: Options = None) -> Scored:
     said = read_yes_no(answer)
     if said is None:
         return Scored(0.0, None, is_spam={"yes", "no"} <= set(re.findall(r"\w+", normalize(answer))))
-    return Scored(float(said == gold), said)
+    return Scored(float(said == gold), said, is_spam=False)

@@ -3,7 +3,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from decimal import Decimal
 from typing import cast
 
@@ -12,6 +12,7 @@ from ._verdicts import read_yes_no
 from ._words import sentences, word_set
 from ._written import NUMBER, normalize, read_label, read_number
 from .emotions import EMOTION_LABEL_SETS, emotion_of
+from .problem_types import PROBLEM_TYPES
 
 # What a text says, and whether it stands where an answer is named: "the answer is …", "so it is …".
 _Reader = Callable[[str, bool], Hashable | None]
@@ -46,7 +47,6 @@ _VAGUE = word_set(
     "clear obvious evident unclear uncertain unknown certain simple easy hard difficult straightforward ambiguous open "
     "here there this that it both none given found known right wrong correct true false yes no possible important"
 )
-_LABEL_TYPES = frozenset({"label", "emotion", *EMOTION_LABEL_SETS})
 
 
 def conclusion_agrees(
@@ -83,18 +83,20 @@ def conclusion_agrees(
     texts = option_texts(options) if options and len(options) <= 26 else OptionTexts()
     bare = OptionTexts((letter, _bare(text)) for letter, text in texts.items())
     bare.letters = texts.letters
-    if problem_type in ("yes_no", "judge"):
+    kind = PROBLEM_TYPES.get(problem_type)
+    reads = kind.reads if kind else "text"
+    if reads == "verdict":
         return _same(_concluded(think, _verdict), read_yes_no(answer))
-    if problem_type == "multiple choice" and texts:
+    if reads == "option" and texts:
         return _same(_concluded(think, lambda text, _: read_choice(_bare(text), bare)), read_choice(answer, texts))
-    if problem_type == "emer_ov_mc" and texts:
+    if reads == "options" and texts:
         said = _concluded(think, lambda text, _: frozenset(read_choices(_bare(text), bare)) or None)
         given, said = frozenset(read_choices(answer, texts)), cast("frozenset[str] | None", said)
         return None if not given or said is None or said < given else said == given
-    if problem_type in ("numerical", "regression"):
+    if reads == "number":
         return _numbers_agree(_concluded(think, _number), _number(_plain(answer)))
-    if problem_type in _LABEL_TYPES:
-        read = _label_reader(emotion_of(_bare(answer), aliases), problem_type, bare, aliases)
+    if kind and reads == "label":
+        read = _label_reader(emotion_of(_bare(answer), aliases), kind.labels, bare, aliases)
         return _same(_concluded(think, read), read(answer, False))
     return None
 
@@ -167,9 +169,11 @@ def _numbers_agree(said: Hashable | None, given: tuple[Decimal, str] | None) -> 
     return True if number == other else None if not is_whole and abs(number - other) <= abs(other) / 100 else False
 
 
-def _label_reader(given: str, problem_type: str, texts: OptionTexts, aliases: Mapping[str, str] | None) -> _Reader:
+def _label_reader(
+    given: str, labels: Collection[str], texts: OptionTexts, aliases: Mapping[str, str] | None
+) -> _Reader:
     """Reads one of the row's labels; where none are listed a basic emotion, or any word named as the answer."""
-    labels = texts.values() or EMOTION_LABEL_SETS.get(problem_type)
+    labels = texts.values() or labels
     basic = EMOTION_LABEL_SETS["DFEW"]
     known = {emotion_of(label, aliases) for label in labels or basic}
     if not labels and given not in known:
@@ -178,7 +182,7 @@ def _label_reader(given: str, problem_type: str, texts: OptionTexts, aliases: Ma
     def read(text: str, is_answer: bool) -> str | None:
         text = _bare(text)
         name = emotion_of(texts.get(read_choice(text, texts) or "", text), aliases)
-        is_open = labels is None and is_answer and name.isascii() and name.isalpha() and name not in _VAGUE
+        is_open = not labels and is_answer and name.isascii() and name.isalpha() and name not in _VAGUE
         return name if name in known or is_open else None
 
     return read

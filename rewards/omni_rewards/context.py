@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._completions import Completion, completion_text
+from ._completions import Completion, about, completion_text
 from ._elements import AUDIO, UNMARKED, VISUAL, key_elements
+from ._judged import awaited, settled
 from .coverage import context_coverage
 from .judge import Judge, Question
-from .judge.rows import Row, judge_rows, judge_rows_async
+from .judge.rows import Row
 from .judge.settings import as_judge
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, find_tags, parse_sections
 
@@ -58,6 +59,7 @@ class ContextReward:
     schema: SectionSchema = CONTEXT_THINK_ANSWER
 
     __name__ = "context_reward"  # TRL's metric key
+    sections = ("context",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "judge", as_judge(self.judge))
@@ -72,14 +74,9 @@ class ContextReward:
         self, completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
     ) -> list[float | None]:
         """A score for each of the completions, in TRL's calling form."""
-        rows = self._rows(completions, context)
-        if isinstance(self.judge, Judge):
-            return judge_rows(self.judge, rows, kwargs)
-        return [row for row in rows if not isinstance(row, tuple)]
-
-    def _rows(self, completions: Sequence[Completion], references: Sequence[str | None]) -> list[Row]:
-        pairs = zip(completions, references, strict=True)
-        return [self._row(completion_text(completion), reference) for completion, reference in pairs]
+        pairs = zip(completions, context, strict=True)
+        rows = [self._row(completion_text(completion), reference) for completion, reference in pairs]
+        return settled(self.judge, rows, kwargs)
 
     def _row(self, completion: str, reference: str | None) -> Row:
         if reference is None or not reference.strip():
@@ -101,16 +98,10 @@ class ContextReward:
 class AsyncContextReward(ContextReward):
     """`ContextReward` as a coroutine: TRL awaits it together with the other asynchronous rewards of a step."""
 
-    async def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
-    ) -> list[float | None]:
-        """A score for each of the completions, in TRL's calling form."""
-        rows = self._rows(completions, context)
-        if isinstance(self.judge, Judge):
-            return await judge_rows_async(self.judge, rows, kwargs)
-        return [row for row in rows if not isinstance(row, tuple)]
+    __call__ = awaited(ContextReward.__call__)  # pyright: ignore[reportAssignmentType]
 
 
+@about("context")
 def context_reward(
     completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
 ) -> list[float | None]:

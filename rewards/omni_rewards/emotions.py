@@ -8,7 +8,7 @@ worried is not afraid. It is data; `AnswerReward(aliases=…)` adds to it.
 
 from collections.abc import Mapping
 
-from ._written import normalize, read_label, read_labels
+from ._written import normalize, read_label
 
 EMOTION_LABEL_SETS: dict[str, tuple[str, ...]] = {
     "DFEW": ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"),
@@ -91,13 +91,3 @@ def emotion_of(word: str, aliases: Mapping[str, str] | None = None) -> str:
     word = read_label(word)
     word = (aliases or {}).get(word, word)
     return EMOTION_ALIASES.get(word, word)
-
-
-def emotions_of(text: str, aliases: Mapping[str, str] | None = None) -> set[str]:
-    """
-    The emotions that a list names, each once.
-
-    >>> sorted(emotions_of("['anger', 'mad', 'worried']"))
-    ['angry', 'anxious']
-    """
-    return {emotion_of(word, aliases) for word in read_labels(text)}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._completions import Completion, completion_text
+from ._completions import Completion, about, completion_text
 from .sections import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
-from .telemetry import log_blank_reasoning
+from .telemetry import has_blank_section, log_mean
 
 MAX_SECTION_CHARACTERS = 65_536
 
@@ -52,12 +52,17 @@ class SectionFormatReward:
             return "section_format_reward"
         return f"{'_'.join(self.schema.names)}_format_reward"
 
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """What the reward speaks about: all sections."""
+        return self.schema.names
+
     def __call__(self, completions: Sequence[Completion], **kwargs: Any) -> list[float]:
         """`1.0` or `0.0` for each of the completions, in TRL's calling form."""
         texts = [completion_text(completion) for completion in completions]
         reasons = [self.reason(text) for text in texts]
         for name in self.schema.names[-2:-1]:  # the reasoning, where there is a section for it
-            log_blank_reasoning(texts, name, kwargs)
+            log_mean(f"format/blank_{name}_rate", [has_blank_section(text, name) for text in texts], kwargs)
         if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra(self.__name__.replace("reward", "reason"), reasons)
         return [float(reason == "ok") for reason in reasons]
@@ -84,6 +89,7 @@ class ThinkAnswerFormatReward(SectionFormatReward):
     schema: SectionSchema = THINK_ANSWER
 
 
+@about(*CONTEXT_THINK_ANSWER.names)
 def section_format_reward(completions: Sequence[Completion], **kwargs: Any) -> list[float]:
     r"""
     Whether each completion is `<context>…</context><think>…</think><answer>…</answer>`; higher is better.
@@ -113,6 +119,7 @@ def section_format_reward(completions: Sequence[Completion], **kwargs: Any) -> l
     return _SECTION_FORMAT(completions, **kwargs)
 
 
+@about(*THINK_ANSWER.names)
 def think_answer_format_reward(completions: Sequence[Completion], **kwargs: Any) -> list[float]:
     r"""
     Whether each completion is `<think>…</think><answer>…</answer>`; higher is better.

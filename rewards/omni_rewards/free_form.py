@@ -4,7 +4,7 @@
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from ._scored import UNREADABLE, Options, Scored
+from ._scored import UNREADABLE, Scored
 from .transcription import spoken_words, written_words
 
 
@@ -39,7 +39,7 @@ def token_f1(answer: Sequence[str], gold: Sequence[str]) -> float:
     return 2 * (Counter(answer) & Counter(gold)).total() / (len(answer) + len(gold))
 
 
-def score_free_form(answer: str, solution: str, options: Options = None) -> Scored:
+def score_free_form(answer: str, solution: str) -> Scored:
     """
     Mean of ROUGE-L and token F1 over words, case and punctuation aside; Chinese and Japanese by character.
 

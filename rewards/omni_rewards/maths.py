@@ -10,26 +10,23 @@ import atexit
 import importlib.util
 import json
 import os
-import queue
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ._formulas import Parts, spell, take_apart
-from ._scored import UNREADABLE, Options, Scored
-from ._written import read_number
+from ._scored import UNREADABLE, Scored
 from .quantities import comparable_pairs
 
 _MAX_LENGTH = 1000  # characters
 _START_SECONDS = 300  # sympy takes its time to load on a busy machine
-_ENDED_BY_LIMIT = -int(getattr(signal, "SIGPROF", 0))
+_ENDED_BY_LIMIT = -signal.SIGPROF
 _WRAPPED = re.compile(r"\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\\boxed\{(.+)\}", re.DOTALL)
 _FUNCTIONS = "(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|exp|sqrt|max|min|lim|mod|gcd|lcm|inf|[pb]?matrix"
 _WORD = re.compile(rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}}")
@@ -40,27 +37,22 @@ _ASCII = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, **str.maket
 _HUGE = re.compile(r"\^\s*\{?\s*-?[0-9]{5,}|[0-9]\s*\}?\s*\^[^+=}\\,*\s]*[0-9]\s*\}?\s*\^|[0-9]{5,}\s*!|!\s*!")
 
 
-def read_expression(text: str, gold: str = "") -> str | None:
+def _is_expression(text: str, gold: str) -> bool:
     """
-    The one formula that `text` is, without its delimiters; `None` for prose, a list of formulas, or over 1,000 letters.
+    Whether `text` is one formula, and no prose, list of formulas, or more than 1,000 letters.
 
-    Words of three letters or more, signs that set answers apart, and equations with more than a name on the left, are read only where `gold` has them.
-
-    >>> read_expression(r"\\boxed{x^2 + 1}"), read_expression("$4$ or $5$"), read_expression("I think it is 5")
-    ('x^2 + 1', None, None)
+    Words of three letters or more, signs that set answers apart, and equations with more than a name on the left, are
+    such only where `gold` has them.
     """
-    text = _unwrap(text)
     if not text or len(text) > _MAX_LENGTH or "$" in text or "\\boxed" in text or "\n" in text:
-        return None
+        return False
     for pattern in (_WORD, _SEPARATOR):
         if set(pattern.findall(text.casefold())) - set(pattern.findall(gold.casefold())):
-            return None
+            return False
     if _HUGE.search(text) and text != gold:
-        return None
+        return False
     left, equals, right = text.partition("=")
-    if equals and "=" not in gold and ("=" in right or not _NAME.fullmatch(left)):
-        return None
-    return text
+    return not equals or "=" in gold or ("=" not in right and _NAME.fullmatch(left) is not None)
 
 
 def _unwrap(text: str) -> str:
@@ -75,23 +67,21 @@ def _read(text: str, gold: str = "") -> Parts | None:
     """The parts of an answer, its formula spelled for the parser and fit to be read beside that of `gold`."""
     text = _unwrap(text)
     formula, unit, said = take_apart(text if len(text) <= _MAX_LENGTH else "")
-    number = read_number(_unwrap(formula))
-    formula = spell(_unwrap(formula)) if number is None else f"{number:f}"
-    return None if read_expression(formula, gold or formula) is None else (formula, unit, said)
+    formula = spell(_unwrap(formula))
+    return (formula, unit, said) if _is_expression(formula, gold or formula) else None
 
 
-def score_maths(answer: str, solution: str, options: Options = None, seconds: float = 5.0) -> Scored:
+def score_maths(answer: str, solution: str, seconds: float = 5.0) -> Scored:
     """
     Whether `answer` is one formula equal to the gold one, as it stands or by what the gold one says of its letters.
 
-    Numbers are equal exactly, or if one is rounded to six decimals or more of the other; of units, one that a side
-    leaves out is not asked of the other. A formula that takes more than `seconds` of processor time to read and
-    compare earns 0, as does one that cannot be read in full. Raises `ValueError` for such a gold answer, `ImportError`
-    where math-verify is not installed.
+    Numbers are equal exactly; of their units, one that a side leaves out is not asked of the other. A formula that
+    takes more than `seconds` of processor time to read and compare earns 0, as does one that cannot be read in full.
+    Raises `ValueError` for such a gold answer, `ImportError` where math-verify is not installed.
     """
-    gold, verifier = _read(solution), _Verifier.shared()
+    gold, ask = _read(solution), _Verifier.shared().ask
     is_prose = gold is None or len(set(_WORD.findall(gold[0]))) > 1
-    if gold is None or is_prose or not verifier.is_readable(gold[0], seconds):
+    if gold is None or is_prose or not ask((gold[0],), seconds):
         raise ValueError(
             f"gold answer {solution!r} is no formula that math-verify can read in full; correct it, or give the row "
             'another problem_type, such as "label", which compares the text as it stands, or "free-form"'
@@ -103,7 +93,7 @@ def score_maths(answer: str, solution: str, options: Options = None, seconds: fl
     assumed = "".join("\n" + " ".join(line) for line in sorted(said))
     for x, y in comparable_pairs(found_unit, unit):
         expected, given = _scaled(formula, y), _scaled(found, x)
-        if expected == given or verifier.are_equal(expected + assumed, given, seconds):
+        if expected == given or ask((expected + assumed, given), seconds):
             return Scored(1.0, answer.strip())
     return Scored(0.0, answer.strip())
 
@@ -124,9 +114,7 @@ class _Verifier:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.is_readable = lru_cache(maxsize=4096)(self._is_readable)
-        self.are_equal = lru_cache(maxsize=4096)(self._are_equal)
+        self.ask = lru_cache(maxsize=4096)(self._ask)
 
     @classmethod
     def shared(cls) -> "_Verifier":
@@ -137,29 +125,17 @@ class _Verifier:
                 atexit.register(cls._shared.stop)
             return cls._shared
 
-    def _is_readable(self, gold: str, seconds: float) -> bool:
-        return self._ask([gold], seconds)
-
-    def _are_equal(self, gold: str, answer: str, seconds: float) -> bool:
-        return self._ask([gold, answer], seconds)
-
-    def _ask(self, formulas: Sequence[str], seconds: float) -> bool:
+    def _ask(self, formulas: tuple[str, ...], seconds: float) -> bool:
+        """Whether the first formula can be read, and a second one can be read and is equal to it."""
+        request = json.dumps({"formulas": formulas, "seconds": seconds}) + "\n"
         with self._lock:
-            request = json.dumps({"formulas": formulas, "seconds": seconds})
             process = self._process if self._process and self._process.poll() is None else self._start()
-            assert process.stdin is not None
-            process.stdin.write(request + "\n")
-            process.stdin.flush()
-            try:
-                reply = self._replies.get(timeout=20 * seconds + 30)  # of the clock: the machine may be busy
-            except queue.Empty:
-                self.stop()
-                return False
-            if reply is not None:
+            limit, started = 20 * seconds + 30, time.monotonic()  # of the clock: the machine may be busy
+            if reply := _exchange(process, request, limit):
                 return bool(json.loads(reply))
-            status = process.wait()
+            status, is_late = process.wait(), time.monotonic() - started >= limit
             self.stop()
-            if status != _ENDED_BY_LIMIT:
+            if not is_late and status != _ENDED_BY_LIMIT:
                 raise RuntimeError(f"math-verify's process ended with status {status} at {formulas}")
             return False
 
@@ -167,7 +143,7 @@ class _Verifier:
         if importlib.util.find_spec("math_verify") is None:
             raise ImportError('problem_type "math" needs math-verify: pip install "omni-grpo[math]"')
         worker = Path(__file__).with_name("_maths_worker.py")
-        process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-P", str(worker)],  # -P: this folder's modules stay out of the way of the library's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -175,30 +151,27 @@ class _Verifier:
             text=True,
             encoding="utf-8",
         )
-        replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=_read_lines, args=(process.stdout, replies), daemon=True).start()
-        try:
-            ready = replies.get(timeout=_START_SECONDS)
-        except queue.Empty:
-            ready = None
-        if ready is None:
-            process.kill()
+        if not _exchange(process, "", _START_SECONDS):
+            self.stop()
             raise RuntimeError(f"math-verify did not start; try: {sys.executable} -P {worker}")
-        self._process, self._replies = process, replies
         return process
 
     def stop(self) -> None:
         """End the child process, if there is one and it is not a forked process that ends."""
         if self._process is not None and self._pid == os.getpid():
-            self._process.kill()
-            self._process.wait()
-            if self._process.stdin:
-                self._process.stdin.close()
+            with self._process as process:  # closes the pipes and waits
+                process.kill()
             self._process = None
 
 
-def _read_lines(stdout: Any, replies: "queue.SimpleQueue[str | None]") -> None:
-    with stdout:
-        for line in stdout:
-            replies.put(line)
-    replies.put(None)
+def _exchange(process: "subprocess.Popen[str]", request: str, seconds: float) -> str:
+    """The process's next line, after `request`; empty where it ended, by itself or after so many seconds."""
+    assert process.stdin is not None and process.stdout is not None
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        process.stdin.write(request)
+        process.stdin.flush()
+        return process.stdout.readline()
+    finally:
+        timer.cancel()

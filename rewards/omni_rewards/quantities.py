@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from ._scored import UNREADABLE, Options, Scored
+from ._scored import UNREADABLE, Scored
 from ._written import MAX_NUMBER_LENGTH, NUMBER, plain_digits, read_number, unwrap
 
 # One dimension a line: units, each with its size in the first one; lines whose first unit is made of others come after.
@@ -63,7 +63,7 @@ _QUANTITY = re.compile(
 _POWERS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
 # Other ways to write a number and its unit, in LaTeX and in words, each with the one that is read.
 _SPELLINGS = {
-    r"\\[,;:! ]|~": " ",
+    r"\\[,;:! ]|~| +": " ",
     r"\\([%$])|\{(,)\}": r"\1\2",
     r"\^\{?\\circ\}?\s*": "°",
     r"℃": "°C",
@@ -188,9 +188,7 @@ def _read_gold(solution: str) -> Quantity:
     return gold
 
 
-def score_number(
-    answer: str, solution: str, options: Options = None, tolerance: float = 0.0, absolute_tolerance: float = 0.0
-) -> Scored:
+def score_number(answer: str, solution: str, tolerance: float, absolute_tolerance: float) -> Scored:
     """Whether `answer` is the gold number, or differs from it by no more than a tolerance; exact by default."""
     gold, found = _read_gold(solution), read_quantity(answer)
     if found is None:
@@ -200,7 +198,7 @@ def score_number(
     return Scored(float(is_right), answer.strip())
 
 
-def score_regression(answer: str, solution: str, options: Options = None, regression_scale: float = 0.0) -> Scored:
+def score_regression(answer: str, solution: str, regression_scale: float) -> Scored:
     """One minus the error relative to the gold number, or to `regression_scale` where that is larger; 0 at least."""
     gold, found = _read_gold(solution), read_quantity(answer)
     if found is None:

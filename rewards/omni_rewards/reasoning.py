@@ -3,12 +3,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from ._completions import Completion, completion_text
+from ._completions import Completion, about, completion_text
+from ._judged import awaited, settled
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
-from .judge.rows import Row, judge_rows, judge_rows_async, question_of
+from .judge.rows import Row, question_of
 from .judge.settings import as_judge
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 
@@ -61,6 +62,7 @@ class ReasoningReward:
     schema: SectionSchema = CONTEXT_THINK_ANSWER
 
     __name__ = "reasoning_reward"  # TRL's metric key
+    sections = ("think",)
 
     def __post_init__(self) -> None:
         if self.judge is None:
@@ -80,20 +82,9 @@ class ReasoningReward:
         **kwargs: Any,
     ) -> list[float | None]:
         """A score for each of the completions, in TRL's calling form."""
-        rows = self._rows(completions, problem_type, options, reference_reasoning, kwargs)
-        return judge_rows(cast("Judge", self.judge), rows, kwargs)
-
-    def _rows(
-        self,
-        completions: Sequence[Completion],
-        problem_type: Sequence[str],
-        options: Sequence[Sequence[str] | None] | None,
-        references: Sequence[str | None] | None,
-        columns: Mapping[str, Any],
-    ) -> list[Row]:
         count, rows, agreements = len(completions), list[Row](), list[str]()
         options = [None] * count if options is None else options
-        references = [None] * count if references is None else references
+        references = [None] * count if reference_reasoning is None else reference_reasoning
         columns_by_row = zip(completions, problem_type, options, references, strict=True)
         for index, (completion, kind, choices, reference) in enumerate(columns_by_row):
             texts = parse_sections(completion_text(completion), self.schema).texts
@@ -105,11 +96,11 @@ class ReasoningReward:
             agrees = conclusion_agrees(texts["think"], texts["answer"], kind, choices)
             agreements.append({True: "agrees", False: "disagrees", None: "unclear"}[agrees])
             reference = reference if reference and reference.strip() else None
-            question = self._question(question_of(index, columns), texts, choices, reference)
+            question = self._question(question_of(index, kwargs), texts, choices, reference)
             rows.append(0.0 if agrees is False else (question,))
-        if (log_extra := columns.get("log_extra")) is not None:
+        if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra("reasoning", agreements)
-        return rows
+        return settled(self.judge, rows, kwargs)
 
     def _question(
         self, question: str, texts: Mapping[str, str], options: Sequence[str] | None, reference: str | None
@@ -128,19 +119,10 @@ class ReasoningReward:
 class AsyncReasoningReward(ReasoningReward):
     """`ReasoningReward` as a coroutine: TRL awaits it together with the other asynchronous rewards of a step."""
 
-    async def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        completions: Sequence[Completion],
-        problem_type: Sequence[str],
-        options: Sequence[Sequence[str] | None] | None = None,
-        reference_reasoning: Sequence[str | None] | None = None,
-        **kwargs: Any,
-    ) -> list[float | None]:
-        """A score for each of the completions, in TRL's calling form."""
-        rows = self._rows(completions, problem_type, options, reference_reasoning, kwargs)
-        return await judge_rows_async(cast("Judge", self.judge), rows, kwargs)
+    __call__ = awaited(ReasoningReward.__call__)  # pyright: ignore[reportAssignmentType]
 
 
+@about("think")
 def reasoning_reward(
     completions: Sequence[Completion],
     problem_type: Sequence[str],

@@ -8,7 +8,7 @@ A span is a start and a later end, in seconds from the start of the clip or as `
 
 import re
 
-from ._scored import UNREADABLE, Options, Scored
+from ._scored import UNREADABLE, Scored
 from ._written import normalize
 
 Span = tuple[float, float]
@@ -71,7 +71,7 @@ def temporal_iou(first: list[Span], second: list[Span]) -> float:
     return min(1.0, max(0.0, (_seconds(first) + _seconds(second) - either) / either))
 
 
-def score_spans(answer: str, solution: str, options: Options = None) -> Scored:
+def score_spans(answer: str, solution: str) -> Scored:
     """Temporal IoU of the spans of `answer` with the gold ones."""
     gold, found = read_spans(solution), read_spans(answer)
     if gold is None:

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of transcriptions: word and character error rate, by the script of the text."""
 
-import importlib.util
 import re
-from collections.abc import Callable, Hashable, Sequence
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Hashable, Sequence
+from typing import Literal
 
-from ._scored import UNREADABLE, Options, Scored
+from ._scored import UNREADABLE, Scored
 from ._written import normalize
 
 Unit = Literal["word", "character"]
@@ -53,31 +51,15 @@ def characters(words: Sequence[str]) -> str:
     return _SPACE_BESIDE_UNSPACED.sub("", " ".join(words))
 
 
-def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable], limit: int) -> int:
+def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
     """
-    Fewest insertions, deletions and substitutions that turn one sequence into the other; any value above `limit`
-    where they are more than `limit`.
+    Fewest insertions, deletions and substitutions that turn one sequence into the other.
 
-    Uses rapidfuzz where it is installed, else the same bit-parallel method on Python's integers.
+    One column of the distance table at a time, its differences held as bits of two integers (Hyyrö 2003).
 
-    >>> edit_distance("kitten", "sitting", limit=6)
+    >>> edit_distance("kitten", "sitting")
     3
     """
-    if abs(len(first) - len(second)) > limit:  # so that a very long answer costs nothing
-        return limit + 1
-    return _distance()(first, second, limit)
-
-
-@cache
-def _distance() -> Callable[[Sequence[Hashable], Sequence[Hashable], int], int]:
-    if importlib.util.find_spec("rapidfuzz") is None:
-        return _bit_parallel_distance
-    levenshtein: Any = importlib.import_module("rapidfuzz.distance").Levenshtein
-    return lambda first, second, limit: levenshtein.distance(first, second, score_cutoff=limit)
-
-
-def _bit_parallel_distance(first: Sequence[Hashable], second: Sequence[Hashable], limit: int) -> int:
-    """One column of the distance table at a time, its differences held as bits of two integers (Hyyrö 2003)."""
     pattern, text = (first, second) if len(first) <= len(second) else (second, first)
     if not pattern:
         return len(text)
@@ -102,13 +84,11 @@ def _bit_parallel_distance(first: Sequence[Hashable], second: Sequence[Hashable]
     return distance
 
 
-def score_transcription(
-    answer: str, solution: str, options: Options = None, unit: Unit = "word", is_spoken: bool = False
-) -> Scored:
+def score_transcription(answer: str, solution: str, unit: Unit, is_spoken: bool) -> Scored:
     r"""
     $$R = \max(0, 1 - \text{edits} / \text{gold length})$$, in words or in characters.
 
-    >>> score_transcription("exit here now", "Exit only now").score.__round__(3)
+    >>> score_transcription("exit here now", "Exit only now", "word", is_spoken=False).score.__round__(3)
     0.667
     """
     split = spoken_words if is_spoken else written_words
@@ -121,5 +101,6 @@ def score_transcription(
     parsed = " ".join(found[:200])
     if unit == "character":
         gold, found = characters(gold), characters(found)
-    errors = edit_distance(gold, found, limit=len(gold) - 1)
-    return Scored(1 - errors / len(gold) if errors < len(gold) else 0.0, parsed)
+    if len(found) >= 2 * len(gold):  # as many errors as words at least; a very long answer costs nothing
+        return Scored(0.0, parsed)
+    return Scored(max(0.0, 1 - edit_distance(gold, found) / len(gold)), parsed)

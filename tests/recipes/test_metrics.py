@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
-from sklearn.metrics import confusion_matrix as sklearn_confusion
 
 from omni_grpo.evaluation import metrics
 from omni_grpo.evaluation.metrics import (
-    confusion_matrix,
     out_of_vocabulary,
     set_f1,
     unweighted_average_recall,
@@ -49,13 +47,10 @@ def test_war_is_accuracy_and_uar_is_balanced_accuracy(items):
 
 
 @given(pairs)
-def test_confusion_is_scikit_learns_with_a_column_for_the_rest(items):
-    gold, predicted = zip(*items, strict=True)
-    labels = WORDS[:4]
-    counts = np.array(confusion_matrix(gold, predicted, labels).counts)
-    assert counts.shape == (4, 5) and counts.sum() == len(gold)
-    assert (counts[:, :-1] == sklearn_confusion(gold, predicted, labels=WORDS)[:4, :4]).all()
-    assert counts[:, -1].sum() == sum(out_of_vocabulary(predicted, labels).values())
+def test_words_outside_of_the_labels_are_counted(items):
+    _, predicted = zip(*items, strict=True)
+    outside = out_of_vocabulary([*predicted, None], WORDS[:4])
+    assert outside == ({"wistful": predicted.count("wistful")} if "wistful" in predicted else {})
 
 
 @given(st.lists(st.tuples(subsets.filter(bool), subsets), min_size=1, max_size=20))
@@ -88,7 +83,7 @@ def test_uar_gives_a_rare_class_its_full_weight():
     assert unweighted_average_recall(gold, ["sad"] * 100) == 0.5
 
 
-@pytest.mark.parametrize("metric", [weighted_average_recall, unweighted_average_recall, confusion_matrix])
+@pytest.mark.parametrize("metric", [weighted_average_recall, unweighted_average_recall])
 def test_what_is_no_pairing_is_refused(metric):
     with pytest.raises(ValueError, match="same items, got 2 and 1"):
         metric(["a", "b"], ["a"])
@@ -96,5 +91,3 @@ def test_what_is_no_pairing_is_refused(metric):
         metric([], [])
     with pytest.raises(ValueError, match="empty"):
         set_f1(set(), {"A"})
-    with pytest.raises(ValueError, match=r"\['c'\] are none of a, b"):
-        confusion_matrix(["c"], ["a"], ["a", "b"])

@@ -14,7 +14,7 @@ from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.prompt import encode_prompt
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import load_examples
-from omni_grpo.data.rows.prompts import ANSWER_INSTRUCTIONS, PROMPT_STYLES, build_messages, question_text
+from omni_grpo.data.rows.prompts import PROMPT_STYLES, build_messages, question_text
 from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.evaluation.evaluate import vary
 from omni_grpo.families import family_of_processor
@@ -150,7 +150,7 @@ def test_the_question_ends_in_its_types_instruction(problem_type):
     lines = question_text(example(problem_type=problem_type, options=options)).splitlines()
     assert lines[0] == "Is it?"
     assert lines[1:-1] == (["Options:", "A. red", "B. blue"] if options else [])
-    assert lines[-1] == ANSWER_INSTRUCTIONS.get(problem_type, ANSWER_INSTRUCTIONS[""])
+    assert lines[-1] == PROBLEM_TYPES[problem_type].instruction
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from PIL import Image
 
 from evaluated_runs import write_evaluation, write_lines, write_log, write_stage
 from media_files import write_sound, write_video
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.report import clips, curves, drawing, markup, run_folder, write_report
 from omni_grpo.report.page import render_page
 from omni_grpo.report.run_folder import read_log, read_run
@@ -489,7 +490,7 @@ class TestClips:
         folder = read_run(run)
         rows = folder.predictions["base"]
         chosen = clips.choose_clips(folder, 9)
-        assert [clips.kind(rows[key]) for key in chosen] == ["agreement", "face", "voice"] * 3
+        assert [kind_of(rows[key]) for key in chosen] == ["agreement", "face", "voice"] * 3
         assert chosen[:4] == clips.choose_clips(folder, 4)
         assert sorted(clips.choose_clips(folder, 1_000)) == sorted(rows)
 

@@ -162,9 +162,11 @@ def test_an_instance_keeps_what_is_not_set():
     assert reward == Whole(Inner("http://localhost:1/v1"), (3,))
 
 
-def test_plain_functions_take_keyword_parameters():
+def test_plain_functions_take_keyword_parameters(monkeypatch):
+    """And keep the sections that they are about. Mutant: `functools.partial` alone, which hides them."""
+    monkeypatch.setattr(twice, "sections", ("think",), raising=False)
     reward = one(f"{HERE}.twice", {"factor": 3.0})
-    assert isinstance(reward, functools.partial) and reward(["a"]) == [6.0]
+    assert isinstance(reward, functools.partial) and reward(["a"]) == [6.0] and reward.sections == ("think",)
     assert one(f"{HERE}.twice") is twice
 
 

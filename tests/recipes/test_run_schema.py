@@ -51,7 +51,7 @@ def configuration(**fields) -> list[str]:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: "-".join(schema.names))
-@pytest.mark.parametrize("name", ["section_format_reward", "graded_format_reward", "answer_reward"])
+@pytest.mark.parametrize("name", ["section_format_reward", "answer_reward"])
 def test_a_right_form_is_paid_under_every_style_and_another_form_is_not(name, schema):
     """Mutant: the rewards' own default, which pays nothing for think-answer."""
     for path in (f"omni_rewards.{name}", "omni_rewards." + "".join(map(str.capitalize, name.split("_")))):
@@ -163,9 +163,11 @@ def test_the_trainer_gives_its_rewards_the_sections_and_the_credit_map_follows(m
     trainer = make(rewards, THINK_ANSWER, credit_map={FORMAT: ["tag"], "answer_reward": ["answer"]})
     assert trainer.reward_func_names == ["think_answer_format_reward", "answer_reward"]
     assert [reward.schema for reward in trainer.reward_funcs] == [THINK_ANSWER] * 2
+    about = [reward.sections for reward in trainer.reward_funcs]
+    assert about == [("think", "answer"), ("answer",)], "through the watch for numbers that are not finite, too"
     assert trainer.reward_funcs[0]([RENDERED[THINK_ANSWER]]) == [1.0]
     trainer.train()
-    by_config = make(omni_rewards.graded_format_reward, section_schema=["answer"])
+    by_config = make(omni_rewards.section_format_reward, section_schema=["answer"])
     assert by_config.reward_funcs[0].schema == ANSWER
     own = [
         reward.__wrapped__ for reward in make(rewards).reward_funcs

@@ -77,7 +77,6 @@ def test_unknown_type_is_named_with_the_known_ones() -> None:
         ("[4, 4, 1, 1]", "box", None),
         ("[1, 2, 3, Infinity]", "box_giou", None),
         ("[[1, 2, 3, 4], [5, 6, 7, 8]]", "box", None),
-        ("[[1, 2, 3]]", "boxes", None),
         ("[0, 0, 1e200, 1e200]", "box", None),
         ("7 to 3", "time_span", None),
         ("3 to 3", "time_span", None),

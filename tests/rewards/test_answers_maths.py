@@ -112,8 +112,7 @@ def test_numbers_of_any_size_are_equal_exactly_or_not_at_all(a: int, b: int, pow
     """
     The right digits are right whatever power of ten they are of, and other digits are wrong.
 
-    Mutants: math-verify's own `sympy_numeric_eq`, which rounds to six decimals; `evalf(chop=True)` of the difference;
-    `_rounds` without its six digits.
+    Mutants: math-verify's own `sympy_numeric_eq`, which rounds to six decimals; `evalf(chop=True)` of the difference.
     """
     gold = rf"{a}\times10^{{{power}}}"
     assert maths(rf"{b}\times10^{{{power}}}", gold) == float(a == b)
@@ -124,12 +123,11 @@ def test_numbers_of_any_size_are_equal_exactly_or_not_at_all(a: int, b: int, pow
 @pytest.mark.parametrize(
     ("answer", "gold", "score"),
     [
-        (r"\frac{1}{3}", "0.333333", 1.0),
-        (r"\frac{2}{3}", "0.6666666", 1.0),
-        (r"\frac{1}{3}", "0.33333", 0.0),
+        (r"\frac{1}{3}", "0.333333", 0.0),
+        (r"\frac{2}{3}", "0.6666666", 0.0),
         (r"\frac{22}{7}", "3.14286", 0.0),
         (r"\frac{1}{900000}", "0.000001", 0.0),
-        (r"\log_{10} 2", "0.301030", 1.0),
+        (r"\log_{10} 2", "0.301030", 0.0),
         ("1", "0.9999999", 0.0),
         (r"\frac{1}{2}", "0.5000001", 0.0),
         ("0.1234568", "0.1234567", 0.0),
@@ -141,8 +139,8 @@ def test_numbers_of_any_size_are_equal_exactly_or_not_at_all(a: int, b: int, pow
         (r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}", 1.0),
     ],
 )
-def test_a_decimal_of_six_digits_stands_for_what_it_is_rounded_from(answer: str, gold: str, score: float) -> None:
-    """Mutants: `places < 6` is 5; no bound on the digits; numbers compared to 15 digits."""
+def test_a_rounded_decimal_is_another_number(answer: str, gold: str, score: float) -> None:
+    """Mutant: numbers compared to 15 digits."""
     assert maths(answer, gold) == maths(gold, answer) == score
 
 
@@ -167,6 +165,11 @@ UNREADABLE = [
     r"A \subseteq B",
     r"\frac{22}{7} \approx 3.14",
     r"1, 2, \ldots, n",
+    r"3.\overline{3}",
+    "3.(3)",
+    r"3.\dot{3}",
+    r"3.1\bar{6}",
+    r"101_{\text{two}}",
 ]
 
 
@@ -243,19 +246,19 @@ def test_inequalities_and_further_solutions_are_no_conditions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gold", "wrong"), [("R-r", "r-R"), ("1", r"\frac{v}{V}"), (r"\Delta", r"\delta"), ("I^2R", "-R")]
+    ("gold", "wrong"), [("R-r", "r-R"), ("x=5", "X=5"), ("1", r"\frac{v}{V}"), (r"\Delta", r"\delta"), ("I^2R", "-R")]
 )
 def test_a_letter_is_itself(gold: str, wrong: str) -> None:
-    """Mutants: letters in lower case throughout; `I` as the square root of -1. Alone, `x` may stand for `X`."""
+    """Mutants: letters in lower case throughout; `I` as the square root of -1."""
     assert maths(wrong, gold) == 0.0
-    assert maths(gold, gold) == maths("x=5", "X=5") == 1.0
+    assert maths(gold, gold) == 1.0
 
 
 def test_a_number_has_its_base_and_a_unit_its_size() -> None:
     """Mutants: the base of a number dropped, as by the parser; units dropped from both sides."""
-    for same in ("101_{2}", "(101)_2", r"101_\text{two}", r"101_{\text{two}}", "0101_2"):
+    for same in ("101_{2}", "(101)_2", "0101_2"):
         assert maths(same, "101_2") == 1.0
-    for other in ("101_3", "101", "5", "111_2", "12_3"):
+    for other in ("101_3", "101", "5", "111_2", "12_3", r"101_\text{two}"):
         assert maths(other, "101_2") == 0.0
     for same in ("5", r"5\,\mathrm{cm}", r"50 \text{ mm}"):
         assert maths(same, r"5 \text{ cm}") == 1.0
@@ -327,8 +330,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch) -> None:
 
 def test_the_same_question_is_computed_once(monkeypatch) -> None:
     asked: list[tuple] = []
-    verifier = module._Verifier()
-    monkeypatch.setattr(module._Verifier, "_shared", verifier)
-    monkeypatch.setattr(verifier, "_ask", lambda formulas, seconds: asked.append(tuple(formulas)) or True)
+    monkeypatch.setattr(module._Verifier, "_ask", lambda self, formulas, seconds: asked.append(formulas) or True)
+    monkeypatch.setattr(module._Verifier, "_shared", module._Verifier())
     assert [maths("1+1", "2") for _ in range(5)] == [1.0] * 5
-    assert asked == [("2",), ("2", "1+1")]
+    assert asked == [(r"\frac{2}{1}",), (r"\frac{2}{1}", "1+1")]

@@ -81,18 +81,17 @@ def batch(name: str, rows: list[tuple[str, bool]], form: str = "plain") -> dict:
 
 
 def test_there_are_rewards_and_rows_to_check() -> None:
-    assert len(REWARDS) >= 6 and len(CLASSES) >= 6
+    assert len(REWARDS) >= 5 and len(CLASSES) >= 6
     assert {*ROWS, "math"} == set(PROBLEM_TYPES)
 
 
 @each_reward
 @pytest.mark.parametrize("form", ["plain", "conversational"])
 def test_gold_earns_the_maximum_and_wrong_nothing(name: str, form: str) -> None:
-    """But for the graded format, whose point is that a malformed completion earns something, and less than all."""
     reward = scored(name)
     assert reward(**batch(name, [(kind, True) for kind in ROWS], form)) == [1.0] * len(ROWS)
     wrong = reward(**batch(name, [(kind, False) for kind in ROWS], form))
-    assert set(wrong) == {0.0} or (name == "graded_format_reward" and 0.0 < min(wrong) <= max(wrong) <= 0.5)
+    assert set(wrong) == {0.0}
 
 
 @each_reward
@@ -167,6 +166,26 @@ def test_by_default_it_scores_as_the_function_of_its_name(name: str) -> None:
     scores = asyncio.run(scores) if inspect.iscoroutine(scores) else scores
     assert scores == scored(reward.__name__)(**arguments)
     assert inspect.iscoroutinefunction(type(reward).__call__) == name.startswith("Async")
+
+
+ABOUT = {
+    "answer_reward": ("answer",),
+    "context_reward": ("context",),
+    "reasoning_reward": ("think",),
+    "section_format_reward": ("context", "think", "answer"),
+    "think_answer_format_reward": ("think", "answer"),
+}
+
+
+def test_every_reward_says_which_sections_it_is_about() -> None:
+    """Credit acts there. Mutants: the decorator taken off a function; the property off a dataclass."""
+    assert {name: reward.sections for name, reward in REWARDS.items()} == ABOUT
+    for name in CLASSES:
+        reward = made(name)
+        assert reward.sections == ABOUT.get(reward.__name__, reward.schema.names), name
+    assert omni_rewards.AnswerReward(schema=omni_rewards.SUMMARY_CAPTION_REASONING_CONCLUSION).sections == (
+        "conclusion",
+    )
 
 
 @each_reward

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import pickle
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,10 +10,8 @@ from omni_rewards import (
     CONTEXT_THINK_ANSWER,
     SUMMARY_CAPTION_REASONING_CONCLUSION,
     THINK_ANSWER,
-    GradedFormatReward,
     SectionFormatReward,
     SectionSchema,
-    graded_format_reward,
     section_format_reward,
     think_answer_format_reward,
 )
@@ -104,16 +101,6 @@ def pieces(schema: SectionSchema) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from([*tags, *whole, "<Think>", "＜answer＞"]) | words, max_size=10)
 
 
-@given(data=st.data(), schema=schemas)
-def test_only_the_strict_format_earns_more_than_a_half(data: st.DataObject, schema: SectionSchema) -> None:
-    """Mutant: a graded reward that gives its maximum to repeated tags or to text outside."""
-    texts = ["".join(data.draw(pieces(schema))), schema.render(dict.fromkeys(schema.names, data.draw(section_texts)))]
-    strict, graded = SectionFormatReward(schema)(texts), GradedFormatReward(schema)(texts)
-    assert strict[1] == graded[1] == 1.0
-    assert (graded[0] == 1.0) == (strict[0] == 1.0)
-    assert strict[0] == 1.0 or 0.0 <= graded[0] <= 0.5
-
-
 @given(data=st.data(), schema=schemas, added=words)
 def test_text_outside_never_raises_a_format_reward(data: st.DataObject, schema: SectionSchema, added: str) -> None:
     """Outside is before the first tag, behind the last one if that closes, and between a closing and an opening tag."""
@@ -131,9 +118,8 @@ def test_text_outside_never_raises_a_format_reward(data: st.DataObject, schema: 
     ]
     for at in places:
         longer = "".join([*parts[:at], added, *parts[at:]])
-        for reward in (SectionFormatReward(schema), GradedFormatReward(schema)):
-            before, after = reward(["".join(parts), longer])
-            assert after <= before
+        before, after = SectionFormatReward(schema)(["".join(parts), longer])
+        assert after <= before
 
 
 @given(data=st.data(), schema=schemas)
@@ -143,61 +129,14 @@ def test_text_outside_a_good_completion_costs(data: st.DataObject, schema: Secti
     at = data.draw(st.integers(0, len(sections)))
     longer = "".join([*sections[:at], added, *sections[at:]])
     assert SectionFormatReward(schema)([longer]) == [0.0]
-    assert GradedFormatReward(schema)([longer]) < GradedFormatReward(schema)(["".join(sections)])
+    assert SectionFormatReward(schema)(["".join(sections)]) == [1.0]
 
 
-# What a model may have learned of one section, each more than the one before.
-LEVELS = ["", "<{0}>", "<{0}></{0}>", "<{0}>x</{0}>"]
-
-
-@given(data=st.data(), schema=schemas, gaps=st.lists(st.sampled_from(["", " ", "Well, "]), min_size=7, max_size=7))
-def test_graded_is_monotone_in_what_is_learned(data: st.DataObject, schema: SectionSchema, gaps: list[str]) -> None:
-    """One section learned one step further, all else as it was, never lowers the score; a complete one raises it."""
-    levels = [data.draw(st.integers(0, 3)) for _ in schema.names]
-    which = data.draw(st.integers(0, len(levels) - 1))
-    better = [level + (place == which and level < 3) for place, level in enumerate(levels)]
-
-    def written(levels: list[int]) -> str:
-        sections = [LEVELS[level].format(name) for name, level in zip(schema.names, levels, strict=True)]
-        return gaps[-1] + "".join(section + gap for section, gap in zip(sections, gaps, strict=False))
-
-    low, high = GradedFormatReward(schema)([written(levels), written(better)])
-    assert low <= high
-    assert low < high or better[which] < 3 or levels[which] == 3
-
-
-def test_graded_rises_with_each_step_of_a_cold_model() -> None:
-    """No plateau between prose and the strict format; each of these is strictly better than the one before."""
-    steps = [
-        "It is B.",
-        "<answer> It is B.",
-        "<answer>B</answer> is it.",
-        "<answer>B</answer>",
-        "<think>He frowns.</think> So: <answer>B</answer>",
-        "<think>He frowns.</think><answer>B</answer>",
-        "<context>A man.</context> So: <think>He frowns.</think><answer>B</answer>",
-        "<think>He frowns.</think><context>A man.</context><answer>B</answer>",
-        "<context>A man.</context><think>He frowns.</think><answer>B</answer>",
-    ]
-    scores = graded_format_reward(steps)
-    assert scores == sorted(set(scores)) and scores[0] == 0.0 and scores[-1] == 1.0
-
-
-@given(data=st.data(), schema=schemas.filter(lambda schema: len(schema.names) > 1))
-def test_graded_is_highest_for_the_order_of_the_schema(data: st.DataObject, schema: SectionSchema) -> None:
-    """Text after the last section keeps both orders below the strict format."""
-    order = data.draw(st.permutations(schema.names).filter(lambda names: tuple(names) != schema.names))
-    texts = ["".join(f"<{name}>x</{name}>" for name in names) + " so" for names in (schema.names, order)]
-    right, wrong = GradedFormatReward(schema)(texts)
-    assert wrong < right <= 0.5
-
-
-@pytest.mark.parametrize("reward", [SectionFormatReward, GradedFormatReward])
-def test_limits_on_length(reward: type[SectionFormatReward]) -> None:
+def test_limits_on_length() -> None:
     def text(think: str) -> list[str]:
         return [THINK_ANSWER.render({"think": think, "answer": "B"})]
 
-    limited = reward(THINK_ANSWER, min_characters=3, max_characters=5)
+    limited = SectionFormatReward(THINK_ANSWER, min_characters=3, max_characters=5)
     assert [limited(text("x" * length)) == [1.0] for length in range(1, 8)] == [
         False,
         False,
@@ -208,18 +147,20 @@ def test_limits_on_length(reward: type[SectionFormatReward]) -> None:
         False,
     ]
     assert limited(text(" xx  ")) != [1.0], "blanks do not count"
-    assert reward(THINK_ANSWER)(text("x" * 65_536)) == [1.0] and reward(THINK_ANSWER)(text("x" * 65_537)) != [1.0]
+    assert SectionFormatReward(THINK_ANSWER)(text("x" * 65_536)) == [1.0] and SectionFormatReward(THINK_ANSWER)(
+        text("x" * 65_537)
+    ) != [1.0]
     for limits in ({"min_characters": 0}, {"min_characters": 9, "max_characters": 8}):
         with pytest.raises(ValueError, match="min_characters and max_characters must be"):
-            reward(**limits)
+            SectionFormatReward(**limits)
 
 
 def test_each_schema_has_a_name_of_its_own() -> None:
     """The name is the metric's key and the column's; the plain functions' names are those of their schemas."""
-    rewards = [reward(schema) for reward in (SectionFormatReward, GradedFormatReward) for schema in SCHEMAS]
+    rewards = [SectionFormatReward(schema) for schema in SCHEMAS]
     names = [reward.__name__ for reward in rewards]
     assert len(set(names)) == len(names) and all(name.endswith("_format_reward") for name in names)
-    for function in (section_format_reward, think_answer_format_reward, graded_format_reward):
+    for function in (section_format_reward, think_answer_format_reward):
         assert function.__name__ in names
     assert [pickle.loads(pickle.dumps(reward)) for reward in rewards] == rewards
 
@@ -232,11 +173,3 @@ def test_reasons_are_logged_beside_the_completions() -> None:
     think_answer_format_reward(texts, log_extra=logged.__setitem__, log_metric=metrics.__setitem__)
     assert logged == {"think_answer_format_reason": ["ok", "missing_section", "too_long", "empty_section"]}
     assert metrics == {"format/blank_think_rate": 0.25}
-
-
-@pytest.mark.parametrize("text", ["<think>x</think>" * 60_000, "<think>" * 140_000, "<answer>x</answer>" * 55_000])
-def test_graded_takes_linear_time(text: str) -> None:
-    """A count of each tag's fellows inside the loop over tags would take minutes for this megabyte."""
-    started = time.process_time()
-    assert graded_format_reward([text])[0] < 0.5
-    assert time.process_time() - started < 5

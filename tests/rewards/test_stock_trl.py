@@ -23,7 +23,6 @@ from omni_rewards import (
     ReasoningReward,
     answer_reward,
     context_reward,
-    graded_format_reward,
     section_format_reward,
 )
 
@@ -89,11 +88,11 @@ def rewards() -> Iterator[dict[str, list[Any]]]:
         judge = {"endpoint": server.endpoint, "model": "m"}
         yield {
             "sync": [
-                *(answer_reward, section_format_reward, graded_format_reward, context_reward),
+                *(answer_reward, section_format_reward, context_reward),
                 ReasoningReward(judge),
             ],
             "async": [
-                *(AsyncAnswerReward(), section_format_reward, graded_format_reward, AsyncContextReward()),
+                *(AsyncAnswerReward(), section_format_reward, AsyncContextReward()),
                 AsyncReasoningReward(judge),
             ],
         }

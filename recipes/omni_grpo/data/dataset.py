@@ -25,7 +25,7 @@ from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import check_rows, load_examples
 from omni_grpo.data.rows.pairs import check_pairs
 from omni_grpo.data.rows.prompts import build_messages, target_in_sections
-from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example
+from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example, listed
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
@@ -155,8 +155,7 @@ def _parts(prompt: Any) -> list[Any]:
 
 def _refuse(errors: Sequence[str]) -> None:
     if errors:
-        more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
-        raise DataError(f"{len(errors)} row(s) cannot be used:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
+        raise DataError(listed("{} row(s) cannot be used:", errors))
 
 
 def with_sft_targets(dataset: Dataset, sft_target: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> Dataset:

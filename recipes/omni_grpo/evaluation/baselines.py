@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from omni_rewards import CHOICE_TYPES, EMOTION_LABEL_SETS, AnswerReward
+from omni_rewards import PROBLEM_TYPES, AnswerReward
 
 Row = Mapping[str, Any]
 
 _MAX_OPTIONS = 8  # all sets of so many options are scored one by one
-# Types whose answers are classes, so that one of them can be the commonest.
-CLOSED_TYPES = CHOICE_TYPES | {"yes_no", "judge", "label", "emotion", *EMOTION_LABEL_SETS}
 
 
 def chance_level(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> float | None:
@@ -42,29 +40,25 @@ def chance_levels(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: A
     for row in rows:
         kinds.setdefault(kind_of(row), set()).add(row["solution"])
     return [
-        _chance(row, len(kinds[kind_of(row)]), answers) if row["problem_type"] in CLOSED_TYPES else None
+        _chance(row, len(kinds[kind_of(row)]), answers) if PROBLEM_TYPES[row["problem_type"]].is_closed else None
         for row in rows
     ]
 
 
 def _chance(row: Row, num_gold: int, answers: AnswerReward) -> float:
-    kind, options = row["problem_type"], tuple(row.get("options") or ())
-    if kind == "emer_ov_mc" and len(options) <= _MAX_OPTIONS:
-        return _mean_over_sets(row["solution"], options, answers.chance_corrected)
-    if kind in ("yes_no", "judge"):
-        return 0.5
-    if kind in EMOTION_LABEL_SETS:
-        return 1 / len(EMOTION_LABEL_SETS[kind])
-    return 1 / (len(options) or num_gold)
+    kind, options = PROBLEM_TYPES[row["problem_type"]], tuple(row.get("options") or ())
+    if kind.reads == "options" and len(options) <= _MAX_OPTIONS:
+        return _mean_over_sets(row["solution"], row["problem_type"], options, answers.chance_corrected)
+    return 1 / (len(kind.labels) or len(options) or num_gold)
 
 
 @lru_cache(maxsize=4096)
-def _mean_over_sets(solution: str, options: tuple[str, ...], chance_corrected: bool) -> float:
+def _mean_over_sets(solution: str, problem_type: str, options: tuple[str, ...], chance_corrected: bool) -> float:
     """Mean score of all non-empty sets of options."""
     answers = AnswerReward(chance_corrected=chance_corrected)
     letters = "ABCDEFGH"[: len(options)]
     sets = [s for size in range(1, len(letters) + 1) for s in itertools.combinations(letters, size)]
-    return float(np.mean([answers.read(",".join(s), solution, "emer_ov_mc", options).score for s in sets]))
+    return float(np.mean([answers.read(",".join(s), solution, problem_type, options).score for s in sets]))
 
 
 def majority_score(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> float | None:
@@ -76,7 +70,7 @@ def majority_score(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: 
     """
     kinds: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row["problem_type"] in CLOSED_TYPES:
+        if PROBLEM_TYPES[row["problem_type"]].is_closed:
             kinds.setdefault((kind_of(row), row["problem_type"]), []).append(row)
     scores: list[float] = []
     for (_, problem_type), members in kinds.items():

@@ -5,32 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
-from typing import NamedTuple
 
-__all__ = [
-    "OTHER",
-    "Confusion",
-    "confusion_matrix",
-    "out_of_vocabulary",
-    "set_f1",
-    "unweighted_average_recall",
-    "weighted_average_recall",
-]
-
-OTHER = "(other)"  # the column of predictions that are none of the labels
-
-
-class Confusion(NamedTuple):
-    """
-    How often each gold label was predicted as what.
-
-    Args:
-        labels (`tuple[str, ...]`): The rows, and all columns but the last.
-        counts (`list[list[int]]`): Shape `(L, L + 1)`; the last column, [`OTHER`], is for what is none of the labels.
-    """
-
-    labels: tuple[str, ...]
-    counts: list[list[int]]
+__all__ = ["out_of_vocabulary", "set_f1", "unweighted_average_recall", "weighted_average_recall"]
 
 
 def weighted_average_recall(gold: Sequence[Hashable], predicted: Sequence[Hashable]) -> float:
@@ -112,37 +88,6 @@ def set_f1(gold: Collection[Hashable], predicted: Collection[Hashable]) -> float
     if not truth:
         raise ValueError("the gold set is empty")
     return 2 * len(truth & answer) / (len(truth) + len(answer))
-
-
-def confusion_matrix(
-    gold: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str] | None = None
-) -> Confusion:
-    """
-    How often items of each gold label were predicted as each label; a better model has more on the diagonal.
-
-    Counts from 0 to `N`; they sum to `N`. What is none of `labels`, and `None`, is counted in the last column.
-
-    Args:
-        gold (`Sequence[str]`): One label an item, shape `(N,)`.
-        predicted (`Sequence[str | None]`): One label an item, shape `(N,)`.
-        labels (`Sequence[str]`, *optional*): Order of rows and columns; by default the gold's labels, sorted.
-
-    Raises `ValueError` if the lengths differ, there is no item, or a gold label is none of `labels`.
-
-    Source: scikit-learn's `confusion_matrix`, with a column for what is no label in place of leaving it out.
-
-    >>> confusion_matrix(["sad", "sad", "happy"], ["sad", "wistful", "sad"])
-    Confusion(labels=('happy', 'sad'), counts=[[0, 1, 0], [0, 1, 1]])
-    """
-    _check(gold, predicted)
-    order = tuple(sorted(set(gold)) if labels is None else labels)
-    if strange := sorted(set(gold) - set(order)):
-        raise ValueError(f"gold labels {strange} are none of {', '.join(order)}")
-    place = {label: i for i, label in enumerate(order)}
-    counts = [[0] * (len(order) + 1) for _ in order]
-    for g, p in zip(gold, predicted, strict=True):
-        counts[place[g]][len(order) if p is None else place.get(p, len(order))] += 1
-    return Confusion(order, counts)
 
 
 def out_of_vocabulary(predicted: Sequence[str | None], labels: Collection[str]) -> dict[str, int]:

@@ -47,7 +47,7 @@ def prediction_row(
         "format_ok": sections.ok,
         "format_reason": sections.reason,
         "answer_score": score,
-        "answer_reason": _reason(answer, read.parsed, score),
+        "answer_reason": "no_answer" if answer is None else read.reason,
         "answer_parsed": None if answer is None else read.parsed,
         "gold_parsed": answers.read(example.solution, example.solution, example.problem_type, options).parsed,
         "num_tokens": completion.num_tokens,
@@ -56,11 +56,3 @@ def prediction_row(
         "meta": dict(example.meta),
     }
     return {**row, "perception": perception_of(row)}
-
-
-def _reason(answer: str | None, parsed: str | None, score: float) -> str:
-    if answer is None:
-        return "no_answer"
-    if parsed is None:
-        return "unreadable"
-    return "right" if score == 1.0 else "partial" if score else "wrong"

@@ -10,6 +10,7 @@ from typing import Any
 
 from omni_grpo.data.media.playable import MAX_MEDIA_BYTES, media_type
 from omni_grpo.data.media.segment import segment_of
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.report.markup import note, number, text
 from omni_grpo.report.run_folder import Row, RunFolder
 from omni_grpo.report.tables import tone
@@ -36,16 +37,10 @@ def choose_clips(run: RunFolder, num_clips: int) -> list[str]:
     first = next(iter(run.predictions.values()), {})
     by_kind: dict[str, list[str]] = {}
     for key in sorted(candidates(run), key=lambda key: hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()):
-        by_kind.setdefault(kind(first[key]), []).append(key)
+        by_kind.setdefault(kind_of(first[key]), []).append(key)
     queues = [by_kind[name] for name in sorted(by_kind)]
     turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
     return turns[:num_clips]
-
-
-def kind(row: Row) -> str:
-    """What a row tests: `meta.kind`, else its problem type."""
-    meta = row.get("meta")
-    return str((meta.get("kind") if isinstance(meta, dict) else None) or row.get("problem_type") or "other")
 
 
 def clip_cards(run: RunFolder, num_clips: int) -> str:
@@ -55,7 +50,7 @@ def clip_cards(run: RunFolder, num_clips: int) -> str:
         return note("No predictions yet, or no row that every stage answered: there is nothing to play.")
     first = next(iter(run.predictions.values()))
     pool = candidates(run)
-    kinds = ", ".join(sorted({kind(first[key]) for key in pool}))
+    kinds = ", ".join(sorted({kind_of(first[key]) for key in pool}))
     rule = RULE.format(shown=len(chosen), pool=len(pool), kinds=kinds)
     cards = "".join(_card(run, key, place) for place, key in enumerate(chosen, start=1))
     return f'<p class="lead">{text(rule)}</p>\n<div class="clips">{cards}</div>\n'
@@ -67,7 +62,7 @@ def _card(run: RunFolder, key: str, place: int) -> str:
     options = "".join(f"<li>{text(option)}</li>" for option in row.get("options") or [])
     stages = "".join(_completion(run, stage, rows[key]) for stage, rows in run.predictions.items())
     return (
-        f'<article class="clip" data-kind="{text(kind(row))}"><h3>Clip {place} <span>{text(kind(row))}</span></h3>'
+        f'<article class="clip" data-kind="{text(kind_of(row))}"><h3>Clip {place} <span>{text(kind_of(row))}</span></h3>'
         f'<div class="ask"><div class="media">{media or note("This row has no media.")}</div>'
         f'<div class="problem"><p class="question">{text(row.get("problem", ""))}</p>'
         f"{f'<ul>{options}</ul>' if options else ''}"

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
 
-from omni_grpo.report.clips import kind
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.report.markup import note, number, percent, table, text
 from omni_grpo.report.run_folder import Row, RunFolder
-from omni_rewards import AnswerReward
 
 MAX_CLASSES = 12
 OTHER, UNREADABLE, NO_ANSWER = "another", "unreadable", "no answer"
-_READ = AnswerReward()
 
 
 def confusion_tables(run: RunFolder) -> str:
@@ -36,8 +33,8 @@ def confusion_tables(run: RunFolder) -> str:
 
 def _stage_tables(run: RunFolder, stage: str) -> str:
     rows = list(run.predictions[stage].values())
-    kinds = list(dict.fromkeys(map(kind, rows)))
-    return "".join(_matrix_table(run.label(stage), name, [r for r in rows if kind(r) == name]) for name in kinds)
+    kinds = list(dict.fromkeys(map(kind_of, rows)))
+    return "".join(_matrix_table(run.label(stage), name, [r for r in rows if kind_of(r) == name]) for name in kinds)
 
 
 def _matrix_table(stage: str, name: str, rows: list[Row]) -> str:
@@ -63,40 +60,18 @@ def confusion(rows: Iterable[Row]) -> dict[str, Counter[str]]:
     answers of these rows is `another`; one that cannot be read as its type is `unreadable`; where there is no answer
     at all it is `no answer`.
     """
-    counts: dict[str, Counter[str]] = {}
-    pairs = []
-    for row in rows:
-        gold = read_answer(row.get("solution"), row) or str(row.get("solution"))
-        counts.setdefault(gold, Counter())
-        pairs.append((gold, row))
+    pairs = [(str(row.get("gold_parsed") or row.get("solution")), row) for row in rows]
+    counts = {gold: Counter[str]() for gold, _ in pairs}
     for gold, row in pairs:
-        score = number(row.get("answer_score"))
-        sections = row.get("sections")
-        answer = sections.get("answer") if isinstance(sections, dict) else None
+        score, read = number(row.get("answer_score")), row.get("answer_parsed")
         if score is not None and score >= 1:
             given = gold
-        elif answer is None:
+        elif row.get("answer_reason") == "no_answer":
             given = NO_ANSWER
         else:
-            read = read_answer(answer, row)
             given = UNREADABLE if read is None else read if read in counts and read != gold else OTHER
         counts[gold][given] += 1
     return {gold: counts[gold] for gold in sorted(counts)}
-
-
-def read_answer(answer: object, row: Row) -> str | None:
-    """An answer as its row's type reads it; `None` where that cannot be."""
-    options = row.get("options")
-    choices = tuple(map(str, options)) if isinstance(options, list) and options else None
-    return _read(str(answer), str(row.get("solution")), str(row.get("problem_type")), choices)
-
-
-@lru_cache(maxsize=8192)
-def _read(answer: str, solution: str, problem_type: str, options: tuple[str, ...] | None) -> str | None:
-    try:
-        return _READ.read(answer, solution, problem_type, list(options) if options else None).parsed
-    except ValueError:  # a type or a gold answer that the rewards refuse; the evaluation has said so
-        return answer.strip().casefold() or None
 
 
 def _cell(count: int, share: float, is_right: bool) -> str:

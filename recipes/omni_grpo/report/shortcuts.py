@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.evaluation.statistics import paired_bootstrap
 from omni_grpo.report.drawing import interval_glyph
 from omni_grpo.report.markup import NOTHING, interval, note, number, percent, points, table, text
@@ -174,6 +175,4 @@ def _lost(
 
 def in_group(row: Row, group: str) -> bool:
     """Whether a row counts for a group: its own, one of several joined by `+`, or `all`."""
-    meta: Any = row.get("meta")
-    own = meta.get("kind") if isinstance(meta, dict) else None
-    return group == "all" or str(own or row.get("problem_type")) in group.split("+")
+    return group == "all" or kind_of(row) in group.split("+")

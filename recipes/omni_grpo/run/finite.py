@@ -16,6 +16,8 @@ from trl.trainer.grpo_trainer import is_async_callable
 from omni_grpo.run.checkpoints import last_complete_checkpoint, on_any_process
 from omni_grpo.run.heartbeat import Heartbeat
 
+_KEPT = (*functools.WRAPPER_ASSIGNMENTS, "sections")  # an instance's may be a property, which no __dict__ holds
+
 
 class NonFiniteError(ArithmeticError):
     """A number of a step is NaN or infinite. The message names the number, and the file with the step's rows."""
@@ -54,12 +56,12 @@ class FiniteSteps(_Trainer):
                 self._stop(f"reward {name} of row {bad[0]!r}", told)
             return values
 
-        @functools.wraps(reward)
+        @functools.wraps(reward, assigned=_KEPT)
         def checked(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
             return looked_at(reward(*args, **kwargs), args, kwargs)
 
-        @functools.wraps(reward)
+        @functools.wraps(reward, assigned=_KEPT)
         async def checked_later(*args: Any, **kwargs: Any) -> Any:
             self.heartbeat.enter(f"reward {name}")
             return looked_at(await reward(*args, **kwargs), args, kwargs)

@@ -170,7 +170,9 @@ def _build(path: str, values: Mapping[str, Any]) -> Callable[..., Any]:
     ]
     refuse_unknown(values, known, where)
     if not makes_rewards:
-        return functools.partial(found, **values) if values else found
+        made = functools.partial(found, **values)
+        made.__dict__["sections"] = getattr(found, "sections", None)  # credit asks for them
+        return made if values else found
     required = [name for name in known if parameters[name].default is inspect.Parameter.empty]
     return call(found, values, required, where)
 

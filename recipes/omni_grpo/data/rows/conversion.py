@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.data.rows.adapters import LAYOUTS
-from omni_grpo.data.rows.schema import MAX_REPORTED
+from omni_grpo.data.rows.schema import listed
 from omni_grpo.data.rows.selection import taken_indices
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ def convert(
         except ValueError as error:
             errors.append(f"{source}: {error}")
     if errors and not skip_bad:
-        more = [f"… and {len(errors) - MAX_REPORTED} more"] if len(errors) > MAX_REPORTED else []
-        raise ValueError("\n".join([f"{len(errors)} bad record(s):", *errors[:MAX_REPORTED], *more]))
+        raise ValueError(listed("{} bad record(s):", errors))
     for error in errors:
         logger.warning("left out: %s", error)
     if not rows:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.data.media.segment import segment_of
-from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example, MediaItem, check_row
+from omni_grpo.data.rows.schema import DataError, Example, MediaItem, check_row, listed
 from omni_grpo.data.rows.sources import read_source
 from omni_grpo.data.rows.trl_rows import from_trl_row, is_trl_row
 from omni_rewards import answer_score
@@ -110,8 +110,7 @@ def check_rows(
         if not problems:
             examples.append(_to_example(row, root, of_trl))
     if errors:
-        more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
-        raise DataError(f"{len(errors)} problem(s) in the data:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
+        raise DataError(listed("{} problem(s) in the data:", errors))
     return examples
 
 

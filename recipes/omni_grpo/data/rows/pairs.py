@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example
+from omni_grpo.data.rows.schema import DataError, Example, listed
 
 
 def partners(pairs: Sequence[str | None], ids: Sequence[str]) -> list[int | None]:
@@ -60,5 +60,4 @@ def _apart(one: Example, other: Example) -> Iterator[str]:
 
 def _refuse(problems: Iterator[str]) -> None:
     if errors := list(problems):
-        more = f"\n… and {len(errors) - MAX_REPORTED} more" if len(errors) > MAX_REPORTED else ""
-        raise DataError(f"{len(errors)} problem(s) with pairs:\n" + "\n".join(errors[:MAX_REPORTED]) + more)
+        raise DataError(listed("{} problem(s) with pairs:", errors))

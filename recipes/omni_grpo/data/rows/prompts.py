@@ -10,7 +10,7 @@ from typing import Any
 from omni_grpo.data.media.reader import has_audio
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.schema import Example, MediaItem
-from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
+from omni_rewards import CONTEXT_THINK_ANSWER, PROBLEM_TYPES, THINK_ANSWER, SectionSchema, parse_sections
 from omni_rewards._options import shown_options
 
 Part = dict[str, Any]
@@ -54,30 +54,6 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
     "short_answer": PromptStyle(system="", schema=ANSWER),
 }
 
-# What `<answer>` must hold, by problem type. Types that are not named here get the last line.
-ANSWER_INSTRUCTIONS: dict[str, str] = {
-    "multiple choice": "Answer with the letter of one option.",
-    "emer_ov_mc": "Answer with the letter or letters of all options that hold, e.g. A,E.",
-    "numerical": "Answer with a number.",
-    "regression": "Answer with a number.",
-    "OCR": "Answer with the transcription.",
-    "emer_ov": "Answer with words for the emotions, separated by commas.",
-    "yes_no": "Answer yes or no.",
-    "judge": "Answer yes or no.",
-    "label": "Answer with one word.",
-    "emotion": "Answer with one word.",
-    "DFEW": "Answer with one word.",
-    "MAFW": "Answer with one word.",
-    "RAVDESS": "Answer with one word.",
-    "math": "Answer with a formula, in LaTeX.",
-    "transcription": "Answer with the transcription.",
-    "box": "Answer with a box, [x1, y1, x2, y2].",
-    "box_giou": "Answer with a box, [x1, y1, x2, y2].",
-    "boxes": 'Answer with a JSON list of boxes, e.g. [{"bbox_2d": [x1, y1, x2, y2], "label": "dog"}].',
-    "time_span": "Answer with a span of time in seconds, e.g. 3.0 to 7.5.",
-    "": "Answer in a few words.",
-}
-
 
 def _media_parts(example: Example, load_audio_from_video: bool) -> list[Part]:
     """Videos and images first, each followed by its own sound; the order of `media` is kept."""
@@ -110,11 +86,10 @@ def _is_heard(item: MediaItem, name: str) -> bool:
 
 def question_text(example: Example) -> str:
     """Question, options and the answer instruction of the row's problem type, one below the other."""
-    lines = [example.problem]
+    lines, kind = [example.problem], PROBLEM_TYPES[example.problem_type or "free-form"]
     if example.options:
-        options = shown_options(example.options) if example.problem_type in CHOICE_TYPES else example.options
-        lines += ["Options:", *options]
-    lines.append(ANSWER_INSTRUCTIONS.get(example.problem_type, ANSWER_INSTRUCTIONS[""]))
+        lines += ["Options:", *(shown_options(example.options) if kind.needs_options else example.options)]
+    lines.append(kind.instruction)
     return "\n".join(lines)
 
 

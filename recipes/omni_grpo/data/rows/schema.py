@@ -11,10 +11,17 @@ from typing import Any
 
 from huggingface_hub import cached_assets_path
 
-from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES
+from omni_rewards import PROBLEM_TYPES
 
 MEDIA_TYPES = ("image", "video", "audio")
 MAX_REPORTED = 20
+
+
+def listed(heading: str, problems: Sequence[str]) -> str:
+    """A heading with the number of `problems` for `{}`, and the first of them a line each."""
+    more = [f"… and {len(problems) - MAX_REPORTED} more"] if len(problems) > MAX_REPORTED else []
+    return "\n".join([heading.format(len(problems)), *problems[:MAX_REPORTED], *more])
+
 
 # field -> (type, required, meaning); README's table is generated from it.
 FIELDS: dict[str, tuple[str, str, str]] = {
@@ -190,7 +197,7 @@ def check_row(row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: S
     kind = row.get("problem_type")
     if (kind is not None or not of_trl) and (not isinstance(kind, str) or kind not in PROBLEM_TYPES):
         problems.append(f"problem_type: {kind!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
-    elif kind in CHOICE_TYPES and not row.get("options"):
+    elif isinstance(kind, str) and PROBLEM_TYPES[kind].needs_options and not row.get("options"):
         problems.append(f"options: required for problem_type {kind!r}; list what to choose from")
     options = row.get("options")
     if options is not None and (
