@@ -93,7 +93,7 @@ def take_apart(text: str) -> Parts:
         formula = rf"\frac{{{number.value.numerator}}}{{{number.value.denominator}}}"
         return formula, number._replace(value=Fraction(1)), frozenset()
     match = _MEASURED.fullmatch(text)
-    if match and (unit := read_quantity(f"1 {match[2]}")) and unit.measure:
+    if match and (unit := read_quantity(f"1 {match[2]}")) and _is_measured(unit, text):
         return match[1], unit, frozenset()
     match = _SAID.fullmatch(re.sub(rf"\b0\s*<\s*({_SYMBOL})", r"\1>0", text.replace("$", " ").strip()))
     # Of several inequalities none is said of the others, and x=1, x>3 are solutions.
@@ -112,9 +112,15 @@ def take_apart(text: str) -> Parts:
 def _read_number(text: str) -> Quantity | None:
     """A number with a unit that is known, in a command for text, or Chinese."""
     found = None if _NO_UNIT.search(text) else read_quantity(text)
-    if found is None or not found.unit or found.measure or found.unit[0] > "\u2fff":
+    if found is None or not found.unit or found.unit[0] > "\u2fff" or _is_measured(found, text):
         return found
     return found if len(found.unit) > 1 and re.search(_TEXT, text) else None
+
+
+def _is_measured(number: Quantity, text: str) -> bool:
+    """Whether the unit is known, one of a single letter in the case that it has: T is no ton."""
+    unit = number.unit
+    return number.measure is not None and (len(unit) > 1 or not unit.isalpha() or unit in re.sub(_TEXT, "", text))
 
 
 def spell(formula: str) -> str:
