@@ -18,13 +18,13 @@ from omni_grpo.run.stages import config_path, read_fields
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
-_OURS = [("omni_grpo", "config.py", "DataArguments"), ("omni_grpo", "media/settings.py", "MediaSettings")]
+_OURS = [("omni_grpo", "config.py", "DataArguments"), ("omni_grpo", "data/media/settings.py", "MediaSettings")]
 _MODEL = [("trl", "trainer/model_config.py", "ModelConfig")]
 _BASE = [("trl", "trainer/base_config.py", "_BaseConfig"), ("transformers", "training_args.py", "TrainingArguments")]
 _TOWERS = ("omni_grpo", "config.py", "TowerArguments")
-_CREDIT = ("omni_grpo", "credit/settings.py", "CreditArguments")
-_GROUNDING = ("omni_grpo", "grounding/settings.py", "GroundingArguments")
-_SHARING = ("omni_grpo", "sharing/settings.py", "SharingArguments")
+_CREDIT = ("omni_grpo", "credit/arguments.py", "CreditArguments")
+_GROUNDING = ("omni_grpo", "experimental/arguments.py", "GroundingArguments")
+_SHARING = ("omni_grpo", "scoring/arguments.py", "SharingArguments")
 # Command -> where its fields are written down: package, file, class.
 SOURCES: dict[str, list[tuple[str, str, str]]] = {
     "grpo": [
