@@ -16,6 +16,7 @@ from typing import Any
 
 import omni_rewards
 from omni_grpo.data.rows.schema import schema_table
+from omni_rewards import problem_types
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -60,11 +61,10 @@ def _in_a_cell(text: str) -> str:
 
 
 def types_table() -> str:
-    """What each problem type asks of an answer."""
+    """What is right for each problem type, as the list in `omni_rewards.problem_types` says it."""
     lines = ["| problem type | what is right |", "|---|---|"]
-    return "\n".join(
-        lines + [f"| `{name}` | {getattr(t, 'asks', t)} |" for name, t in omni_rewards.PROBLEM_TYPES.items()]
-    )
+    told = re.findall(r"^- (`.+?`): (.+)$", problem_types.__doc__ or "", re.MULTILINE)
+    return "\n".join(lines + [f"| {names} | {what} |" for names, what in told])
 
 
 def rewards_table() -> str:

@@ -15,6 +15,7 @@ from small_runs import SMALL_RUN
 NAMES = ("section_format_reward", "context_reward", "reasoning_reward", "answer_reward")
 WEIGHTS = [0.3, 0.7, 1.1, 1.0]
 SECTIONS = ("context", "think", "answer")
+ABOUT = dict(zip(NAMES, (("tag",), ("context",), ("think",), ("answer",)), strict=True))
 ALL = {*SECTIONS, "tag", "outside"}
 OWN_MAP = {
     "section_format_reward": "everywhere",
@@ -40,6 +41,7 @@ def reward(name: str, seed: int = 0, missing=()):
         return [None if i in missing else random.Random(f"{name} {seed} {t}").random() for i, t in enumerate(texts)]
 
     score.__name__ = name
+    score.sections = ABOUT.get(name)
     return score
 
 

@@ -79,4 +79,7 @@ def test_the_credit_map_shown_for_ones_own_reward_is_one():
         "\n".join(line.strip() for line in lines if re.match(r"    (reward_funcs|credit_map):", line))
     )
     names = [path.rpartition(".")[2] for path in shown["reward_funcs"]]
-    assert resolve_credit_map(shown["credit_map"], names, CONTEXT_THINK_ANSWER) == [{"think", "answer"}, {"think"}]
+    assert resolve_credit_map(shown["credit_map"], dict.fromkeys(names), CONTEXT_THINK_ANSWER) == [
+        {"think", "answer"},
+        {"think"},
+    ]

@@ -113,6 +113,8 @@ def collaborators(
             if model is not None:
                 add_constrained_head(model, trainer.temperature, args.cast_lm_head_to_fp32)
     share, pad_to = args.share_prompt, trainer.pad_to_multiple_of
+    named = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
+    about = {name: getattr(reward, "sections", None) for name, reward in named}
     return Collaborators(
         media,
         GenerateSampler(
@@ -125,7 +127,7 @@ def collaborators(
             pad_to_multiple_of=pad_to,
         ),
         Scorer(accelerator, trainer.model, media, share, constraint, trainer.ref_model, reference_media, takes),
-        Credit(args, trainer.reward_func_names, schema, tokenizer, trainer.scale_rewards),
+        Credit(args, about, schema, tokenizer, trainer.scale_rewards),
         RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names),
     )
 

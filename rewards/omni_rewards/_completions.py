@@ -9,7 +9,7 @@ _Reward = TypeVar("_Reward", bound=Callable[..., Any])
 
 
 def about(*sections: str) -> Callable[[_Reward], _Reward]:
-    """Gives a reward function the attribute `sections`: the sections that it speaks about, which credit may act on."""
+    """Gives a reward function the attribute `sections`: those that it is about, or `tag` for the form; credit reads it."""
 
     def mark(reward: _Reward) -> _Reward:
         reward.__dict__["sections"] = sections

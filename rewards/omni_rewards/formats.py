@@ -34,6 +34,8 @@ class SectionFormatReward:
     [0.0]
     """
 
+    sections = ("tag",)  # what it is about: the form
+
     schema: SectionSchema = CONTEXT_THINK_ANSWER
     min_characters: int = 1
     max_characters: int = MAX_SECTION_CHARACTERS
@@ -51,11 +53,6 @@ class SectionFormatReward:
         if self.schema == CONTEXT_THINK_ANSWER:
             return "section_format_reward"
         return f"{'_'.join(self.schema.names)}_format_reward"
-
-    @property
-    def sections(self) -> tuple[str, ...]:
-        """What the reward speaks about: all sections."""
-        return self.schema.names
 
     def __call__(self, completions: Sequence[Completion], **kwargs: Any) -> list[float]:
         """`1.0` or `0.0` for each of the completions, in TRL's calling form."""
@@ -89,7 +86,7 @@ class ThinkAnswerFormatReward(SectionFormatReward):
     schema: SectionSchema = THINK_ANSWER
 
 
-@about(*CONTEXT_THINK_ANSWER.names)
+@about("tag")
 def section_format_reward(completions: Sequence[Completion], **kwargs: Any) -> list[float]:
     r"""
     Whether each completion is `<context>…</context><think>…</think><answer>…</answer>`; higher is better.
@@ -119,7 +116,7 @@ def section_format_reward(completions: Sequence[Completion], **kwargs: Any) -> l
     return _SECTION_FORMAT(completions, **kwargs)
 
 
-@about(*THINK_ANSWER.names)
+@about("tag")
 def think_answer_format_reward(completions: Sequence[Completion], **kwargs: Any) -> list[float]:
     r"""
     Whether each completion is `<think>…</think><answer>…</answer>`; higher is better.

@@ -207,8 +207,8 @@ def test_without_the_field_nothing_is_added(make):
 
 
 def test_it_is_credited_at_the_context_unless_a_map_says_otherwise():
-    names = ["answer_reward", "context_gain", "contrast_reward"]
-    where = functools.partial(resolve_credit_map, reward_names=names, schema=CONTEXT_THINK_ANSWER)
+    rewards = {"answer_reward": ["answer"], "context_gain": ["context"], "contrast_reward": ["answer"]}
+    where = functools.partial(resolve_credit_map, rewards=rewards, schema=CONTEXT_THINK_ANSWER)
     assert where("strict")[1:] == where({"answer_reward": "everywhere"})[1:] == [{"context"}, {"answer"}]
     assert where("paper")[1:] == [{"context"}, {"everywhere"}]
     assert where({"answer_reward": "answer", "context_gain": ["context", "think"]})[1] == {"context", "think"}

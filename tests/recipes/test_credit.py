@@ -15,8 +15,9 @@ from omni_grpo.credit import credit as module
 from omni_grpo.credit.advantages import skill_weights
 from omni_grpo.credit.section_masks import TokenPlaces
 from omni_grpo.model.loading import language_model_targets
-from omni_rewards import parse_sections
+from omni_rewards import CONTEXT_THINK_ANSWER, parse_sections
 from section_rollouts import (
+    ABOUT,
     ALL,
     MOVES,
     NAMES,
@@ -53,7 +54,7 @@ def test_the_answer_reward_leaves_every_other_token_at_exactly_zero(make, loss_t
     constant = [reward(name) for name in NAMES]
     for k in range(3):
         constant[k] = lambda completions, **kwargs: [0.5] * len(completions)
-        constant[k].__name__ = NAMES[k]
+        constant[k].__name__, constant[k].sections = NAMES[k], ABOUT[NAMES[k]]
     trainer = make("strict", constant, loss_type=loss_type, scale_rewards="group")
     batch = score(trainer)
     gradient = push(trainer, batch)
@@ -234,7 +235,7 @@ def test_skill_is_strict_with_the_papers_weights(make):
     check(trainer, MOVES["strict"], REACHES_MALFORMED["strict"])
     with pytest.raises(ValueError, match="sets the reward weights itself"):
         make("skill")
-    assert sum(skill_weights(NAMES)) == pytest.approx(1)
+    assert sum(skill_weights(ABOUT, CONTEXT_THINK_ANSWER)) == pytest.approx(1)
 
 
 def test_the_table_of_completions_is_what_it_says(make):

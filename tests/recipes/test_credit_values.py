@@ -11,8 +11,9 @@ import torch
 from trl import GRPOTrainer
 
 from omni_grpo.credit.advantages import relative_rewards, resolve_credit_map
-from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER
-from section_rollouts import NAMES, WEIGHTS, build, reward, score
+from omni_grpo.run.reward_settings import configured_rewards
+from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
+from section_rollouts import ABOUT, NAMES, WEIGHTS, build, reward, score
 
 
 @pytest.fixture
@@ -165,19 +166,26 @@ def test_a_reward_that_is_never_given_might_as_well_not_be_there(make, aggregati
 )
 def test_maps_that_do_not_fit_are_refused_by_name(credit_map, names, schema, message):
     with pytest.raises(ValueError, match=message):
-        resolve_credit_map(credit_map, names, schema)
+        resolve_credit_map(credit_map, {name: ABOUT.get(name) for name in names}, schema)
 
 
-def test_presets_know_rewards_by_their_kind():
-    names = ["think_answer_format_reward", "AnswerReward", "judged_context_reward", "length_reward"]
-    assert resolve_credit_map("paper", names, CONTEXT_THINK_ANSWER) == [
-        {"everywhere"},
-        {"everywhere"},
-        {"context"},
-        {"everywhere"},
-    ]
-    assert resolve_credit_map("strict", names[:3], CONTEXT_THINK_ANSWER)[1:] == [{"answer"}, {"context"}]
-    assert resolve_credit_map("paper", ["reasoning_reward"], THINK_ANSWER) == [{"think"}]
+def test_presets_know_rewards_by_what_they_are_about():
+    """Whatever their names. Mutants: by the end of a name; a reward that says nothing acts nowhere under `paper`."""
+    rewards = {"a": ("tag",), "b": ("answer",), "c": ("context",), "d": ("think",), "e": None}
+    paper = resolve_credit_map("paper", rewards, CONTEXT_THINK_ANSWER)
+    assert paper == [{"everywhere"}, {"everywhere"}, {"context"}, {"context", "think"}, {"everywhere"}]
+    del rewards["e"]
+    strict = resolve_credit_map("strict", rewards, CONTEXT_THINK_ANSWER)
+    assert strict == [{"tag", "outside"}, {"answer"}, {"context"}, {"think"}]
+    assert resolve_credit_map("paper", {"d": ("think",)}, THINK_ANSWER) == [{"think"}]
+    assert resolve_credit_map("strict", {"a": ("tag",), "b": ("answer",)}, SectionSchema(("answer",)))[1] == {"answer"}
+
+
+def test_rewards_by_path_say_what_they_are_about():
+    """As a run's YAML names them, with settings or without. Mutant: a partial that lost the attribute."""
+    paths = ["omni_rewards.section_format_reward", "omni_rewards.answer_reward", "omni_rewards.context_reward"]
+    made = configured_rewards(paths, {"omni_rewards.answer_reward": {"tolerance": 0.1}})
+    assert [reward.sections for reward in made] == [("tag",), ("answer",), ("context",)]
 
 
 def test_two_normalisations_do_not_go_with_a_map(make):

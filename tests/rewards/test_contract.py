@@ -172,8 +172,8 @@ ABOUT = {
     "answer_reward": ("answer",),
     "context_reward": ("context",),
     "reasoning_reward": ("think",),
-    "section_format_reward": ("context", "think", "answer"),
-    "think_answer_format_reward": ("think", "answer"),
+    "section_format_reward": ("tag",),
+    "think_answer_format_reward": ("tag",),
 }
 
 
@@ -182,7 +182,7 @@ def test_every_reward_says_which_sections_it_is_about() -> None:
     assert {name: reward.sections for name, reward in REWARDS.items()} == ABOUT
     for name in CLASSES:
         reward = made(name)
-        assert reward.sections == ABOUT.get(reward.__name__, reward.schema.names), name
+        assert reward.sections == ABOUT.get(reward.__name__, ("tag",)), name
     assert omni_rewards.AnswerReward(schema=omni_rewards.SUMMARY_CAPTION_REASONING_CONCLUSION).sections == (
         "conclusion",
     )

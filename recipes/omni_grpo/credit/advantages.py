@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,52 +18,28 @@ EPSILON = 1e-4  # added to a standard deviation, as TRL does
 
 Places = frozenset[str]
 
-# Preset -> kind of reward -> where it may act. A reward is of a kind if its name is that or ends in `_` and that.
-_STRICT: dict[str, tuple[str, ...]] = {
-    "format_reward": (TAG, OUTSIDE),
-    "context_reward": ("context",),
-    "context_gain": ("context",),
-    "reasoning_reward": ("think",),
-    "answer_reward": ("answer",),
-    "contrast_reward": ("answer",),
-    "accuracy_reward": ("answer",),
-}
-CREDIT_PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "uniform": {},
-    "paper": {
-        "context_reward": ("context",),
-        "context_gain": ("context",),
-        "reasoning_reward": ("context", "think"),
-        "": (EVERYWHERE,),
-    },
-    "strict": _STRICT,
-    "skill": _STRICT,
-}
-# Where a reward that the trainer adds acts if a map of one's own does not place it.
-_UNPLACED = {name: _STRICT[name] for name in ("context_gain", "contrast_reward")}
-SKILL_WEIGHTS = {
-    "format_reward": 0.15,
-    "context_reward": 0.25,
-    "reasoning_reward": 0.25,
-    "answer_reward": 0.35,
-    "accuracy_reward": 0.35,
-}
+CREDIT_PRESETS = ("uniform", "paper", "strict", "skill")
+# By the place that a reward is about; the answer's is that of the last section, whatever its name.
+SKILL_WEIGHTS = {TAG: 0.15, "context": 0.25, "think": 0.25, "answer": 0.35}
+ADDED = ("context_gain", "contrast_reward")  # by the trainer, each with a weight and a place of its own
 
 
 def resolve_credit_map(
-    credit_map: str | Mapping[str, Any], reward_names: Sequence[str], schema: SectionSchema
+    credit_map: str | Mapping[str, Any], rewards: Mapping[str, Sequence[str] | None], schema: SectionSchema
 ) -> list[Places] | None:
     """
     Where each reward may act.
 
-    `uniform` is stock GRPO. `paper`: context reward on the context, reasoning reward on context and think, every other
-    everywhere. `strict`: each reward on its own section, format on tags and what is outside. `skill`: strict, with
-    the weights [`SKILL_WEIGHTS`]. A map of one's own names every reward, by name or dotted path, and for each the
-    sections, `tag`, `outside` or `everywhere`; rewards of `omni_grpo.experimental` that it leaves out act as in `strict`.
+    A reward says in its attribute `sections` what it is about: sections, or `tag` for the form. `uniform` is stock GRPO.
+    `paper`: a reward about sections before the last one acts on them and on those before (context on the context,
+    reasoning on context and think), every other everywhere. `strict`: each on what it is about, the form also outside
+    the sections. `skill`: strict, with the weights [`SKILL_WEIGHTS`]. A map of one's own names every reward, by name or
+    dotted path, and for each the sections, `tag`, `outside` or `everywhere`; those of `omni_grpo.experimental` that it
+    leaves out act as in `strict`.
 
     Args:
-        credit_map (`str` or `Mapping`): A key of [`CREDIT_PRESETS`], or reward to places.
-        reward_names (`Sequence[str]`): The run's rewards.
+        credit_map (`str` or `Mapping`): One of [`CREDIT_PRESETS`], or reward to places.
+        rewards (`Mapping[str, Sequence[str]]`): The run's rewards by name, with what each is about; `None` if unknown.
         schema ([`SectionSchema`]): The run's sections.
 
     Returns:
@@ -72,6 +47,10 @@ def resolve_credit_map(
 
     Raises:
         `ValueError`: An unknown preset, reward or place; a reward that the map does not place.
+
+    >>> from omni_rewards import CONTEXT_THINK_ANSWER
+    >>> [sorted(where) for where in resolve_credit_map("strict", {"my_reward": ["think"]}, CONTEXT_THINK_ANSWER)]
+    [['think']]
     """
     places = places_of(schema)
     if isinstance(credit_map, str):
@@ -79,37 +58,45 @@ def resolve_credit_map(
             raise ValueError(f"credit_map: {credit_map!r} is unknown; one of {', '.join(CREDIT_PRESETS)}, or a map")
         if credit_map == "uniform":
             return None
-        given = [_by_kind(CREDIT_PRESETS[credit_map], name) or () for name in reward_names]
-        chosen: list[Places] = [frozenset(where) & {EVERYWHERE, *places} for where in given]
+        chosen = [_preset(credit_map, about, schema) for about in rewards.values()]
     else:
         own = {
             name.rpartition(".")[2]: [where] if isinstance(where, str) else where for name, where in credit_map.items()
         }
-        if unknown := sorted(set(own) - set(reward_names)):
-            near = difflib.get_close_matches(unknown[0], reward_names, n=1) or reward_names
+        if unknown := sorted(set(own) - set(rewards)):
+            near = difflib.get_close_matches(unknown[0], rewards, n=1) or list(rewards)
             raise ValueError(f"credit_map: {unknown[0]!r} is none of this run's rewards; did you mean {near[0]!r}?")
         if wrong := sorted({p for where in own.values() for p in where} - {EVERYWHERE, *places}):
             raise ValueError(f"credit_map: {wrong[0]!r} is no place; one of {', '.join((*places, EVERYWHERE))}")
-        chosen = [frozenset(own.get(name, _UNPLACED.get(name, ()))) for name in reward_names]
-    for name, where in zip(reward_names, chosen, strict=True):
+        added = {name: about or () for name, about in rewards.items() if name in ADDED}
+        chosen = [frozenset(own.get(name, added.get(name, ()))) for name in rewards]
+    for name, where in zip(rewards, chosen, strict=True):
         if not where:
             raise ValueError(
                 f"credit_map: {credit_map if isinstance(credit_map, str) else 'yours'} does not say where {name!r} may "
-                f"act among the sections {', '.join(schema.names)}; give a map that names every reward, e.g. "
-                f"{{{name}: [{schema.names[-1]}]}}"
+                f"act among the sections {', '.join(schema.names)}; give the reward an attribute `sections`, or give a "
+                f"map that names every reward, e.g. {{{name}: [{schema.names[-1]}]}}"
             )
     return chosen
 
 
-def skill_weights(reward_names: Sequence[str]) -> list[float | None]:
+def _preset(name: str, about: Sequence[str] | None, schema: SectionSchema) -> Places:
+    """Where a preset lets a reward act that is `about` these places; nowhere if the schema has none of them."""
+    there = set(about or ()) & set(places_of(schema))
+    if name != "paper":
+        return frozenset(there | ({OUTSIDE} if TAG in there else set()))
+    if about and not there:
+        return frozenset()
+    before = schema.names[:-1]
+    if not there or there - set(before):
+        return frozenset({EVERYWHERE})
+    return frozenset(before[: max(map(before.index, there)) + 1])
+
+
+def skill_weights(rewards: Mapping[str, Sequence[str] | None], schema: SectionSchema) -> list[float | None]:
     """The weights of the preset `skill`, reward by reward; `None` for those of `omni_grpo.experimental`."""
-    return [_by_kind(SKILL_WEIGHTS, name) for name in reward_names]
-
-
-def _by_kind(table: Mapping[str, Any], name: str) -> Any:
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()  # a dataclass is a reward too
-    kinds = [kind for kind in table if kind and (name == kind or name.endswith(f"_{kind}"))]
-    return table[kinds[0]] if kinds else table.get("")
+    weights = {**SKILL_WEIGHTS, schema.names[-1]: SKILL_WEIGHTS["answer"]}
+    return [None if name in ADDED else weights.get((about or ("",))[0]) for name, about in rewards.items()]
 
 
 def credit_table(chosen: Sequence[Places], schema: SectionSchema, well_formed: bool) -> torch.Tensor:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +57,7 @@ class Credit:
 
     Args:
         args ([`~omni_grpo.config.OmniGRPOConfig`]): `credit_map`, and the loss that it has to fit.
-        names (`Sequence[str]`): The run's rewards, as TRL has named them.
+        rewards (`Mapping[str, Sequence[str]]`): The run's rewards by TRL's names, with the `sections` of each.
         schema ([`SectionSchema`]): The run's sections.
         tokenizer (`PreTrainedTokenizerBase`): Decodes completions.
         scale (`str`): TRL's `scale_rewards`: `none`, `group` or `batch`.
@@ -67,14 +67,21 @@ class Credit:
             others; or decoding hides the schema's tags from the rewards.
     """
 
-    def __init__(self, args: Any, names: Sequence[str], schema: SectionSchema, tokenizer: Any, scale: str) -> None:
+    def __init__(
+        self,
+        args: Any,
+        rewards: Mapping[str, Sequence[str] | None],
+        schema: SectionSchema,
+        tokenizer: Any,
+        scale: str,
+    ) -> None:
         if hidden := hidden_tags(tokenizer, schema):
             raise ValueError(
                 f"section_schema: {', '.join(hidden)} are special tokens, which TRL leaves out of the text that "
                 "rewards read; add them to the tokenizer as ordinary tokens (special_tokens=False)"
             )
-        self.args, self.names, self.schema, self.tokenizer, self.scale = args, names, schema, tokenizer, scale
-        chosen = resolve_credit_map(args.credit_map, names, schema)
+        self.args, self.rewards, self.schema, self.tokenizer, self.scale = args, rewards, schema, tokenizer, scale
+        chosen = resolve_credit_map(args.credit_map, rewards, schema)
         self._tables = None if chosen is None else [credit_table(chosen, schema, ok) for ok in (True, False)]
         if chosen is not None:
             if any(EVERYWHERE not in where for where in chosen):
@@ -90,7 +97,7 @@ class Credit:
         """Weights `(K,)` of the rewards: the run's own, and under the preset `skill` the preset's."""
         if self.args.credit_map != "skill":
             return own
-        preset = skill_weights(self.names)
+        preset = skill_weights(self.rewards, self.schema)
         return torch.tensor([o if p is None else p for p, o in zip(preset, own.tolist(), strict=True)])
 
     def locate(self, completion_ids: Sequence[int]) -> list[int]:

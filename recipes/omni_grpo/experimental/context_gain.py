@@ -61,6 +61,7 @@ class ContextGain:
     """
 
     __name__ = "context_gain"
+    sections = ("context",)
 
     def __init__(
         self,

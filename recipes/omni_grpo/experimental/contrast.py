@@ -17,6 +17,7 @@ from trl.trainer.utils import RepeatSampler
 
 from omni_grpo.data.rows.pairs import partners
 from omni_rewards import answer_reward
+from omni_rewards._completions import about
 
 
 def paired_order(order: Sequence[int], partner: Sequence[int | None], size: int) -> list[int]:
@@ -110,6 +111,7 @@ def paired(sampler: RepeatSampler, rows: Any) -> PairedSampler:
     return PairedSampler(sampler, partners(rows["pair"], rows["id"]))
 
 
+@about("answer")
 def contrast_reward(
     completions: list[Any],
     pair: list[str | None],
