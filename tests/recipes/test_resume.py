@@ -271,5 +271,5 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tiny, tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights["elsewhere.proj.weight"] = weights.pop("audio_tower.proj.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks 1 of the thinker's weights: model\.audio_tower\.proj\.weight"):
+    with pytest.raises(ValueError, match=r"lacks 1 of the model's weights: model\.audio_tower\.proj\.weight"):
         load_model(str(folder))

@@ -55,7 +55,7 @@ def test_every_reward_works_with_neither_torch_nor_trl(bare_python: Path, tmp_pa
     prefix, missing, scores, async_scores, judged, answers, outside = json.loads(done.stdout)
     assert Path(prefix) == bare_python.parent.parent != Path(sys.prefix)
     assert missing == ["torch", "trl", "transformers", "numpy", "httpx"]
-    assert len(scores) >= 5 and set(map(tuple, scores.values())) == {(1.0,)}
+    assert len(scores) >= 4 and set(map(tuple, scores.values())) == {(1.0,)}
     assert async_scores == [1.0]
     assert judged == [None], "nothing is recorded there"
     assert set(answers.values()) == {1.0}
