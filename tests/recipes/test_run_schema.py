@@ -164,7 +164,7 @@ def test_the_trainer_gives_its_rewards_the_sections_and_the_credit_map_follows(m
     assert trainer.reward_func_names == ["think_answer_format_reward", "answer_reward"]
     assert [reward.schema for reward in trainer.reward_funcs] == [THINK_ANSWER] * 2
     about = [reward.sections for reward in trainer.reward_funcs]
-    assert about == [("think", "answer"), ("answer",)], "through the watch for numbers that are not finite, too"
+    assert about == [("tag",), ("answer",)], "through the watch for numbers that are not finite, too"
     assert trainer.reward_funcs[0]([RENDERED[THINK_ANSWER]]) == [1.0]
     trainer.train()
     by_config = make(omni_rewards.section_format_reward, section_schema=["answer"])
