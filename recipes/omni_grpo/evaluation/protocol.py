@@ -20,8 +20,8 @@ class Protocol:
 
     Args:
         version (`str`): Raised when anything changes that changes figures; written into `metrics.json`.
-        metric (`str`): `"accuracy"`, the mean score of the answers; `"war_uar"` adds UAR, the confusion matrix and
-            the answers that are none of the labels, for questions that ask for one label.
+        metric (`str`): `"accuracy"`, the mean score of the answers; `"war_uar"` adds UAR and the answers that are
+            none of the labels, for questions that ask for one label.
         group_by (`tuple[str, ...]`):
             Keys of a row's `meta` by whose values results are reported; by `kind` (else the problem type) if empty.
         combined (`tuple[str, ...]`): Further groups, such as `"intent+agreement"`.

@@ -8,22 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.evaluation.baselines import chance_level, majority_score
-from omni_grpo.evaluation.metrics import confusion_matrix, out_of_vocabulary, unweighted_average_recall
+from omni_grpo.evaluation.metrics import out_of_vocabulary, unweighted_average_recall
 from omni_grpo.evaluation.perception import summarise_perception
 from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.results_table import table
 from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
 from omni_rewards import EMOTION_LABEL_SETS, AnswerReward
 
-__all__ = ["compare", "group_of", "grouped", "groups_of", "members", "summarise", "table"]
+__all__ = ["compare", "grouped", "groups_of", "members", "summarise", "table"]
 
 _N_RESAMPLES = 2_000
-
-
-def group_of(prediction: Mapping[str, Any]) -> str:
-    """A prediction's kind: `meta.kind`, else its problem type."""
-    return str(prediction["meta"].get("kind", prediction["problem_type"]))
 
 
 def groups_of(prediction: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[str]:
@@ -36,7 +32,7 @@ def groups_of(prediction: Mapping[str, Any], group_by: Sequence[str] = ()) -> li
     ['task: Reasoning', 'audio: Speech', 'audio: Music']
     """
     if not group_by:
-        return [group_of(prediction)]
+        return [kind_of(prediction)]
     names = []
     for key in group_by:
         value = prediction["meta"].get(key)
@@ -102,8 +98,8 @@ def _figures(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> dict[str,
         "n": len(rows),
         "accuracy": float(np.mean(scores)),
         "ci95": list(accuracy_interval(scores)),
-        "chance": chance_level(rows, group_of, protocol.answers),
-        "majority": majority_score(rows, group_of, protocol.answers),
+        "chance": chance_level(rows, kind_of, protocol.answers),
+        "majority": majority_score(rows, kind_of, protocol.answers),
     }
     if protocol.metric != "war_uar":
         return figures
@@ -131,21 +127,12 @@ def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple
 
 
 def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Confusion matrix, answers that are none of the labels, rows without an answer."""
-    kinds = {r["problem_type"] for r in rows}
-    spelled = [label for kind in sorted(kinds) for label in EMOTION_LABEL_SETS.get(kind, ())]
-    names: dict[str, str] = {}  # as read -> as the data set spells it
-    read = AnswerReward().read
-    for label in spelled or sorted({r["solution"] for r in rows}):
-        names.setdefault(str(read(label, label, "emotion" if spelled else "label").parsed), label)
-    gold = [str(names.get(r["gold_parsed"], r["gold_parsed"])) for r in rows]
-    predicted = [names.get(r["answer_parsed"], r["answer_parsed"]) for r in rows]
-    confusion = confusion_matrix(gold, predicted, list(dict.fromkeys([*names.values(), *gold])))
-    return {
-        "confusion": {"labels": list(confusion.labels), "counts": confusion.counts},
-        "out_of_vocabulary": out_of_vocabulary(predicted, set(confusion.labels)),
-        "unanswered": predicted.count(None),
-    }
+    """Answers that are none of the labels, rows without an answer."""
+    kinds, read = {r["problem_type"] for r in rows}, AnswerReward().read
+    listed = {str(read(label, label, kind).parsed) for kind in kinds for label in EMOTION_LABEL_SETS.get(kind, ())}
+    known = listed or {r["gold_parsed"] for r in rows}
+    predicted = [r["answer_parsed"] for r in rows]
+    return {"out_of_vocabulary": out_of_vocabulary(predicted, known), "unanswered": predicted.count(None)}
 
 
 def compare(

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.evaluation.baselines import chance_levels
 from omni_grpo.evaluation.protocol import Protocol
-from omni_grpo.evaluation.scoring import group_of, grouped
+from omni_grpo.evaluation.scoring import grouped
 from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval, paired_bootstrap, wilson_interval
 from omni_grpo.evaluation.variants import SENSES
 from omni_rewards import AnswerReward
@@ -118,7 +119,7 @@ def index_terms(
     """What each row that counts adds to [`shortcut_index`], whose arguments these are, by id."""
     by_id = {row["id"]: row for row in whole}
     pairs = _pairs(whole, swapped)
-    levels = chance_levels([row for row, _ in pairs], group_of, answers or AnswerReward())
+    levels = chance_levels([row for row, _ in pairs], kind_of, answers or AnswerReward())
     terms = []
     for (row, other), level in zip(pairs, levels, strict=True):
         donor = by_id.get(other.get("donor"))
