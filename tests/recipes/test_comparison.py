@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compare_runs as command
+from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.baselines import chance_level, majority_score
 from omni_grpo.evaluation.comparison import compare_runs, comparison_table, read_predictions
 from omni_grpo.evaluation.prediction_rows import prediction_row
-from omni_grpo.evaluation.scoring import group_of, groups_of, members, summarise
+from omni_grpo.evaluation.scoring import groups_of, members, summarise
 from omni_grpo.evaluation.statistics import mcnemar, paired_bootstrap
 from omni_grpo.rollout.answers import Completion
 from omni_rewards import CONTEXT_THINK_ANSWER, AnswerReward
@@ -103,38 +104,38 @@ answers = AnswerReward(chance_corrected=False)
 def test_yes_and_no_baselines(golds):
     """Chance does not depend on how answers are distributed; the commonest answer's score is their distribution."""
     rows = [row(0, 0.0, solution="yes" if gold else "no") for gold in golds]
-    assert chance_level(rows, group_of, answers) == 0.5
+    assert chance_level(rows, kind_of, answers) == 0.5
     share = sum(golds) / len(golds)
-    assert majority_score(rows, group_of, answers) == pytest.approx(max(share, 1 - share))
+    assert majority_score(rows, kind_of, answers) == pytest.approx(max(share, 1 - share))
 
 
 def test_baselines_of_options_and_labels():
     options = ("A. one", "B. two", "C. three", "D. four")
     choice = [row(0, 0.0, problem_type="multiple choice", options=options, solution=s) for s in "AABD"]
-    assert chance_level(choice, group_of, answers) == 0.25
-    assert majority_score(choice, group_of, answers) == 0.5
+    assert chance_level(choice, kind_of, answers) == 0.25
+    assert majority_score(choice, kind_of, answers) == 0.5
     labels = [row(0, 0.0, problem_type="label", solution=s) for s in ("joke", "joke", "taunt")]
-    assert chance_level(labels, group_of, answers) == 0.5, "two gold answers, no list"
-    assert chance_level([row(0, 0.0, problem_type="DFEW", solution="sad")], group_of, answers) == pytest.approx(1 / 7)
+    assert chance_level(labels, kind_of, answers) == 0.5, "two gold answers, no list"
+    assert chance_level([row(0, 0.0, problem_type="DFEW", solution="sad")], kind_of, answers) == pytest.approx(1 / 7)
 
 
 def test_guessing_a_set_is_the_mean_over_all_sets():
     """Two options, A right: {A} 1, {B} 0, {A, B} 2/3; corrected for chance 1, 0, 0."""
     rows = [row(0, 0.0, problem_type="emer_ov_mc", options=("A. joy", "B. fear"), solution="A")]
-    assert chance_level(rows, group_of, answers) == pytest.approx(5 / 9)
-    assert chance_level(rows, group_of, AnswerReward()) == pytest.approx(1 / 3)
+    assert chance_level(rows, kind_of, answers) == pytest.approx(5 / 9)
+    assert chance_level(rows, kind_of, AnswerReward()) == pytest.approx(1 / 3)
 
 
 def test_open_questions_have_no_baseline():
     rows = [row(0, 1.0, problem_type="free-form", solution="a dog")]
-    assert chance_level(rows, group_of, answers) is majority_score(rows, group_of, answers) is None
+    assert chance_level(rows, kind_of, answers) is majority_score(rows, kind_of, answers) is None
     assert summarise(rows)["groups"]["all"]["chance"] is None
 
 
 def test_kinds_do_not_share_their_commonest_answer():
     """Mutant: one majority over all rows (0.5 here)."""
     rows = [row(0, 0.0, solution="yes"), row(1, 0.0, solution="no")] * 3
-    assert majority_score(rows, group_of, answers) == 1.0
+    assert majority_score(rows, kind_of, answers) == 1.0
 
 
 def test_a_row_is_in_the_group_of_each_of_its_values():
