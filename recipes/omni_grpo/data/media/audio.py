@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from omni_grpo.data.media.container import AGAIN, default_track, log_notes, open_media, seconds, sounds, track_notes
+from omni_grpo.data.media.container import AGAIN, default_track, open_media, seconds, sounds, track_notes
 from omni_grpo.data.media.missing import EDGE, JITTER, Missing
 from omni_grpo.data.media.scan import Scan, scanned
 from omni_grpo.data.media.segment import WHOLE, Segment
@@ -31,11 +31,12 @@ def has_audio(path: str | Path) -> bool:
         return bool(sounds(container))
 
 
-def read_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> np.ndarray:
-    """The sound of a file, or of a segment; shape `(samples,)`, float32 in [-1, 1], mono, at `settings.sampling_rate`.
+def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[np.ndarray, list[str]]:
+    """The sound of a file, or of a segment; shape `(samples,)`, float32 in [-1, 1], mono, at `settings.sampling_rate`;
+    and what there is to say of the choice of a track and of parts left out.
 
     Channels are averaged. The sound of a video starts with its first frame: a track that begins later is led by
-    silence, and what comes before the picture is left out (logged from 0.1 s on). A digitally silent track is sound
+    silence, and what comes before the picture is left out (noted from 0.1 s on). A digitally silent track is sound
     like any other. A segment is, sample for sample, what the whole file has there. Of several sound tracks the default
     one is read.
 
@@ -44,13 +45,6 @@ def read_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHO
             truncated or damaged, or longer than `max_audio_seconds` where `long_audio` is `"refuse"`; or the segment is
             outside the file.
     """
-    sound, notes = decode_audio(path, settings, segment)
-    log_notes(path, notes)
-    return sound
-
-
-def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[np.ndarray, list[str]]:
-    """As [`read_audio`], with what there is to say of the choice of a track and of parts left out, unsaid."""
     rate, longest = settings.sampling_rate, settings.max_audio_seconds
     limit = None if longest is None else round(longest * rate)
     with scanned(path, _audio_stream, segment) as found:
@@ -111,9 +105,7 @@ def _heard(found: Scan[AudioStream], rate: int, first: int) -> Iterator[tuple[in
     for begins, stretch in groupby(_decoded(found), _Stretches(found)):
         position = round(begins * rate)
         at = max(at, position)
-        skipped, frames = _without_start(stretch, rate, at - position)
-        position += skipped
-        for piece in resampled(frames, rate):
+        for piece in resampled(stretch, rate):
             if position >= end:
                 return
             kept = piece[max(at - position, 0) : end - position]
@@ -159,26 +151,6 @@ class _Stretches:
             self.begins = self.ends = at
         self.ends += Fraction(frame.samples, frame.sample_rate)
         return self.begins
-
-
-def _without_start(frames: Iterator[AudioFrame], rate: int, before: int) -> tuple[int, Iterator[AudioFrame]]:
-    """Frames from a tenth of a second or more ahead of sample `before` (at `rate`) on, and the samples left out.
-
-    They are whole samples of the resampled sound, so that its grid, and with it every sample, stays the same.
-    """
-    held: list[AudioFrame] = []
-    done, skipped = 0, 0
-    for frame in frames:
-        at = Fraction(done * rate, frame.sample_rate)
-        if held and _form(frame) != _form(held[-1]):
-            before = 0
-        elif at.denominator == 1 and at <= before - rate // 10:
-            held, skipped = [], int(at)
-        held.append(frame)
-        done += frame.samples
-        if at >= before:
-            break
-    return skipped, chain(held, frames)
 
 
 def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:

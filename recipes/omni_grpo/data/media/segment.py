@@ -12,9 +12,8 @@ from typing import Any
 
 from omni_grpo.data.media.settings import MediaError
 
-ROUNDING = Fraction(
-    1, 100
-)  # lengths are quoted in rounded seconds: an end past the file's by no more than this is its end
+# Lengths are quoted in rounded seconds: an end past the file's by no more than this is its end.
+ROUNDING = Fraction(1, 100)
 
 
 @dataclass(frozen=True)

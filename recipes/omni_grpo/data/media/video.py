@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omni_grpo.data.media.container import AGAIN, Span, default_track, log_notes, pictures, shown_time, track_notes
+from omni_grpo.data.media.container import AGAIN, Span, default_track, pictures, shown_time, track_notes
 from omni_grpo.data.media.image import fitted_size
 from omni_grpo.data.media.missing import Missing
 from omni_grpo.data.media.scan import Scan, scanned
@@ -41,8 +41,9 @@ class Video:
     timestamps: np.ndarray
 
 
-def read_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Video:
-    """Sample the frames of a clip, a file or a segment of it, by presentation time, whatever its frame rate.
+def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[Video, list[str]]:
+    """Sample the frames of a clip, a file or a segment of it, by presentation time, whatever its frame rate; with what
+    there is to say of the choice of a track and of what is missing.
 
     The clip is cut into T equal parts and the frame on show in the middle of each is taken: the last one whose
     presentation time is not after that instant, among those that begin in the clip (where none does, the one on show).
@@ -54,13 +55,6 @@ def read_video(path: str | Path, settings: MediaSettings, segment: Segment = WHO
         MediaError: the file is missing, empty, a directory, not media, a still image, without a video stream,
             truncated or damaged, or thinner than 1:200 where the size is bounded; or the segment is outside the file.
     """
-    video, notes = decode_video(path, settings, segment)
-    log_notes(path, notes)
-    return video
-
-
-def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[Video, list[str]]:
-    """As [`read_video`], with what there is to say of the choice of a track, unsaid."""
     with scanned(path, _video_stream, segment) as found:
         span, tick = found.span, found.span.time_base
         missing = Missing(path, "picture", float(found.end - found.start), settings.max_missing_share)

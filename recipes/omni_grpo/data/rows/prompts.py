@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from omni_grpo.data.media.reader import has_audio
+from omni_grpo.data.media.audio import has_audio
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_rewards import CHOICE_TYPES, CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema, parse_sections
