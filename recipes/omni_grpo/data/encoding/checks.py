@@ -93,11 +93,15 @@ def media_problems(processor: Any, messages: Messages, settings: MediaSettings, 
     """What is wrong with each medium of a prompt, whatever is wrong with the others."""
     cut = replace(settings, max_audio_seconds=longest_sound(processor) + 1.0, long_audio="truncate")
     for kind, source, _ in media_items(messages):
-        for how in (settings, cut) if kind == "audio" else (settings,):
+        item, path, segment = None, source["path"], segment_of(source)
+        try:
+            item = read(kind, path, settings, segment)
+        except MediaError as error:
+            yield str(error)
+        if kind == "audio":
             try:
-                item = read(kind, source["path"], how, segment_of(source))
-                if how is cut:
-                    refuse_long_sounds(processor, [item], f"{source['path']}: its sound lasts at least")
+                sound = read(kind, path, cut, segment) if item is None else item
+                refuse_long_sounds(processor, [sound], f"{path}: its sound lasts at least")
             except MediaError as error:
                 yield str(error)
 

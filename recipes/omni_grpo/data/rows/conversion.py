@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.data.rows.adapters import LAYOUTS
-from omni_grpo.data.rows.schema import MAX_REPORTED
+from omni_grpo.data.rows.schema import refuse
 from omni_grpo.data.rows.selection import taken_indices
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,8 @@ def convert(
             rows.append(LAYOUTS[layout](_without_prefix(records[index], path_prefix), index))
         except ValueError as error:
             errors.append(f"{source}: {error}")
-    if errors and not skip_bad:
-        more = [f"… and {len(errors) - MAX_REPORTED} more"] if len(errors) > MAX_REPORTED else []
-        raise ValueError("\n".join([f"{len(errors)} bad record(s):", *errors[:MAX_REPORTED], *more]))
+    if not skip_bad:
+        refuse(errors, "bad record(s)")
     for error in errors:
         logger.warning("left out: %s", error)
     if not rows:
