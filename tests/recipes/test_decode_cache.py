@@ -24,8 +24,9 @@ from media_files import cut_file, grey_frames, tone, write_image, write_sound, w
 from omni_grpo.data.media import decode_cache
 from omni_grpo.data.media.decode_cache import DecodeCache, open_decode_cache
 from omni_grpo.data.media.entry_store import ABANDONED_SECONDS, BLOCK, ENDING, HEAD, EntryStore
-from omni_grpo.data.media.reader import Video, read_media
+from omni_grpo.data.media.reader import read_media
 from omni_grpo.data.media.settings import MediaError, MediaSettings
+from omni_grpo.data.media.video import Video
 
 SETTINGS = MediaSettings(num_frames=4, max_pixels=56 * 56)
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -25,10 +25,10 @@ from media_files import (
     write_tracks,
     write_video,
 )
-from omni_grpo.data.media.container import Span
 from omni_grpo.data.media.decode_cache import DecodeCache
 from omni_grpo.data.media.image import fitted_size
 from omni_grpo.data.media.reader import media_fingerprint, read_audio, read_image, read_media, read_video
+from omni_grpo.data.media.scan import Span
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.media.video import frame_count, sample_instants, shown_at
 
@@ -236,7 +236,7 @@ def test_reading_twice_gives_equal_arrays(tmp_path):
     count=st.integers(1, 768),
 )
 def test_instants_are_the_middles_of_equal_parts(start, ticks, count):
-    instants = sample_instants(Span(start, start + ticks, Fraction(1, 1000)), count)
+    instants = sample_instants(Span(Fraction(start), Fraction(start + ticks)), count)
     assert len(instants) == count
     assert instants[0] - start == start + ticks - instants[-1] == Fraction(ticks, 2 * count)
     assert {later - earlier for earlier, later in pairwise(instants)} <= {Fraction(ticks, count)}
@@ -250,7 +250,7 @@ def test_instants_are_the_middles_of_equal_parts(start, ticks, count):
 def test_choice_of_frames_matches_the_definition(gaps, start, count):
     """Monotone, in range, exactly `count`, and each the last one not after its instant, for any frame times."""
     times = [start + sum(gaps[:k]) for k in range(len(gaps))]
-    instants = sample_instants(Span(start, start + sum(gaps), Fraction(1, 1000)), count)
+    instants = sample_instants(Span(Fraction(start), Fraction(start + sum(gaps))), count)
     chosen = list(shown_at(((time, k) for k, time in enumerate(times)), instants))
     assert len(chosen) == count and chosen == sorted(chosen)
     assert chosen[0] >= 0 and chosen[-1] < len(times)
@@ -260,7 +260,7 @@ def test_choice_of_frames_matches_the_definition(gaps, start, count):
 
 @given(frames=st.integers(1, 400), count=st.integers(1, 64), ticks=st.integers(1, 1001))
 def test_constant_rate_is_sampled_uniformly(frames, count, ticks):
-    instants = sample_instants(Span(0, frames * ticks, Fraction(1, 1000)), count)
+    instants = sample_instants(Span(Fraction(0), Fraction(frames * ticks)), count)
     chosen = list(shown_at(((k * ticks, k) for k in range(frames)), instants))
     assert chosen == [(2 * part + 1) * frames // (2 * count) for part in range(count)]
     steps = {later - earlier for earlier, later in pairwise(chosen)}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from media_files import grey_frames, tone, write_sound, write_video
-from omni_grpo.data.media.audio import resampled
-from omni_grpo.data.media.reader import has_audio, read_audio
+from omni_grpo.data.media.audio import has_audio, resampled
+from omni_grpo.data.media.reader import read_audio
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 
 SETTINGS = MediaSettings()

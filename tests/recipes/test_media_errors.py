@@ -12,7 +12,8 @@ from av.stream import Disposition
 from PIL import Image
 
 from media_files import cut_file, grey_frames, quadrants, tone, write_sound, write_video
-from omni_grpo.data.media.reader import has_audio, read_audio, read_image, read_video
+from omni_grpo.data.media.audio import has_audio
+from omni_grpo.data.media.reader import read_audio, read_image, read_video
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 
 SETTINGS = MediaSettings()

@@ -21,8 +21,9 @@ from hostile_media import HOSTILE, WHOLE
 from media_files import frame_numbers, grey_frames, tone, write_sound, write_video
 from omni_grpo.data.dataset import preflight, to_dataset
 from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.media.audio import has_audio
 from omni_grpo.data.media.container import open_media
-from omni_grpo.data.media.reader import has_audio, read_media
+from omni_grpo.data.media.reader import read_media
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.rows.prompts import build_messages
 from omni_grpo.data.rows.schema import DataError, Example, MediaItem
@@ -33,7 +34,8 @@ SETTINGS = MediaSettings()
 SECONDS, BYTES = 15, 10**9  # most that a refusal may take
 READ_ALL = """
 import json, re, sys, time
-from omni_grpo.data.media.reader import MediaError, MediaSettings, read_media
+from omni_grpo.data.media.reader import read_media
+from omni_grpo.data.media.settings import MediaError, MediaSettings
 for line in sys.stdin:
     kind, path = json.loads(line)
     start = time.monotonic()

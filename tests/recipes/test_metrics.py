@@ -5,24 +5,16 @@ import doctest
 import inspect
 import warnings
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import balanced_accuracy_score
 
 from omni_grpo.evaluation import metrics
-from omni_grpo.evaluation.metrics import (
-    out_of_vocabulary,
-    set_f1,
-    unweighted_average_recall,
-    weighted_average_recall,
-)
+from omni_grpo.evaluation.metrics import out_of_vocabulary, unweighted_average_recall
 
 WORDS = ["angry", "happy", "sad", "fear", "wistful"]
 pairs = st.lists(st.tuples(st.sampled_from(WORDS[:4]), st.sampled_from(WORDS)), min_size=1, max_size=60)
-subsets = st.sets(st.sampled_from("ABCDEF"))
-each_recall = pytest.mark.parametrize("recall", [weighted_average_recall, unweighted_average_recall])
 
 
 def test_docstring_examples_hold():
@@ -37,10 +29,9 @@ def test_docstrings_have_their_parts(name):
 
 
 @given(pairs)
-def test_war_is_accuracy_and_uar_is_balanced_accuracy(items):
+def test_uar_is_balanced_accuracy(items):
     """Mutant: classes taken from the predictions as well."""
     gold, predicted = zip(*items, strict=True)
-    assert weighted_average_recall(gold, predicted) == pytest.approx(accuracy_score(gold, predicted))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "y_pred contains classes not in y_true": that is the point
         assert unweighted_average_recall(gold, predicted) == pytest.approx(balanced_accuracy_score(gold, predicted))
@@ -53,41 +44,34 @@ def test_words_outside_of_the_labels_are_counted(items):
     assert outside == ({"wistful": predicted.count("wistful")} if "wistful" in predicted else {})
 
 
-@given(st.lists(st.tuples(subsets.filter(bool), subsets), min_size=1, max_size=20))
-def test_set_f1_is_scikit_learns_over_samples(rows):
-    gold, predicted = ([[letter in s for letter in "ABCDEF"] for s in side] for side in zip(*rows, strict=True))
-    mean = float(np.mean([set_f1(g, p) for g, p in rows]))
-    assert mean == pytest.approx(f1_score(np.array(gold), np.array(predicted), average="samples", zero_division=0))
-
-
-@each_recall
 @given(items=pairs, data=st.data())
-def test_no_label_is_a_miss_like_any_wrong_one(recall, items, data):
+def test_no_label_is_a_miss_like_any_wrong_one(items, data):
     gold, predicted = zip(*items, strict=True)
     hidden = [None if data.draw(st.booleans()) else p for p in predicted]
     wrong = ["none of them" if h is None else h for h in hidden]
-    assert recall(gold, hidden) == recall(gold, wrong) <= recall(gold, predicted)
+    assert (
+        unweighted_average_recall(gold, hidden)
+        == unweighted_average_recall(gold, wrong)
+        <= unweighted_average_recall(gold, predicted)
+    )
 
 
-@each_recall
 @given(items=pairs, order=st.randoms())
-def test_order_and_names_of_the_classes_do_not_matter(recall, items, order):
+def test_order_and_names_of_the_classes_do_not_matter(items, order):
     shuffled = order.sample(items, len(items))
     renamed = [(g.upper(), p.upper()) for g, p in shuffled]
-    assert recall(*zip(*renamed, strict=True)) == pytest.approx(recall(*zip(*items, strict=True)))
+    assert unweighted_average_recall(*zip(*renamed, strict=True)) == pytest.approx(
+        unweighted_average_recall(*zip(*items, strict=True))
+    )
 
 
 def test_uar_gives_a_rare_class_its_full_weight():
     gold = ["sad"] * 99 + ["happy"]
-    assert weighted_average_recall(gold, ["sad"] * 100) == 0.99
     assert unweighted_average_recall(gold, ["sad"] * 100) == 0.5
 
 
-@pytest.mark.parametrize("metric", [weighted_average_recall, unweighted_average_recall])
-def test_what_is_no_pairing_is_refused(metric):
+def test_what_is_no_pairing_is_refused():
     with pytest.raises(ValueError, match="same items, got 2 and 1"):
-        metric(["a", "b"], ["a"])
+        unweighted_average_recall(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="no item"):
-        metric([], [])
-    with pytest.raises(ValueError, match="empty"):
-        set_f1(set(), {"A"})
+        unweighted_average_recall([], [])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import doctest
 import json
 import re
@@ -22,8 +23,9 @@ from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.prediction_files import append
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.scoring import summarise
+from omni_grpo.evaluation.shortcut import summarise_shortcuts
 from omni_grpo.evaluation.statistics import paired_bootstrap
-from omni_grpo.report import confusion, curves, drawing, length, shortcuts, write_comparison, write_report
+from omni_grpo.report import confusion, curves, drawing, length, write_comparison, write_report
 from omni_grpo.report.comparison import overlaid, run_names
 from omni_grpo.report.confusion import NO_ANSWER, OTHER, UNREADABLE
 from omni_grpo.report.run_folder import read_run
@@ -60,7 +62,7 @@ def build(root: Path, name: str, right: int, n: int = 60, shift: float = 0.0) ->
         append(folder / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl"), rows)
     variants = {"no_audio": summarise(results["no_audio"])}
     variants["frames_reversed"] = variants["no_audio"]  # one that nobody knew of
-    metrics = summarise(results["full"]) | {"variants": variants}  # and no `shortcuts`, as an earlier version
+    metrics = summarise(results["full"]) | {"variants": variants, "shortcuts": summarise_shortcuts(results)}
     (run / "metrics.json").write_text(json.dumps({"stages": {"rl": metrics}}))
     logs = {"loss": 0.1, "rewards/answer_reward/mean": 0.4}
     write_log(run / "rl", {s: logs | {"reward": shift + 0.01 * s} for s in range(1, 61)})
@@ -80,15 +82,14 @@ class TestBands:
         for _ in range(300):
             values = tuple(rng.normal(0.0, 1.0, 150).tolist())
             line = curves.Series("x", "rl", tuple(range(150)), values)
-            low, high = line.band()[75]
+            low, high = line.smooth[75] - line.reach[75], line.smooth[75] + line.reach[75]
             hits.append(low <= 0.0 <= high)
         assert 0.91 <= np.mean(hits) <= 0.985
 
     def test_a_quiet_line_has_a_narrow_band_and_a_short_one_none(self):
         still = curves.Series("x", "rl", tuple(range(60)), (0.5,) * 60)
-        assert all(high - low < 1e-9 for low, high in still.band())
-        assert curves.Series("x", "rl", (1, 2), (0.0, 1.0)).band() == ()
-        assert "spread" in drawing.line_chart(curves.Curve("x", "X", (still,)))
+        assert max(still.reach) < 1e-9
+        assert np.isnan(curves.Series("x", "rl", (1, 2), (0.0, 1.0)).reach).all()
 
 
 class TestConfusion:
@@ -153,27 +154,34 @@ class TestLength:
         assert "rank correlation −" in source  # the first rows are the shorter ones, and right
 
 
+def page(run: Path) -> str:
+    return write_report(run).read_text(encoding="utf-8")
+
+
 class TestShortcuts:
-    def test_a_chart_and_the_points_lost_with_their_interval(self, tmp_path):
+    def test_accuracy_and_the_points_lost_with_their_interval(self, tmp_path):
         run = build(tmp_path, "one", 40)
-        source = shortcuts.shortcut_charts(read_run(run))
+        source = page(run)
         assert "Without audio" in source and "Frames reversed" in source
         assert source.index("Without audio") < source.index("Frames reversed")
         lost = [1.0 if 20 <= i < 40 else 0.0 for i in range(60)]
-        low, high = (100 * end for end in paired_bootstrap(lost, [0.0] * 60).ci95)
+        low, high = (100 * end for end in paired_bootstrap(lost, [0.0] * 60, n_resamples=2_000).ci95)
         assert f'+33.3</span> <span class="ci">+{low:.1f} to +{high:.1f}' in source
         assert source.count('<span class="value">+33.3</span></td>') == 2  # no predictions of that one: no interval
 
     def test_less_accuracy_is_further_left(self, tmp_path):
-        source = shortcuts.shortcut_charts(read_run(build(tmp_path, "one", 40)))
-        chart = source[: source.index("</svg>")]
-        full, deaf, _ = map(float, re.findall(r'circle cx="([\d.]+)"', chart))
+        table = re.search(r"<caption>GRPO, accuracy.*?</table>", page(build(tmp_path, "one", 40)), re.DOTALL)[0]
+        full, _, deaf, *_ = map(float, re.findall(r'circle cx="([\d.]+)"', table))
         assert deaf < full
 
     def test_the_index_and_what_did_not_change_are_shown_where_they_were_measured(self, tmp_path):
         """Mutant: a run of an earlier version, whose metrics.json has neither, has no report."""
         run = build(tmp_path, "one", 40)
-        before = shortcuts.shortcut_charts(read_run(run))
+        metrics = json.loads((run / "metrics.json").read_text())
+        del metrics["stages"]["rl"]["shortcuts"]  # as an earlier version
+        (run / "metrics.json").write_text(json.dumps(metrics))
+        before = page(run)
+        assert ">+33.3</span></td>" in before
         assert "shortcut index" not in before and "left out" not in before
         metrics = json.loads((run / "metrics.json").read_text())
         stage = metrics["stages"]["rl"]
@@ -186,14 +194,14 @@ class TestShortcuts:
         }
         stage["variants"]["no_audio"]["left_out"] = {"has no <audio>": ["row-1", "row-2"]}
         (run / "metrics.json").write_text(json.dumps(metrics))
-        source = shortcuts.shortcut_charts(read_run(run))
+        source = page(run)
         table = re.search(r"<caption>GRPO, shortcut index.*?</table>", source, re.DOTALL)[0]
         assert re.findall(r'row">(\w+)<', table) == ["all"]
         assert '>12.5</span> <span class="ci">10.0 – 20.0<' in table and table.endswith(
             "<td>–</td></tr>\n</tbody></table>"
         )
         table = re.search(r"<caption>GRPO, percent that do not change.*?</table>", source, re.DOTALL)[0]
-        assert "Another row&#x27;s audio" in table and ">33.3<" in table
+        assert "Another row&#39;s audio" in table and ">33.3<" in table
         assert "Without audio: 2 rows are left out, for each has no &lt;audio&gt; (row-1, row-2)." in source
         assert "shortcut index" in write_report(run).read_text()
 
@@ -225,11 +233,12 @@ class TestComparison:
         rewards = next(c for c in charts if c.name == "reward")
         assert [(line.label, line.dash) for line in rewards.series] == [("plain", 0), ("better", 1)]
         assert len({line.tone for line in rewards.series}) == 2
-        assert 'class="thick dash-1"' in drawing.line_chart(rewards)
+        assert "stroke-dasharray" in base64.b64decode(drawing.addresses(rewards)[0].partition(",")[2]).decode()
+        assert 'class="swatch dash-1"' in pages[1].read_text()
 
     def test_it_is_complete_without_scripts_and_asks_nobody(self, pages):
         source = pages[1].read_text()
-        assert "<script" not in source and not re.search(r'(src|href)="(?!#)', source)
+        assert "<script" not in source and not re.search(r'(src|href)="(?!#|data:)', source)
 
     def test_runs_of_one_name_are_told_apart(self, tmp_path):
         assert run_names([tmp_path / "a/run", tmp_path / "b/run"]) == ["a/run", "b/run"]

@@ -25,7 +25,7 @@ from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import check_rows, load_examples
 from omni_grpo.data.rows.pairs import check_pairs
 from omni_grpo.data.rows.prompts import build_messages, target_in_sections
-from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example, listed
+from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
@@ -84,18 +84,15 @@ def to_dataset(examples: Sequence[Example], prompt_style: str, load_audio_from_v
     Raises:
         `DataError`: Naming every row whose video has no sound to use, or cannot be opened to look.
     """
-    rows: dict[str, list[Any]] = {name: [] for name in _FEATURES}
-    errors: list[str] = []
+    prompts, errors = [], []
     for example in examples:
         try:
-            rows["prompt"].append(build_messages(example, prompt_style, load_audio_from_video))
+            prompts.append(build_messages(example, prompt_style, load_audio_from_video))
         except MediaError as error:
             errors.append(str(error))
-        for name in _FEATURES:
-            if name != "prompt":
-                rows[name].append(getattr(example, name) or None)
-    _refuse(errors)
-    dataset = Dataset.from_dict(rows, features=Features(_FEATURES))
+    refuse(errors, "row(s) cannot be used")
+    columns = {name: [getattr(e, name) or None for e in examples] for name in _FEATURES} | {"prompt": prompts}
+    dataset = Dataset.from_dict(columns, features=Features(_FEATURES))
     for name in dict.fromkeys(name for example in examples for name in example.columns):
         dataset = dataset.add_column(name, [e.columns.get(name) for e in examples])
         if name in PICTURES:
@@ -153,11 +150,6 @@ def _parts(prompt: Any) -> list[Any]:
     return [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
 
 
-def _refuse(errors: Sequence[str]) -> None:
-    if errors:
-        raise DataError(listed("{} row(s) cannot be used:", errors))
-
-
 def with_sft_targets(dataset: Dataset, sft_target: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> Dataset:
     """
     Fill the `target` column with what SFT is to imitate.
@@ -202,20 +194,13 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
 
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:
     """Changes with the prompts, the files' sizes and times, and everything that decides how they are encoded."""
-    digest = hashlib.sha256(processing_key(encoder.processor).encode())
-    digest.update(json.dumps([asdict(encoder.settings), encoder.max_prompt_length, encoder.escape]).encode())
-    digest.update(
-        json.dumps(
-            [collator and collator.max_length, *(dataset[name][:] for name in TEXTS if name in dataset.column_names)]
-        ).encode()
-    )
-    for prompt in dataset["prompt"]:
-        digest.update(json.dumps(prompt, sort_keys=True).encode())
-        for message in prompt:
-            for part in message["content"]:
-                if part["path"] and (file := Path(part["path"])).exists():  # one that went is named by the check
-                    stat = file.stat()
-                    digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+    ways = [processing_key(encoder.processor), asdict(encoder.settings), encoder.max_prompt_length, encoder.escape]
+    digest = hashlib.sha256(json.dumps([*ways, collator and collator.max_length]).encode())
+    rows: Any = dataset.select_columns([name for name in ("prompt", *TEXTS) if name in dataset.column_names])
+    for row in rows:
+        files = [Path(part["path"]) for part in _parts(row["prompt"]) if part["path"]]
+        stats = [file.stat() for file in files if file.exists()]  # one that went is named by the check
+        digest.update(json.dumps([row, [(stat.st_size, stat.st_mtime_ns) for stat in stats]]).encode())
     return digest.hexdigest()
 
 
@@ -262,7 +247,7 @@ def preflight(
         rows = dataset.select_columns([name for name in dataset.column_names if name not in PICTURES])
         results = tqdm(pool.map(check, rows), total=len(dataset), desc="checking data", unit="row")
         errors = [error for error in results if error]
-    _refuse(errors)
+    refuse(errors, "row(s) cannot be used")
     if done_file:
         done_file.parent.mkdir(parents=True, exist_ok=True)
         done_file.write_text(fingerprint)

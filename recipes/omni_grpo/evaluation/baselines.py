@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from omni_grpo.evaluation.records import Prediction
 from omni_rewards import PROBLEM_TYPES, AnswerReward
-
-Row = Mapping[str, Any]
 
 _MAX_OPTIONS = 8  # all sets of so many options are scored one by one
 
 
-def chance_level(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> float | None:
+def chance_level(
+    rows: Sequence[Prediction], kind_of: Callable[[Prediction], str], answers: AnswerReward
+) -> float | None:
     """
     Mean score of guessing: a random option, a random set of options, yes or no, a random label.
 
@@ -34,7 +34,9 @@ def chance_level(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: An
     return float(np.mean(levels)) if levels else None
 
 
-def chance_levels(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> list[float | None]:
+def chance_levels(
+    rows: Sequence[Prediction], kind_of: Callable[[Prediction], str], answers: AnswerReward
+) -> list[float | None]:
     """What guessing earns on each row, see [`chance_level`]; `None` for rows of open types."""
     kinds: dict[str, set[str]] = {}
     for row in rows:
@@ -45,8 +47,8 @@ def chance_levels(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: A
     ]
 
 
-def _chance(row: Row, num_gold: int, answers: AnswerReward) -> float:
-    kind, options = PROBLEM_TYPES[row["problem_type"]], tuple(row.get("options") or ())
+def _chance(row: Prediction, num_gold: int, answers: AnswerReward) -> float:
+    kind, options = PROBLEM_TYPES[row["problem_type"]], tuple(row["options"] or ())
     if kind.reads == "options" and len(options) <= _MAX_OPTIONS:
         return _mean_over_sets(row["solution"], row["problem_type"], options, answers.chance_corrected)
     return 1 / (len(kind.labels) or len(options) or num_gold)
@@ -61,14 +63,16 @@ def _mean_over_sets(solution: str, problem_type: str, options: tuple[str, ...], 
     return float(np.mean([answers.read(",".join(s), solution, problem_type, options).score for s in sets]))
 
 
-def majority_score(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: AnswerReward) -> float | None:
+def majority_score(
+    rows: Sequence[Prediction], kind_of: Callable[[Prediction], str], answers: AnswerReward
+) -> float | None:
     """
     Mean score of always giving the commonest gold answer of the row's kind and type, of several the first by alphabet.
 
     Rows of open types count for nothing; `None` if there are no others. The commonest answer is taken from the rows
     themselves, so this is an upper bound for a model that knows nothing but how answers are distributed.
     """
-    kinds: dict[tuple[str, str], list[Row]] = {}
+    kinds: dict[tuple[str, str], list[Prediction]] = {}
     for row in rows:
         if PROBLEM_TYPES[row["problem_type"]].is_closed:
             kinds.setdefault((kind_of(row), row["problem_type"]), []).append(row)
@@ -77,5 +81,5 @@ def majority_score(rows: Sequence[Row], kind_of: Callable[[Row], str], answers: 
         counts = Counter(row["solution"] for row in members)
         commonest = min(counts, key=lambda answer: (-counts[answer], answer))
         for row in members:
-            scores.append(answers.read(commonest, row["solution"], problem_type, row.get("options")).score)
+            scores.append(answers.read(commonest, row["solution"], problem_type, row["options"]).score)
     return float(np.mean(scores)) if scores else None

@@ -6,15 +6,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+from omni_grpo.evaluation.records import FULL, Interval, PooledComparison, Prediction
 from omni_grpo.evaluation.scoring import compare, groups_of, members
 from omni_grpo.evaluation.statistics import pooled_bootstrap, pooled_paired_bootstrap
 
-Rows = list[dict[str, Any]]
+Rows = list[Prediction]
 
 
-def read_predictions(folder: Path, variant: str = "full") -> Rows:
+def read_predictions(folder: Path, variant: str = FULL) -> Rows:
     """
     The rows of an evaluated model's folder, sorted by id.
 
@@ -22,7 +23,7 @@ def read_predictions(folder: Path, variant: str = "full") -> Rows:
         `FileNotFoundError`: There is no such file of predictions in the folder.
         `ValueError`: A line is broken or an id there twice: the evaluation was cut and has to go on first.
     """
-    file = folder / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
+    file = folder / ("predictions.jsonl" if variant == FULL else f"predictions.{variant}.jsonl")
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; name the folder of one evaluated model, such as runs/demo/eval/rl")
     try:
@@ -36,7 +37,7 @@ def read_predictions(folder: Path, variant: str = "full") -> Rows:
 
 def compare_runs(
     a: Sequence[Rows], b: Sequence[Rows], names: tuple[str, str] = ("A", "B"), group_by: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+) -> list[PooledComparison]:
     """
     `a` minus `b` for each group and for all: difference, paired 95 % interval and, for one seed a side, McNemar's p.
 
@@ -68,42 +69,32 @@ def compare_runs(
 
 def _compared(
     a: Sequence[Rows], b: Sequence[Rows], names: tuple[str, str], group: str, group_by: Sequence[str]
-) -> dict[str, Any]:
+) -> PooledComparison:
     scores_a, scores_b = (
         [[row["answer_score"] for row in members(rows, group, group_by)] for rows in side] for side in (a, b)
     )
-    figures: dict[str, Any] = {"seeds": len(a)}
-    for side, scores in (("a", scores_a), ("b", scores_b)):
-        mean, ci95, _ = pooled_bootstrap(scores)
-        figures |= {f"accuracy_{side}": mean, f"ci95_{side}": list(ci95)}
-    if len(a) == 1:
-        return {**compare(a[0], b[0], names, group, group_by), **figures}
-    pooled = pooled_paired_bootstrap(list(zip(scores_a, scores_b, strict=True)))
-    return {
-        "a": names[0],
-        "b": names[1],
-        "group": group,
-        "n": pooled.n,
-        "difference": pooled.difference,
-        "ci95": list(pooled.ci95),
-        "p_mcnemar": None,
-        **figures,
-    }
+    (mean_a, ci95_a, _), (mean_b, ci95_b, _) = map(pooled_bootstrap, (scores_a, scores_b))
+    found = compare(a[0], b[0], names, group, group_by)
+    if len(a) > 1:
+        difference, ci95, n = pooled_paired_bootstrap(list(zip(scores_a, scores_b, strict=True)))
+        found |= {"difference": difference, "ci95": ci95, "n": n, "p_mcnemar": None}
+    own = {"seeds": len(a), "accuracy_a": mean_a, "ci95_a": ci95_a, "accuracy_b": mean_b, "ci95_b": ci95_b}
+    return cast(PooledComparison, found | own)
 
 
-def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
+def comparison_table(rows: Sequence[PooledComparison]) -> str:
     """The comparisons as aligned text, in percent and points."""
     widest = max(len(row["group"]) for row in rows)
-    heads = [f"{rows[0][side]} % [95 %]" for side in ("a", "b")]
+    heads = [f"{name} % [95 %]" for name in (rows[0]["a"], rows[0]["b"])]
     lines = [f"{'group':{widest}} {heads[0]:24} {heads[1]:24} {'difference [95 %]':24} {'McNemar p':>9} {'n':>5}"]
     for row in rows:
-        cells = [_cell(row[f"accuracy_{side}"], row[f"ci95_{side}"], "5.1f") for side in ("a", "b")]
+        cells = [_cell(row["accuracy_a"], row["ci95_a"], "5.1f"), _cell(row["accuracy_b"], row["ci95_b"], "5.1f")]
         p = "–" if row["p_mcnemar"] is None else f"{row['p_mcnemar']:.2g}"
         difference = _cell(row["difference"], row["ci95"], "+5.1f")
         lines.append(f"{row['group']:{widest}} {cells[0]:24} {cells[1]:24} {difference:24} {p:>9} {row['n']:5}")
     return "\n".join(lines)
 
 
-def _cell(value: float, ci95: Sequence[float], form: str) -> str:
+def _cell(value: float, ci95: Interval, form: str) -> str:
     sign = "+.1f" if form.startswith("+") else ".1f"
     return f"{100 * value:{form}} [{100 * ci95[0]:{sign}}, {100 * ci95[1]:{sign}}]"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tqdm.auto import tqdm
 
@@ -22,11 +22,12 @@ from omni_grpo.evaluation.perception_judge import judged
 from omni_grpo.evaluation.prediction_files import append, finished, merge, part_file
 from omni_grpo.evaluation.prediction_rows import prediction_row
 from omni_grpo.evaluation.protocol import Protocol
+from omni_grpo.evaluation.records import FULL, Metrics, Prediction
 from omni_grpo.evaluation.scoring import summarise
 from omni_grpo.evaluation.shortcut import summarise_shortcuts
 from omni_grpo.evaluation.variants import VARIANTS, alters, vary
 from omni_grpo.model.towers import MediaEmbedder
-from omni_grpo.rollout.answers import decoding_settings, generate
+from omni_grpo.rollout.answers import Completion, decoding_settings, generate
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def predict(
     protocol: Protocol | None = None,
     share: Share | None = None,
     plan: Plan | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Prediction]:
     """
     Complete every example, greedily unless `protocol` says otherwise, and write one prediction a line.
 
@@ -102,11 +103,12 @@ def predict(
         lent = [built(donors[e.id]) if e.id in donors else None for e in batch]
         return [(vary(built(e), variant, e.id, donor), e.id) for e, donor in zip(batch, lent, strict=True)]
 
-    def noted(example: Example, row: dict[str, Any]) -> dict[str, Any]:
-        if variant == "full":
-            return row
-        donor = donors.get(example.id)
-        return {**row, "altered": alters(built(example), variant), "donor": donor.id if donor else None}
+    def answered(example: Example, completion: Completion) -> Prediction:
+        row = prediction_row(example, completion, schema, variant, bare, protocol.answers)
+        if variant != FULL:
+            row["altered"] = alters(built(example), variant)
+            row["donor"] = donors[example.id].id if example.id in donors else None
+        return row
 
     blank = VARIANTS[variant].blanked
     coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
@@ -114,14 +116,7 @@ def predict(
         rows = [encoder(messages, name, blank) for messages, name in asked]
         completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
         pairs = zip(batch, completions, strict=True)
-        append(
-            own,
-            [
-                noted(e, prediction_row(e, completion, schema, variant, bare, protocol.answers))
-                for e, completion in pairs
-                if e.id not in done
-            ],
-        )
+        append(own, [answered(e, completion) for e, completion in pairs if e.id not in done])
     share.wait()
     merged = merge(output_file, ids) if share.index == 0 else []
     share.wait()
@@ -143,7 +138,7 @@ def evaluate(
     ablated_rows: int | None = None,
     protocol: Protocol | None = None,
     share: Share | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Metrics, list[Prediction]]:
     """
     Run every variant, write `predictions.jsonl`, `predictions.<variant>.jsonl` and `metrics.json` to `output_dir`.
 
@@ -153,33 +148,24 @@ def evaluate(
     start = time.time()
     protocol, share = protocol or Protocol(), share or Share()
     output_dir.mkdir(parents=True, exist_ok=True)
-    results, plans = {}, {}
+    results: dict[str, list[Prediction]] = {}
+    plans: dict[str, Plan] = {}
+    parts, settings = (model, embedder, encoder), (batch_size, max_new_tokens, bare, protocol, share)
     for variant in variants:  # what cannot be asked is known before anything is
         rows = examples if variant == variants[0] else examples[:ablated_rows]
         plans[variant] = plan_variant(rows, prompt_style, encoder.settings.load_audio_from_video, variant)
         for reason, ids in plans[variant].left_out.items() if share.index == 0 else ():
             logger.warning("%s: %d rows are left out, for each %s: %s", variant, len(ids), reason, ", ".join(ids[:20]))
     for variant in variants:
-        file = output_dir / ("predictions.jsonl" if variant == "full" else f"predictions.{variant}.jsonl")
-        results[variant] = predict(
-            model,
-            embedder,
-            encoder,
-            plans[variant].examples,
-            prompt_style,
-            variant,
-            file,
-            batch_size,
-            max_new_tokens,
-            bare,
-            protocol,
-            share,
-            plans[variant],
-        )
+        file = output_dir / ("predictions.jsonl" if variant == FULL else f"predictions.{variant}.jsonl")
+        plan = plans[variant]
+        results[variant] = predict(*parts, plan.examples, prompt_style, variant, file, *settings, plan)
     if share.index:
-        return {}, []
-    others = {v: summarise(results[v], combined, protocol) | {"left_out": plans[v].left_out} for v in variants[1:]}
-    metrics = {
+        return cast(Metrics, {}), []
+    others = {v: summarise(results[v], combined, protocol) for v in variants[1:]}
+    for variant, figures in others.items():
+        figures["left_out"] = plans[variant].left_out
+    metrics: Metrics = {
         **summarise(results[variants[0]], combined, protocol),
         "variants": others,
         "shortcuts": summarise_shortcuts(results, combined, protocol),

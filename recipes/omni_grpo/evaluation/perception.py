@@ -9,18 +9,17 @@ where they have what is needed: a reference `context`, a `reference_reasoning`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from omni_grpo.evaluation.records import Mean, Prediction
 from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval
 from omni_rewards import conclusion_agrees, context_coverage, context_score
 
 STEP_WEIGHT = 0.8
 _N_RESAMPLES = 2_000
-
-Row = Mapping[str, Any]
 
 
 def context_quality(written: str | None, reference: str) -> dict[str, float]:
@@ -104,7 +103,7 @@ def reference_steps(reference: str) -> list[str]:
     return [sentence.strip() for sentence in sentences if context_coverage("", sentence)]
 
 
-def perception_of(row: Row) -> dict[str, Any]:
+def perception_of(row: Prediction) -> dict[str, Any]:
     """
     Offline figures of one prediction row: `context` ([`context_quality`]), `consistent`, `steps`.
 
@@ -114,9 +113,9 @@ def perception_of(row: Row) -> dict[str, Any]:
     """
     figures: dict[str, Any] = {}
     sections = row["sections"]
-    if row.get("context") and (quality := context_quality(sections.get("context"), row["context"])):
+    if row["context"] and (quality := context_quality(sections.get("context"), row["context"])):
         figures["context"] = quality
-    think, answer, reference = sections.get("think"), sections.get("answer"), row.get("reference_reasoning")
+    think, answer, reference = sections.get("think"), sections.get("answer"), row["reference_reasoning"]
     if think and answer:
         figures["consistent"] = conclusion_agrees(think, answer, row["problem_type"], row["options"])
     if reference and (steps := reference_steps(reference)):
@@ -125,7 +124,7 @@ def perception_of(row: Row) -> dict[str, Any]:
     return figures
 
 
-def summarise_perception(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def summarise_perception(rows: Sequence[Prediction]) -> dict[str, Mean]:
     """
     Mean, 95 % interval and number of rows of each perception figure that any row has, by name.
 
@@ -144,10 +143,10 @@ def summarise_perception(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     return {name: mean_figure(values) for name, values in columns.items() if values}
 
 
-def mean_figure(values: Sequence[float]) -> dict[str, Any]:
+def mean_figure(values: Sequence[float]) -> Mean:
     """Mean, 95 % interval and number of `values`; `None` for the first two where there is none."""
     if not values:
         return {"mean": None, "ci95": None, "n": 0}
     binary = all(value in (0, 1) for value in values)
     ci95 = accuracy_interval(values) if binary else bootstrap_interval(values, n_resamples=_N_RESAMPLES)
-    return {"mean": float(np.mean(values)), "ci95": list(ci95), "n": len(values)}
+    return {"mean": float(np.mean(values)), "ci95": ci95, "n": len(values)}

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from omni_grpo.evaluation.perception import mean_figure, reference_steps, step_score
+from omni_grpo.evaluation.records import Mean, Prediction
 from omni_rewards import ContextReward, Judge, Question, ReasoningReward, SectionSchema
 
 STEP_RUBRIC = (
@@ -15,10 +15,8 @@ STEP_RUBRIC = (
     "not, or contradicts it. Everything else in the reasoning earns and costs nothing."
 )
 
-Row = Mapping[str, Any]
 
-
-def judged(rows: Sequence[Row], judge: Judge, schema: SectionSchema) -> dict[str, dict[str, Any]]:
+def judged(rows: Sequence[Prediction], judge: Judge, schema: SectionSchema) -> dict[str, Mean]:
     """
     Context, reasoning and steps of `rows` as a judge grades them; as [`summarise_perception`], with `unavailable`, the
     number of rows that it gave no score.
@@ -27,7 +25,7 @@ def judged(rows: Sequence[Row], judge: Judge, schema: SectionSchema) -> dict[str
     """
     texts = [row["completion"] for row in rows]
     kinds, options = [row["problem_type"] for row in rows], [row["options"] for row in rows]
-    contexts, references = ([row.get(name) for row in rows] for name in ("context", "reference_reasoning"))
+    contexts, references = [row["context"] for row in rows], [row["reference_reasoning"] for row in rows]
     graded: dict[str, list[tuple[bool, float | None]]] = {}
     if "context" in schema.names:
         scores = ContextReward(judge, schema=schema)(texts, contexts)
@@ -47,8 +45,8 @@ def judged(rows: Sequence[Row], judge: Judge, schema: SectionSchema) -> dict[str
     }
 
 
-def _judged_steps(rows: Sequence[Row], judge: Judge) -> list[tuple[bool, float | None]]:
-    steps = [reference_steps(row.get("reference_reasoning") or "") for row in rows]
+def _judged_steps(rows: Sequence[Prediction], judge: Judge) -> list[tuple[bool, float | None]]:
+    steps = [reference_steps(row["reference_reasoning"] or "") for row in rows]
     thoughts = [row["sections"].get("think") for row in rows]
     asked = [
         Question(STEP_RUBRIC, (("STEP", step), ("REASONING", think)))

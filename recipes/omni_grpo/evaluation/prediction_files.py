@@ -13,11 +13,11 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
+
+from omni_grpo.evaluation.records import Prediction
 
 logger = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 def part_file(file: Path, process: int, num_processes: int) -> Path:
@@ -25,7 +25,7 @@ def part_file(file: Path, process: int, num_processes: int) -> Path:
     return file if num_processes == 1 else file.with_suffix(f".part{process}{file.suffix}")
 
 
-def finished(file: Path, own: Path, ids: Sequence[str]) -> dict[str, Row]:
+def finished(file: Path, own: Path, ids: Sequence[str]) -> dict[str, Prediction]:
     """
     Rows that earlier runs wrote whole, by id, whichever number of processes they had. `own` is cut back to its whole
     lines; of the other files, which their processes may be writing, what is whole is read.
@@ -35,7 +35,7 @@ def finished(file: Path, own: Path, ids: Sequence[str]) -> dict[str, Row]:
     """
     if own.is_file():
         _cut_to_whole_lines(own)
-    rows: dict[str, Row] = {}
+    rows: dict[str, Prediction] = {}
     known = set(ids)
     for path in _files(file):
         for row in _whole_rows(path.read_bytes())[0]:
@@ -46,14 +46,14 @@ def finished(file: Path, own: Path, ids: Sequence[str]) -> dict[str, Row]:
     return rows
 
 
-def append(own: Path, rows: Iterable[Row]) -> None:
+def append(own: Path, rows: Iterable[Prediction]) -> None:
     """Add rows to a process's own file; they are in the hands of the operating system when this returns."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with own.open("ab") as out:
         out.write(text.encode("utf-8"))
 
 
-def merge(file: Path, ids: Sequence[str]) -> list[Row]:
+def merge(file: Path, ids: Sequence[str]) -> list[Prediction]:
     """
     The rows of all processes in the order of `ids`, written to `file`; the parts are deleted after.
 
@@ -91,9 +91,9 @@ def _files(file: Path) -> list[Path]:
     return [path for path in (file, *_parts(file)) if path.is_file()]
 
 
-def _whole_rows(content: bytes) -> tuple[list[Row], int]:
+def _whole_rows(content: bytes) -> tuple[list[Prediction], int]:
     """Rows up to the first line that is not whole, and the length of their lines in bytes."""
-    rows: list[Row] = []
+    rows: list[Prediction] = []
     length = 0
     for line in content.split(b"\n")[:-1]:
         try:
@@ -102,7 +102,7 @@ def _whole_rows(content: bytes) -> tuple[list[Row], int]:
             break
         if not isinstance(row, dict) or "id" not in row:
             break
-        rows.append(row)
+        rows.append(cast(Prediction, row))
         length += len(line) + 1
     return rows, length
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.perception import perception_of
+from omni_grpo.evaluation.records import Prediction
 from omni_grpo.rollout.answers import Completion
 from omni_rewards import AnswerReward, SectionSchema, parse_sections
 
@@ -19,20 +19,19 @@ def prediction_row(
     variant: str,
     bare: bool,
     answers: AnswerReward,
-) -> dict[str, Any]:
+) -> Prediction:
     """
     The row of one completion.
 
     `answer_score` is 0 where the completion has no single well-formed section of the answer; `bare` takes the whole
-    completion for the answer then. `answer_reason` is a key of `omni_rewards.ANSWER_REASONS`, `answer_parsed` and
-    `gold_parsed` are the two answers as they were read, `perception` is [`~omni_grpo.evaluation.perception.perception_of`].
+    completion for the answer then.
     """
     sections = parse_sections(completion.text, schema)
     answer = sections.texts.get(schema.names[-1], completion.text if bare else None)
     options = list(example.options) if example.options else None
     read = answers.read(answer or "", example.solution, example.problem_type, options)
     score = 0.0 if answer is None else read.score
-    row = {
+    row: Prediction = {
         "id": example.id,
         "problem": example.problem,
         "problem_type": example.problem_type,
@@ -55,4 +54,5 @@ def prediction_row(
         "seconds": completion.seconds,
         "meta": dict(example.meta),
     }
-    return {**row, "perception": perception_of(row)}
+    row["perception"] = perception_of(row)
+    return row

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+
+from omni_grpo.evaluation.records import FULL, Comparison, Interval, RunMetrics, Shortcuts, Summary
 
 _SHOWN_WORDS = 5  # answers that are none of the labels
 
 
-def table(summary: Mapping[str, Any]) -> str:
+def table(summary: RunMetrics) -> str:
     """One line a model, variant and group; then labels, perception and shortcuts; then the comparisons. In percent."""
     stages = {
         (name, variant): part
         for name, metrics in summary["stages"].items()
-        for variant, part in {"full": metrics, **metrics.get("variants", {})}.items()
+        for variant, part in {FULL: metrics, **metrics["variants"]}.items()
     }
     widest = max([18, *(len(group) for part in stages.values() for group in part["groups"])])
     wide = max([9, *(len(variant) for _, variant in stages)])
@@ -27,14 +28,14 @@ def table(summary: Mapping[str, Any]) -> str:
     for (name, variant), part in stages.items():
         lines += [f"{name} {variant}: {note}" for note in _notes(part)]
     for name, metrics in summary["stages"].items():
-        lines += [f"{name}: {note}" for note in _shortcuts(metrics.get("shortcuts", {}))]
-    return "\n".join([*lines, *map(comparison_line, summary.get("comparisons", []))])
+        lines += [f"{name}: {note}" for note in _shortcuts(metrics["shortcuts"])]
+    return "\n".join([*lines, *map(comparison_line, summary["comparisons"])])
 
 
-def comparison_line(comparison: Mapping[str, Any]) -> str:
+def comparison_line(comparison: Comparison) -> str:
     """A difference of two runs in points, with its interval, McNemar's p where there is one, and n."""
     low, high = comparison["ci95"]
-    p = comparison.get("p_mcnemar")
+    p = comparison["p_mcnemar"]
     return (
         f"{comparison['a']} − {comparison['b']} on {comparison['group']}: {100 * comparison['difference']:+.1f} points "
         f"[{100 * low:+.1f}, {100 * high:+.1f}]"
@@ -43,18 +44,17 @@ def comparison_line(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def _rows(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _rows(part: Summary) -> Iterator[tuple[str, str]]:
     for group, figures in part["groups"].items():
-        levels = [_percent(figures.get(level)) for level in ("chance", "majority")]
-        tail = f"{levels[0]:>6} {levels[1]:>9} {figures['n']:5}"
+        tail = f"{_percent(figures['chance']):>6} {_percent(figures['majority']):>9} {figures['n']:5}"
         yield group, f"{_interval(figures['accuracy'], figures['ci95']):24} {tail}"
-        if "uar" in figures:
+        if "uar" in figures and "uar_ci95" in figures:
             yield f"{group}, UAR", f"{_interval(figures['uar'], figures['uar_ci95']):24} {'':16} {figures['n']:5}"
     yield "valid format", f"{_interval(part['format_rate'], part['format_ci95']):24} {'':16} {part['n']:5}"
 
 
-def _notes(part: Mapping[str, Any]) -> Iterator[str]:
-    if "out_of_vocabulary" in part:
+def _notes(part: Summary) -> Iterator[str]:
+    if "out_of_vocabulary" in part and "unanswered" in part:
         words = part["out_of_vocabulary"]
         shown = ", ".join(f"{word} {count}×" for word, count in list(words.items())[:_SHOWN_WORDS])
         more = f", and {len(words) - _SHOWN_WORDS} more" if len(words) > _SHOWN_WORDS else ""
@@ -63,20 +63,21 @@ def _notes(part: Mapping[str, Any]) -> Iterator[str]:
             + (f" ({shown}{more})" if words else "")
             + f"; {part['unanswered']} gave no label"
         )
-    for name, figure in part.get("perception", {}).items():
-        if figure["mean"] is None:
-            yield f"{name.replace('_', ' ')}: the judge gave no score (n = {figure['unavailable']})"
+    for name, figure in part["perception"].items():
+        unavailable = figure.get("unavailable", 0)
+        if figure["mean"] is None or figure["ci95"] is None:
+            yield f"{name.replace('_', ' ')}: the judge gave no score (n = {unavailable})"
             continue
-        lost = f", {figure['unavailable']} without a score" if figure.get("unavailable") else ""
+        lost = f", {unavailable} without a score" if unavailable else ""
         value = _interval(figure["mean"], figure["ci95"]).strip()
         yield f"{name.replace('_', ' ')} {value}, n = {figure['n']}{lost}"
 
 
-def _shortcuts(groups: Mapping[str, Any]) -> Iterator[str]:
+def _shortcuts(groups: Mapping[str, Shortcuts]) -> Iterator[str]:
     for group, found in groups.items():
         for sense, index in found["index"].items():
             yield f"shortcut index of {sense} on {group} {_interval(index['value'], index['ci95'])}, n = {index['n']}"
-    for variant, changed in groups.get("all", {}).get("variants", {}).items():
+    for variant, changed in groups["all"]["variants"].items() if "all" in groups else ():
         shares = [
             f"{_interval(share['share'], share['ci95']).strip()} of {name}, n = {share['n']}"
             for name in ("answers", "contexts")
@@ -85,7 +86,7 @@ def _shortcuts(groups: Mapping[str, Any]) -> Iterator[str]:
         yield f"unchanged under {variant}: {'; '.join(shares)}"
 
 
-def _interval(value: float, ci95: Sequence[float]) -> str:
+def _interval(value: float, ci95: Interval) -> str:
     return f"{100 * value:5.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
 
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from omni_grpo.evaluation.baselines import chance_level, majority_score
 from omni_grpo.evaluation.metrics import out_of_vocabulary, unweighted_average_recall
 from omni_grpo.evaluation.perception import summarise_perception
 from omni_grpo.evaluation.protocol import Protocol
+from omni_grpo.evaluation.records import Comparison, GroupFigures, Prediction, Summary
 from omni_grpo.evaluation.results_table import table
 from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval, mcnemar, paired_bootstrap
 from omni_rewards import PROBLEM_TYPES, AnswerReward
@@ -22,7 +22,7 @@ __all__ = ["compare", "grouped", "groups_of", "members", "summarise", "table"]
 _N_RESAMPLES = 2_000
 
 
-def groups_of(prediction: Mapping[str, Any], group_by: Sequence[str] = ()) -> list[str]:
+def groups_of(prediction: Prediction, group_by: Sequence[str] = ()) -> list[str]:
     """
     The groups that a prediction is reported in: its kind, or `"key: value"` for each key of `meta` in `group_by`.
 
@@ -41,9 +41,7 @@ def groups_of(prediction: Mapping[str, Any], group_by: Sequence[str] = ()) -> li
     return list(dict.fromkeys(names))
 
 
-def members(
-    predictions: Sequence[Mapping[str, Any]], group: str, group_by: Sequence[str] = ()
-) -> list[Mapping[str, Any]]:
+def members(predictions: Sequence[Prediction], group: str, group_by: Sequence[str] = ()) -> list[Prediction]:
     """Predictions of `group`, which is one, several joined by `+`, or `all`; in their order."""
     if group == "all":
         return list(predictions)
@@ -52,8 +50,8 @@ def members(
 
 
 def grouped(
-    predictions: Sequence[Mapping[str, Any]], protocol: Protocol, combined: Sequence[str] = ()
-) -> Iterator[tuple[str, list[Any]]]:
+    predictions: Sequence[Prediction], protocol: Protocol, combined: Sequence[str] = ()
+) -> Iterator[tuple[str, list[Prediction]]]:
     """Each group that is reported, with its predictions: those of the protocol, the combined ones, `all`."""
     group_by, combined = protocol.group_by, (*combined, *protocol.combined)
     names = list(dict.fromkeys(name for p in predictions for name in groups_of(p, group_by)))
@@ -65,8 +63,8 @@ def grouped(
 
 
 def summarise(
-    predictions: Sequence[Mapping[str, Any]], combined: Sequence[str] = (), protocol: Protocol | None = None
-) -> dict[str, Any]:
+    predictions: Sequence[Prediction], combined: Sequence[str] = (), protocol: Protocol | None = None
+) -> Summary:
     """
     Mean score with 95 % interval by group, beside it what guessing and the commonest answer earn; the share of
     well-formed completions; perception.
@@ -79,37 +77,35 @@ def summarise(
     protocol = protocol or Protocol()
     groups = {name: _figures(rows, protocol) for name, rows in grouped(predictions, protocol, combined)}
     valid = [float(p["format_ok"]) for p in predictions]
-    reasons = [p.get("answer_reason") for p in predictions]
-    summary = {
+    reasons = [p["answer_reason"] for p in predictions]
+    summary: Summary = {
         "n": len(predictions),
         "groups": groups,
         "format_rate": float(np.mean(valid)),
-        "format_ci95": list(accuracy_interval(valid)),
+        "format_ci95": accuracy_interval(valid),
         "mean_tokens": float(np.mean([p["num_tokens"] for p in predictions])),
-        "answers": {reason: reasons.count(reason) for reason in dict.fromkeys(filter(None, reasons))},
+        "answers": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
         "perception": summarise_perception(predictions),
     }
-    return summary | (_labels(predictions) if protocol.metric == "war_uar" else {})
+    if protocol.metric == "war_uar":
+        summary["out_of_vocabulary"], summary["unanswered"] = _labels(predictions)
+    return summary
 
 
-def _figures(rows: Sequence[Mapping[str, Any]], protocol: Protocol) -> dict[str, Any]:
+def _figures(rows: Sequence[Prediction], protocol: Protocol) -> GroupFigures:
     scores = [r["answer_score"] for r in rows]
-    figures = {
+    figures: GroupFigures = {
         "n": len(rows),
         "accuracy": float(np.mean(scores)),
-        "ci95": list(accuracy_interval(scores)),
+        "ci95": accuracy_interval(scores),
         "chance": chance_level(rows, kind_of, protocol.answers),
         "majority": majority_score(rows, kind_of, protocol.answers),
     }
-    if protocol.metric != "war_uar":
-        return figures
-    gold, predicted = [r["gold_parsed"] for r in rows], [r["answer_parsed"] for r in rows]
-    return {
-        **figures,
-        "war": figures["accuracy"],
-        "uar": unweighted_average_recall(gold, predicted),
-        "uar_ci95": list(_uar_interval(gold, predicted)),
-    }
+    if protocol.metric == "war_uar":
+        gold, predicted = [str(r["gold_parsed"]) for r in rows], [r["answer_parsed"] for r in rows]
+        figures["war"], figures["uar"] = figures["accuracy"], unweighted_average_recall(gold, predicted)
+        figures["uar_ci95"] = _uar_interval(gold, predicted)
+    return figures
 
 
 def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple[float, float]:
@@ -126,22 +122,22 @@ def _uar_interval(gold: Sequence[str], predicted: Sequence[str | None]) -> tuple
     return bootstrap_interval(codes, uar, n_resamples=_N_RESAMPLES)
 
 
-def _labels(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _labels(rows: Sequence[Prediction]) -> tuple[dict[str, int], int]:
     """Answers that are none of the labels, rows without an answer."""
     kinds, read = {r["problem_type"] for r in rows}, AnswerReward().read
     listed = {str(read(label, label, kind).parsed) for kind in kinds for label in PROBLEM_TYPES[kind].labels}
-    known = listed or {r["gold_parsed"] for r in rows}
+    known = listed or {str(r["gold_parsed"]) for r in rows}
     predicted = [r["answer_parsed"] for r in rows]
-    return {"out_of_vocabulary": out_of_vocabulary(predicted, known), "unanswered": predicted.count(None)}
+    return out_of_vocabulary(predicted, known), predicted.count(None)
 
 
 def compare(
-    a: Sequence[Mapping[str, Any]],
-    b: Sequence[Mapping[str, Any]],
+    a: Sequence[Prediction],
+    b: Sequence[Prediction],
     names: tuple[str, str],
     group: str,
     group_by: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Comparison:
     """
     Accuracy of `a` minus accuracy of `b` on the same rows of `group`, with a paired 95 % interval and McNemar's p.
 
@@ -159,6 +155,6 @@ def compare(
         "group": group,
         "n": paired.n,
         "difference": paired.difference,
-        "ci95": list(paired.ci95),
+        "ci95": paired.ci95,
         "p_mcnemar": mcnemar([s >= 1 for s in scores_a], [s >= 1 for s in scores_b]),
     }

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from omni_grpo.data.rows.kinds import kind_of
 from omni_grpo.evaluation.baselines import chance_levels
 from omni_grpo.evaluation.protocol import Protocol
+from omni_grpo.evaluation.records import Difference, Index, Prediction, Shortcuts, Unchanged, VariantChanges
 from omni_grpo.evaluation.scoring import grouped
 from omni_grpo.evaluation.statistics import accuracy_interval, bootstrap_interval, paired_bootstrap, wilson_interval
 from omni_grpo.evaluation.variants import SENSES
 from omni_rewards import AnswerReward
 
-Row = Mapping[str, Any]
-Changes = Callable[[Row, Row, str], bool | None]
+Changes = Callable[[Prediction, Prediction, str], bool | None]
 
 _N_RESAMPLES = 2_000
 _EPSILON = 1e-9  # of a score: less is rounding
@@ -48,8 +48,8 @@ class IndexTerm(NamedTuple):
 
 
 def shortcut_index(
-    whole: Sequence[Row],
-    swapped: Sequence[Row],
+    whole: Sequence[Prediction],
+    swapped: Sequence[Prediction],
     sense: str,
     answers: AnswerReward | None = None,
     changes: Changes | None = None,
@@ -110,8 +110,8 @@ def shortcut_index(
 
 
 def index_terms(
-    whole: Sequence[Row],
-    swapped: Sequence[Row],
+    whole: Sequence[Prediction],
+    swapped: Sequence[Prediction],
     sense: str,
     answers: AnswerReward | None = None,
     changes: Changes | None = None,
@@ -122,7 +122,7 @@ def index_terms(
     levels = chance_levels([row for row, _ in pairs], kind_of, answers or AnswerReward())
     terms = []
     for (row, other), level in zip(pairs, levels, strict=True):
-        donor = by_id.get(other.get("donor"))
+        donor = by_id.get(str(other.get("donor")))
         change = None if donor is None or changes is None else changes(row, donor, sense)
         if change is not False:
             left = 0.0 if change else level or 0.0
@@ -137,7 +137,7 @@ def index_of(gain: np.ndarray, room: np.ndarray) -> np.ndarray:
     return 1 - np.clip(share, 0.0, 1.0)
 
 
-def unchanged(whole: Sequence[Row], altered: Sequence[Row]) -> dict[str, dict[str, Any] | None]:
+def unchanged(whole: Sequence[Prediction], altered: Sequence[Prediction]) -> dict[str, Unchanged | None]:
     """
     Share of `answers` and of `contexts` that are the same as with all media, each with `ci95` and `n`.
 
@@ -154,8 +154,8 @@ def unchanged(whole: Sequence[Row], altered: Sequence[Row]) -> dict[str, dict[st
 
 
 def summarise_shortcuts(
-    results: Mapping[str, Sequence[Row]], combined: Sequence[str] = (), protocol: Protocol | None = None
-) -> dict[str, Any]:
+    results: Mapping[str, Sequence[Prediction]], combined: Sequence[str] = (), protocol: Protocol | None = None
+) -> dict[str, Shortcuts]:
     """
     The diagnostics of one model, by group: the index of each sense, and what each variant changed.
 
@@ -171,7 +171,7 @@ def summarise_shortcuts(
     protocol, others = protocol or Protocol(), [v for v in results if v != "full"]
     if "full" not in results or not others:
         return {}
-    figures: dict[str, Any] = {}
+    figures: dict[str, Shortcuts] = {}
     for group, whole in grouped(results["full"], protocol, combined):
         by_variant = {v: _variant(whole, results[v]) for v in others if _pairs(whole, results[v])}
         swaps = {s: f"swapped_{s}" for s in SENSES if f"swapped_{s}" in by_variant}
@@ -179,30 +179,31 @@ def summarise_shortcuts(
             s: shortcut_index(whole, results[v], s, protocol.answers, protocol.counterfactual)
             for s, v in swaps.items()
         }
-        index = {s: i._asdict() | {"ci95": list(i.ci95)} for s, i in found.items() if i is not None}
+        index = {s: cast(Index, i._asdict()) for s, i in found.items() if i is not None}
         if by_variant:
             figures[group] = {"index": index, "variants": by_variant}
     return figures
 
 
-def _variant(whole: Sequence[Row], altered: Sequence[Row]) -> dict[str, Any]:
+def _variant(whole: Sequence[Prediction], altered: Sequence[Prediction]) -> VariantChanges:
     scores = zip(*[(row["answer_score"], other["answer_score"]) for row, other in _pairs(whole, altered)], strict=True)
     lost = paired_bootstrap(*map(list, scores), n_resamples=_N_RESAMPLES)
-    return {"lost": lost._asdict() | {"ci95": list(lost.ci95)}, **unchanged(whole, altered)}
+    same = unchanged(whole, altered)
+    return {"lost": cast(Difference, lost._asdict()), "answers": same["answers"], "contexts": same["contexts"]}
 
 
-def _pairs(whole: Sequence[Row], altered: Sequence[Row]) -> list[tuple[Row, Row]]:
+def _pairs(whole: Sequence[Prediction], altered: Sequence[Prediction]) -> list[tuple[Prediction, Prediction]]:
     """Rows with all media and the same ones altered, by id, which makes every figure one of the rows, not their order."""
     others = {row["id"]: row for row in altered if row.get("altered", True)}
     return sorted(((row, others[row["id"]]) for row in whole if row["id"] in others), key=lambda pair: pair[0]["id"])
 
 
-def _share(same: Sequence[float]) -> dict[str, Any] | None:
-    return {"share": float(np.mean(same)), "ci95": list(accuracy_interval(same)), "n": len(same)} if same else None
+def _share(same: Sequence[float]) -> Unchanged | None:
+    return {"share": float(np.mean(same)), "ci95": accuracy_interval(same), "n": len(same)} if same else None
 
 
-def _answer(row: Row) -> str | None:
-    if (parsed := row.get("answer_parsed")) is not None:
+def _answer(row: Prediction) -> str | None:
+    if (parsed := row["answer_parsed"]) is not None:
         return str(parsed)
     return _plain(row["sections"].get("answer"))
 

@@ -43,7 +43,7 @@ class FeatureCache:
         if key.modality not in self.encoders or (content := self._store.read(self.name_of(key))) is None:
             return None
         self.loaded += 1
-        return load(bytes(content))["features"]
+        return load(content)["features"]
 
     def save(self, key: MediaKey, features: torch.Tensor) -> None:
         """Write an item's output `(rows, width)`."""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run folder as self-contained HTML pages and PNG curves.
 
-- the report: `run_folder` reads the folder, `curves` turns logs into series, which `drawing` draws as inline
-  SVG and `plots` as PNG files, `tables` and `clips` write the two halves of the evidence, `markup` makes untrusted text safe,
-  `confusion`, `length` and `shortcuts` ask what was answered, at what length
-  and without which channel, `page` puts all of it into `page.html`, `page.css` and `page.js`
+- the report: `run_folder` reads the folder, `curves` turns logs into series, which `drawing` draws, `tables`, `clips`,
+  `confusion`, `length` and `shortcuts` ask what was answered, how well, at what length and without which channel; `page`
+  puts all of it together
 - the comparison of several runs: `comparison`
 - the rollout viewer: `rollouts` reads what the trainer logged, `segments` and `rollout_flags` say what stands where and
   what is suspect, `embedding` chooses media, `viewer` writes the page
+- what all pages share: `figures` has numbers as they are shown, `rendering` fills `templates/*.html.j2`, which escape
+  whatever they show; `page.css`, `viewer.css` and the scripts go into the page
 
 No page asks a server for anything: its own policy forbids it.
 """

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from omni_grpo.evaluation.statistics import mcnemar, paired_bootstrap
+from omni_grpo.evaluation.records import FULL, Comparison
+from omni_grpo.evaluation.scoring import compare, members
 from omni_grpo.report.curves import Curve, build_curves
-from omni_grpo.report.drawing import interval_glyph, line_chart
-from omni_grpo.report.markup import NOTHING, interval, note, number, p_value, percent, points, table, text
-from omni_grpo.report.resources import fill_page, resource
-from omni_grpo.report.run_folder import FULL, RunFolder, in_order, read_run
-from omni_grpo.report.shortcuts import in_group, variant_label, variants_of
-from omni_grpo.report.tables import figure, group_names
+from omni_grpo.report.figures import Table, accuracy
+from omni_grpo.report.rendering import render
+from omni_grpo.report.run_folder import RunFolder, in_order, read_run, stage_label
+from omni_grpo.report.shortcuts import variant_label, variants_of
+from omni_grpo.report.tables import differences_table
 
 RUN_TONES = ("rl", "think", "other-1", "context", "control", "other-3")
 
@@ -56,18 +56,17 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 
 def render_comparison(runs: dict[str, RunFolder]) -> str:
     """The page as one string of HTML. See [`write_comparison`]."""
-    style = resource("page.css")
-    return fill_page(
-        "comparison.html",
-        style=style,
-        title=text("omni-grpo: " + " against ".join(runs)),
-        summary=text(f"{len(runs)} runs; the first, {next(iter(runs))}, is what the others are compared with."),
-        notes="".join(note(f"{name}: {remark}") for name, run in runs.items() for remark in run.notes),
-        first=text(next(iter(runs))),
+    groups = list(dict.fromkeys(group for run in runs.values() for group in run.groups))
+    return render(
+        "comparison.html.j2",
+        styles=["page.css"],
+        title="omni-grpo: " + " against ".join(runs),
+        runs=runs,
+        first=next(iter(runs)),
         differences=_differences(runs),
-        accuracy=_accuracy(runs),
-        ablation=_ablation(runs),
-        curves="".join(map(line_chart, overlaid(runs))) or note("No training log in these runs."),
+        accuracy=_accuracy(runs, groups),
+        variants=_variants(runs, groups),
+        curves=overlaid(runs),
     )
 
 
@@ -85,72 +84,40 @@ def overlaid(runs: dict[str, RunFolder]) -> list[Curve]:
     return list(charts.values())
 
 
-def _differences(runs: dict[str, RunFolder]) -> str:
+def _differences(runs: dict[str, RunFolder]) -> Table | str:
+    """Each run minus the first, stage against the same stage, on the items that both answered."""
     (first, reference), *others = runs.items()
-    rows = []
+    rows: list[tuple[str, Comparison]] = []
     for name, run in others:
-        for stage in reference.predictions:
-            ours, theirs = run.predictions.get(stage, {}), reference.predictions[stage]
-            for group in dict.fromkeys([*group_names(reference), "all"]):
-                pairs = [
-                    (a, b)
-                    for key, row in ours.items()
-                    if key in theirs
-                    and in_group(row, group)
-                    and (a := number(row.get("answer_score"))) is not None
-                    and (b := number(theirs[key].get("answer_score"))) is not None
-                ]
-                if not pairs:
-                    continue
-                a, b = zip(*pairs, strict=True)
-                paired = paired_bootstrap(a, b)
-                is_binary = {*a, *b} <= {0.0, 1.0}
-                rows.append(
-                    [
-                        f"{text(name)} − {text(first)}",
-                        text(run.label(stage)),
-                        text(group),
-                        f'<span class="value">{points(paired.difference)}</span>',
-                        interval(list(paired.ci95), points_=True),
-                        text(p_value(mcnemar(a, b))) if is_binary else NOTHING,
-                        str(paired.n),
-                    ]
-                )
+        for stage, theirs in reference.predictions.items():
+            both = [key for key in theirs if key in run.predictions.get(stage, {})]
+            sides = [[rows[key] for key in both] for rows in (run.predictions.get(stage, {}), theirs)]
+            for group in dict.fromkeys([*reference.groups, "all"]):
+                if members(sides[0], group):
+                    found = compare(sides[0], sides[1], (name, first), group)
+                    rows.append((f"{name} − {first}, {stage_label(stage)}", found))
     if not rows:
-        return note("No stage was evaluated on the same items in two of these runs.")
-    header = ["Runs", "Stage", "Group", "Difference, points", "95\u00a0% interval", "McNemar p", "n"]
-    return table("Paired differences on the same items", header, rows)
+        return "No stage was evaluated on the same items in two of these runs."
+    return differences_table("Paired differences on the same items", "Runs and stage", rows)
 
 
-def _accuracy(runs: dict[str, RunFolder]) -> str:
-    groups = list(dict.fromkeys(group for run in runs.values() for group in group_names(run)))
-    rows = []
-    for stage in in_order({stage for run in runs.values() for stage in run.evaluated}):
-        for place, (name, run) in enumerate(runs.items()):
-            if stage in run.evaluated:
-                figures = [figure(run, stage, group) for group in groups]
-                rows.append([f"{text(run.label(stage))}, {text(name)}", *(_cell(f, place) for f in figures)])
-    return (
-        table("Accuracy in percent", ["Stage and run", *map(text, groups)], rows) if rows else note("No evaluation.")
-    )
+def _accuracy(runs: dict[str, RunFolder], groups: list[str]) -> Table | str:
+    rows = [
+        [f"{stage_label(stage)}, {name}", *(accuracy(run.figures(stage, g), colour) for g in groups)]
+        for stage in in_order({stage for run in runs.values() for stage in run.evaluated})
+        for (name, run), colour in zip(runs.items(), RUN_TONES, strict=False)
+        if stage in run.evaluated
+    ]
+    return Table("Accuracy in percent", ["Stage and run", *groups], rows) if rows else "No evaluation."
 
 
-def _ablation(runs: dict[str, RunFolder]) -> str:
-    groups = list(dict.fromkeys(group for run in runs.values() for group in group_names(run)))
-    rows = []
-    for place, (name, run) in enumerate(runs.items()):
-        for stage in run.evaluated:
-            for variant, figures in variants_of(run, stage).items():
-                if variant != FULL:
-                    where = f"{text(run.label(stage))}, {text(name)}, {text(variant_label(variant))}"
-                    rows.append([where, *(_cell(figures.get(group, {}), place) for group in groups)])
+def _variants(runs: dict[str, RunFolder], groups: list[str]) -> Table | str:
+    rows = [
+        [f"{stage_label(stage)}, {name}, {variant_label(v)}", *(accuracy(figures.get(g), colour) for g in groups)]
+        for (name, run), colour in zip(runs.items(), RUN_TONES, strict=False)
+        for stage, measured in run.evaluated.items()
+        for v, figures in variants_of(measured).items()
+        if v != FULL
+    ]
     caption = "Accuracy in percent with media taken away"
-    return table(caption, ["Stage, run, media", *map(text, groups)], rows) if rows else note("Not tested so.")
-
-
-def _cell(found: dict, place: int) -> str:
-    value, ci95 = number(found.get("accuracy")), found.get("ci95")
-    if value is None:
-        return NOTHING
-    glyph = interval_glyph(value, ci95, found.get("chance"), RUN_TONES[place])
-    return f'<span class="value">{percent(value)}</span> <span class="ci">{interval(ci95)}</span>{glyph}'
+    return Table(caption, ["Stage, run, media", *groups], rows) if rows else "Not tested so."

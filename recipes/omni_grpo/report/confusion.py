@@ -4,55 +4,50 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from omni_grpo.data.rows.kinds import kind_of
-from omni_grpo.report.markup import note, number, percent, table, text
-from omni_grpo.report.run_folder import Row, RunFolder
+from omni_grpo.evaluation.records import Prediction
+from omni_grpo.report.figures import Cell, Table, percent
+from omni_grpo.report.run_folder import RunFolder, stage_label
 
 MAX_CLASSES = 12
 OTHER, UNREADABLE, NO_ANSWER = "another", "unreadable", "no answer"
 
 
-def confusion_tables(run: RunFolder) -> str:
-    """Matrices of the last trained stage, then those of the other stages, folded."""
-    stages = [stage for stage in run.predictions if stage != "control"] or list(run.predictions)
-    if not stages:
-        return note("No predictions: there is nothing to count.")
-    last = "rl" if "rl" in stages else stages[-1]
-    shown = _stage_tables(run, last)
-    folded = "".join(
-        f'<details><summary>{text(run.label(stage))}</summary><div class="matrices">{found}</div></details>\n'
-        for stage in run.predictions
-        if stage != last and (found := _stage_tables(run, stage))
-    )
-    if not shown:
-        return note(f"No kind of question here has between 2 and {MAX_CLASSES} different gold answers.") + folded
-    return f'<div class="matrices">{shown}</div>{folded}'
+def confusion_tables(run: RunFolder) -> dict[str, list[Table]]:
+    """Matrices by stage, the last trained one first; a stage without any is left out."""
+    trained = [stage for stage in run.predictions if stage != "control"] or list(run.predictions)
+    last = "rl" if "rl" in trained else trained[-1] if trained else ""
+    tables = {s: _stage_tables(s, run.predictions[s].values()) for s in sorted(run.predictions, key=last.__ne__)}
+    return {stage: found for stage, found in tables.items() if found}
 
 
-def _stage_tables(run: RunFolder, stage: str) -> str:
-    rows = list(run.predictions[stage].values())
-    kinds = list(dict.fromkeys(map(kind_of, rows)))
-    return "".join(_matrix_table(run.label(stage), name, [r for r in rows if kind_of(r) == name]) for name in kinds)
+def _stage_tables(stage: str, rows: Iterable[Prediction]) -> list[Table]:
+    by_kind: dict[str, list[Prediction]] = {}
+    for row in rows:
+        by_kind.setdefault(kind_of(row), []).append(row)
+    matrices = {name: confusion(own) for name, own in by_kind.items()}
+    return [
+        _matrix_table(f"{stage_label(stage)}, {name}: gold answers down, given answers across", matrix)
+        for name, matrix in matrices.items()
+        if 2 <= len(matrix) <= MAX_CLASSES
+    ]
 
 
-def _matrix_table(stage: str, name: str, rows: list[Row]) -> str:
-    matrix = confusion(rows)
-    if not 2 <= len(matrix) <= MAX_CLASSES:
-        return ""
-    answers = list(dict.fromkeys(answer for row in matrix.values() for answer in row))
+def _matrix_table(caption: str, matrix: dict[str, Counter[str]]) -> Table:
+    answers = {answer for row in matrix.values() for answer in row}
     columns = [*matrix, *(a for a in (OTHER, UNREADABLE, NO_ANSWER) if a in answers)]
-    body = []
+    body: list[Sequence[str | Cell]] = []
     for gold, counts in matrix.items():
         total = sum(counts.values())
-        cells = [_cell(counts[answer], counts[answer] / total, answer == gold) for answer in columns]
-        body.append([text(gold), *cells, str(total), percent(counts[gold] / total)])
-    header = ["Gold", *map(text, columns), "n", "right, %"]
-    return table(f"{stage}, {name}: gold answers down, given answers across", header, body)
+        heat = {a: f"heat heat-{round(10 * counts[a] / total)}{' right' if a == gold else ''}" for a in columns}
+        cells = [Cell(str(counts[answer]), css=css) for answer, css in heat.items()]
+        body.append([gold, *cells, str(total), percent(counts[gold] / total)])
+    return Table(caption, ["Gold", *columns, "n", "right, %"], body)
 
 
-def confusion(rows: Iterable[Row]) -> dict[str, Counter[str]]:
+def confusion(rows: Iterable[Prediction]) -> dict[str, Counter[str]]:
     """
     Gold answer -> how often which answer was given, gold answers in alphabetical order.
 
@@ -60,20 +55,15 @@ def confusion(rows: Iterable[Row]) -> dict[str, Counter[str]]:
     answers of these rows is `another`; one that cannot be read as its type is `unreadable`; where there is no answer
     at all it is `no answer`.
     """
-    pairs = [(str(row.get("gold_parsed") or row.get("solution")), row) for row in rows]
-    counts = {gold: Counter[str]() for gold, _ in pairs}
+    pairs = [(str(row["gold_parsed"] or row["solution"]), row) for row in rows]
+    counts = {gold: Counter[str]() for gold in sorted({gold for gold, _ in pairs})}
     for gold, row in pairs:
-        score, read = number(row.get("answer_score")), row.get("answer_parsed")
-        if score is not None and score >= 1:
+        read = row["answer_parsed"]
+        if row["answer_score"] >= 1:
             given = gold
-        elif row.get("answer_reason") == "no_answer":
+        elif row["answer_reason"] == "no_answer":
             given = NO_ANSWER
         else:
             given = UNREADABLE if read is None else read if read in counts and read != gold else OTHER
         counts[gold][given] += 1
-    return {gold: counts[gold] for gold in sorted(counts)}
-
-
-def _cell(count: int, share: float, is_right: bool) -> str:
-    mark = " right" if is_right else ""
-    return f'<span class="heat heat-{round(10 * share)}{mark}">{count}</span>'
+    return counts

@@ -1,32 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training logs as curves, which `drawing` draws into the page and `plots` into PNG files."""
+"""Training logs as curves, which `drawing` draws."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from scipy.stats import t
 
-from omni_grpo.report.markup import number
-from omni_grpo.report.run_folder import Row, RunFolder
-
-# Tones on light paper. page.css holds the same ones as `--<tone>`, with a dark counterpart.
-TONES = {
-    "pretrain": "#8f6f3e",
-    "base": "#7b838f",
-    "sft": "#475569",
-    "control": "#b0507a",
-    "rl": "#6a48c2",
-    "context": "#1f6fbf",
-    "think": "#b34a00",
-    "answer": "#0f4d33",
-    "format": "#7b838f",
-    "other-1": "#0d8080",
-    "other-2": "#b0507a",
-    "other-3": "#7a6a22",
-}
+from omni_grpo.report.figures import number
+from omni_grpo.report.run_folder import Row, RunFolder, stage_label, tone
 
 # A reward keeps the colour of the section that it judges; the first match wins.
 _REWARD_TONES = (
@@ -60,32 +48,25 @@ class Series:
     @property
     def window(self) -> int:
         """Events in the running mean: a fifteenth of the line, odd; 1 (no smoothing) for fewer than 30 events."""
-        return 1 if len(self.values) < 30 else len(self.values) // 15 | 1
+        return 1 if self.held_out or len(self.values) < 30 else len(self.values) // 15 | 1
 
-    def smooth(self) -> tuple[float, ...]:
-        """Centred running mean over `window` events, over fewer at the ends."""
-        half = self.window // 2
-        total = [0.0]
-        for value in self.values:
-            total.append(total[-1] + value)
-        spans = [(max(0, i - half), min(len(self.values), i + half + 1)) for i in range(len(self.values))]
-        return tuple((total[stop] - total[start]) / (stop - start) for start, stop in spans)
+    @cached_property
+    def smooth(self) -> np.ndarray:
+        """Centred running mean over `window` events, over fewer at the ends, shape `(n,)`."""
+        return self._rolling.mean().to_numpy()
 
-    def band(self) -> tuple[tuple[float, float], ...]:
+    @cached_property
+    def reach(self) -> np.ndarray:
         """
-        95 % interval of each running mean, by Student's t from the scatter of the events in its window; empty without
-        smoothing. Events are taken as independent, and a trend within the window widens it.
+        Half of the 95 % interval of each running mean, by Student's t from the scatter of the events in its window,
+        shape `(n,)`; NaN without smoothing. Events are taken as independent, and a trend within the window widens it.
         """
-        if self.window == 1:
-            return ()
-        half, middle = self.window // 2, self.smooth()
-        bounds = []
-        for i, mean in enumerate(middle):
-            inside = self.values[max(0, i - half) : i + half + 1]
-            error = (sum((v - mean) ** 2 for v in inside) / (len(inside) - 1) / len(inside)) ** 0.5
-            reach = float(t.ppf(0.975, len(inside) - 1)) * error
-            bounds.append((mean - reach, mean + reach))
-        return tuple(bounds)
+        count = self._rolling.count().to_numpy()
+        return t.ppf(0.975, count - 1) * self._rolling.std().to_numpy() / count**0.5
+
+    @property
+    def _rolling(self) -> Any:
+        return pd.Series(self.values, dtype=float).rolling(self.window, min_periods=1, center=True)
 
 
 @dataclass(frozen=True)
@@ -102,17 +83,19 @@ class Curve:
 def build_curves(run: RunFolder) -> list[Curve]:
     """Every curve that the logs of a run allow, in reading order; curves without a value are left out."""
     curves = []
-    for stage, rows in run.logs.items():
-        remark = "The GRPO loss hovers around zero by design; read the reward instead." if _has_reward(rows) else ""
-        lines = tuple(_lines(rows, "loss", "training", stage))
-        curves.append(Curve(f"loss_{stage}", f"Loss: {run.label(stage)}", lines, remark=remark))
     rewarded = {stage: rows for stage, rows in run.logs.items() if _has_reward(rows)}
+    for stage, rows in run.logs.items():
+        remark = "The GRPO loss hovers around zero by design; read the reward instead." if stage in rewarded else ""
+        lines = tuple(_lines(rows, "loss", "training", tone(stage)))
+        curves.append(Curve(f"loss_{stage}", f"Loss: {stage_label(stage)}", lines, remark=remark))
     for stage, rows in rewarded.items():
         tones = reward_tones(rows)
         lines = tuple(s for f in tones for s in _lines(rows, f"rewards/{f}/mean", readable(f), tones[f]))
-        curves.append(Curve(f"rewards_{stage}", f"Reward by function: {run.label(stage)}", lines))
+        curves.append(Curve(f"rewards_{stage}", f"Reward by function: {stage_label(stage)}", lines))
     for key, name, title, share, remark in _SHARED:
-        lines = tuple(s for stage, rows in rewarded.items() for s in _lines(rows, key, run.label(stage), stage))
+        lines = tuple(
+            s for stage, rows in rewarded.items() for s in _lines(rows, key, stage_label(stage), tone(stage))
+        )
         curves.append(Curve(name, title, lines, share, remark))
     return [curve for curve in curves if curve.series]
 
@@ -123,8 +106,8 @@ def reward_tones(rows: list[Row]) -> dict[str, str]:
     others = iter(["other-1", "other-2", "other-3"] * len(keys))
     tones = {}
     for name in sorted(keys):
-        tone = next((tone for tone, pattern in _REWARD_TONES if re.search(pattern, name)), None)
-        tones[name] = next(others) if tone is None or tone in tones.values() else tone
+        own = next((own for own, pattern in _REWARD_TONES if re.search(pattern, name)), None)
+        tones[name] = next(others) if own is None or own in tones.values() else own
     return tones
 
 
@@ -138,11 +121,10 @@ def readable(function: str) -> str:
 
 
 def _has_reward(rows: list[Row]) -> bool:
-    return any("reward" in row or key.startswith("rewards/") for row in rows for key in row)
+    return any(key == "reward" or key.startswith("rewards/") for row in rows for key in row)
 
 
 def _lines(rows: list[Row], key: str, label: str, tone: str) -> Iterator[Series]:
-    tone = tone if tone in TONES else "other-1"
     for name, held_out in ((key, False), (f"eval_{key}", True)):
         found = [(float(row["step"]), value) for row in rows if (value := number(row.get(name))) is not None]
         if found:

@@ -1,155 +1,109 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inline SVG: line charts and interval glyphs. Colours come from the page's style by class, in both themes."""
+"""Curves drawn with matplotlib: SVG inside the page in both of its themes, PNG files for papers and chats."""
 
 from __future__ import annotations
 
-import math
+import base64
+import re
+from functools import cache
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from omni_grpo.report.curves import Curve, Series
-from omni_grpo.report.markup import number, text
+from omni_grpo.report.figures import short
 
-WIDTH, HEIGHT = 440, 230  # user units; the page scales the drawing to its column
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 30
-_MAX_BAND_POINTS = 100
-_MAX_POINTS = 400  # of the thin line; the running mean is taken before thinning
+MAX_POINTS = 400  # of a line; the running mean is taken before thinning
+DASHES: tuple[Any, ...] = ("-", (0, (7, 4)), (0, (2, 4)), (0, (9, 3, 2, 3)), (0, (12, 5)), (0, (4, 2, 4, 6)))
 
 
-def line_chart(curve: Curve) -> str:
-    """A figure with the curve's chart, a legend, and the same in words for those who cannot see it."""
-    steps = [step for line in curve.series for step in line.steps]
-    values = [value for line in curve.series for value in line.values]
-    x_ticks = ticks(min(steps), max(steps), 6)
-    y_ticks = ticks(0.0, 1.0, 5) if curve.share else ticks(min(0.0, *values), max(values), 5)
-    x_low, x_high = min(steps), max(max(steps), min(steps) + 1)
-    y_low, y_high = min(0.0, *values), max(0.0, *values)
-    if curve.share:
-        y_low, y_high = min(0.0, y_low), max(1.0, y_high)
-    elif y_low == y_high:
-        y_high = y_ticks[-1]
-    y_high += 0.04 * (y_high - y_low)  # air above the line; the lowest tick stands on the axis
+@cache
+def palettes() -> list[dict[str, str]]:
+    """Name -> colour of the light and of the dark theme, from page.css."""
+    css = files("omni_grpo.report").joinpath("page.css").read_text(encoding="utf-8")
+    return [dict(re.findall(r"--([\w-]+): (#\w{6})", root)) for root in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
 
-    def x(step: float) -> float:
-        return _LEFT + (step - x_low) / (x_high - x_low) * (WIDTH - _LEFT - _RIGHT)
 
-    def y(value: float) -> float:
-        return HEIGHT - _BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - _TOP - _BOTTOM)
+def draw(curve: Curve, width: float, height: float) -> Any:
+    """
+    A `matplotlib.figure.Figure` of a curve, `width` x `height` inches, on light paper, without title and legend.
 
-    def path(xs: tuple[float, ...], ys: tuple[float, ...]) -> str:
-        every = math.ceil(len(xs) / _MAX_POINTS)
-        kept = [*range(0, len(xs) - 1, every), len(xs) - 1]  # the last point always
-        return "M" + "L".join(f"{x(xs[i]):.1f},{y(ys[i]):.1f}" for i in kept)
-
-    def spread(line: Series) -> str:
-        """The band around the running mean, cut off at the edges of the drawing."""
-        every = math.ceil(len(line.steps) / _MAX_BAND_POINTS)
-        kept = [*range(0, len(line.steps) - 1, every), len(line.steps) - 1]
-        band = line.band()
-        edges = [[(x(line.steps[i]), y(min(y_high, max(y_low, band[i][side])))) for i in kept] for side in (0, 1)]
-        return "M" + "L".join(f"{a:.1f},{b:.1f}" for a, b in [*edges[0], *reversed(edges[1])]) + "Z"
-
-    parts = []
-    for tick in y_ticks:
-        if not y_low <= tick <= y_high:
-            continue
-        parts.append(f'<path class="grid" d="M{_LEFT},{y(tick):.1f}H{WIDTH - _RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick_label(tick)}</text>')
-    for tick in x_ticks:
-        if x_low <= tick <= x_high:
-            parts.append(
-                f'<text x="{x(tick):.1f}" y="{HEIGHT - _BOTTOM + 17}" text-anchor="middle">{_tick_label(tick)}</text>'
-            )
+    Raises:
+        ImportError: if matplotlib is missing; it comes with `omni-grpo[train]`.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("curves need matplotlib: pip install 'omni-grpo[train]'") from error
+    colours = palettes()[0]
+    figure = Figure(figsize=(width, height), dpi=150)
+    axes = figure.add_subplot()
     for line in curve.series:
-        shape = []
+        style: dict[str, Any] = {"color": colours[line.tone], "label": line.label, "markersize": 3.5}
         if line.held_out:
-            shape.append(f'<path class="dashed" d="{path(line.steps, line.values)}"/>')
-            shape += [
-                f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>'
-                for step, value in zip(line.steps, line.values, strict=True)
-            ]
-        else:
-            if line.window > 1:
-                shape.append(f'<path class="thin" d="{path(line.steps, line.values)}"/>')
-                shape.append(f'<path class="spread" d="{spread(line)}"/>')
-            shape.append(f'<path class="thick{dash(line)}" d="{path(line.steps, line.smooth())}"/>')
-            if len(line.steps) == 1:
-                shape.append(f'<circle cx="{x(line.steps[0]):.1f}" cy="{y(line.values[0]):.1f}" r="3"/>')
-        parts.append(f'<g class="tone-{line.tone}">{"".join(shape)}</g>')
-    legend = "".join(
-        f'<li class="tone-{line.tone}"><span class="swatch{" dots" if line.held_out else ""}{dash(line)}"></span>'
-        f"{text(line.label)} <b>{_short(line.smooth()[-1] if not line.held_out else line.values[-1])}</b></li>"
-        for line in curve.series
-    )
-    remark = f"<p>{text(curve.remark)}</p>" if curve.remark else ""
-    return (
-        f'<figure class="chart"><h3>{text(curve.title)}</h3>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(_in_words(curve))}">{"".join(parts)}</svg>'
-        f'<figcaption><ul class="legend">{legend}</ul>{remark}</figcaption></figure>\n'
-    )
+            axes.plot(line.steps, line.values, "o:", linewidth=1, **style)
+            continue
+        kept = _kept(line)
+        if line.window > 1:
+            axes.plot(np.take(line.steps, kept), np.take(line.values, kept), color=style["color"], alpha=0.3, lw=0.7)
+        style |= {"linestyle": DASHES[line.dash], "marker": "o" if len(line.steps) == 1 else None}
+        axes.plot(np.take(line.steps, kept), line.smooth[kept], linewidth=1.5, **style)
+    low, high = axes.get_ylim()  # of the lines: a wide band at an end does not flatten them
+    for line in (line for line in curve.series if line.window > 1):
+        kept = _kept(line)
+        edges = (line.smooth - line.reach)[kept], (line.smooth + line.reach)[kept]
+        axes.fill_between(np.take(line.steps, kept), *edges, color=colours[line.tone], alpha=0.16, linewidth=0)
+    axes.set_ylim((-0.02, 1.02) if curve.share else (min(0.0, low), max(0.0, high)))
+    axes.grid(axis="y", color=colours["rule"], linewidth=0.7)
+    axes.tick_params(colors=colours["muted"], labelsize=9, length=0)
+    axes.spines[:].set_visible(False)
+    return figure
 
 
-def dash(line: Series) -> str:
-    """The class of a line's pattern, with a space before it; none for a line without gaps."""
-    return f" dash-{line.dash}" if line.dash else ""
+def _kept(line: Series) -> np.ndarray:
+    """Places of at most `MAX_POINTS` events, the last among them."""
+    return np.unique(np.linspace(0, len(line.steps) - 1, MAX_POINTS).round().astype(int))
 
 
-def interval_glyph(accuracy: Any, ci95: Any, chance: Any, tone: str) -> str:
-    """A bar from 0 to 100 %: the interval as a band, the value as a dot, chance as a tick. Empty without a value.
+def addresses(curve: Curve) -> list[str]:
+    """A curve as SVG on transparent ground, for the light and the dark theme, as `data:` addresses."""
+    import matplotlib
 
-    It repeats numbers that stand beside it, so screen readers skip it.
-    """
-    value = number(accuracy)
-    if value is None:
-        return ""
-
-    def x(share: float) -> str:
-        return f"{4 + 152 * min(1.0, max(0.0, share)):.1f}"
-
-    parts = ['<path class="track" d="M4,8H156"/>']
-    at_chance = number(chance)
-    if at_chance is not None:
-        parts.append(f'<path class="chance" d="M{x(at_chance)},2V14"/>')
-    if isinstance(ci95, list | tuple) and len(ci95) == 2:
-        low, high = number(ci95[0]), number(ci95[1])
-        if low is not None and high is not None:
-            parts.append(f'<path class="band" d="M{x(low)},8H{x(high)}"/>')
-    parts.append(f'<circle cx="{x(value)}" cy="8" r="4"/>')
-    return f'<svg class="glyph tone-{tone}" viewBox="0 0 160 16" aria-hidden="true">{"".join(parts)}</svg>'
+    drawn = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": curve.name, "svg.fonttype": "none"}):
+        figure = draw(curve, 4.4, 2.3)
+        figure.subplots_adjust(left=0.1, right=0.98, top=0.94, bottom=0.12)
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = re.sub(r"(?<![>\d−])(\d+\.\d\d)\d+", r"\1", drawn.getvalue().decode())  # of places, not of labels
+    light, dark = palettes()
+    darker = {colour: dark[name] for name, colour in light.items()}
+    themes = (svg, re.sub(r"#\w{6}", lambda found: darker.get(found[0], found[0]), svg))
+    return ["data:image/svg+xml;base64," + base64.b64encode(theme.encode()).decode() for theme in themes]
 
 
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers (1, 2 or 5 times a power of ten apart) that enclose `low` and `high`.
-
-    >>> ticks(0, 0.83, 5)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    if high <= low:
-        high = low + (abs(low) or 1.0)
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    digits = max(0, -math.floor(math.log10(step)) + 1)
-    return [round(i * step, digits) for i in range(first, last + 1)]
-
-
-def _tick_label(value: float) -> str:
-    if value and abs(value) < 0.001:
-        return _minus(f"{value:.0e}".replace("e-0", "e-"))
-    return _minus(f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}")
+def save_plots(curves: list[Curve], folder: Path) -> list[Path]:
+    """Writes one PNG a curve (900 x 480 px, light paper) into `folder` and returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for curve in curves:
+        figure = draw(curve, 6, 3.2)
+        figure.set_layout_engine("constrained")
+        figure.axes[0].set_title(curve.title, loc="left", fontsize=10)
+        figure.axes[0].set_xlabel("step", fontsize=9)
+        figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=8)
+        paths.append(folder / f"{curve.name}.png")
+        figure.savefig(paths[-1], metadata={"Software": None})
+    return paths
 
 
-def _short(value: float) -> str:
-    return _minus(f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}")
+def in_words(curve: Curve) -> str:
+    """A curve for those who cannot see it."""
 
-
-def _minus(digits: str) -> str:
-    return digits.replace("-", "−")
-
-
-def _in_words(curve: Curve) -> str:
     def words(line: Series) -> str:
-        first, last = _short(line.values[0]), _short(line.values[-1])
+        first, last = short(line.values[0]), short(line.values[-1])
         return f"{line.label} goes from {first} at step {line.steps[0]:g} to {last} at step {line.steps[-1]:g}"
 
-    return f"Line chart. {curve.title}: " + "; ".join(words(line) for line in curve.series) + "."
+    return f"Line chart. {curve.title}: " + "; ".join(map(words, curve.series)) + "."

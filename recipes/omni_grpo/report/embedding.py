@@ -47,10 +47,11 @@ def choose_media(paths: Iterable[str], page: Path, num_embedded: int) -> dict[st
         if media_type(path) and file.is_file() and file.stat().st_size <= min(budget, MAX_MEDIA_BYTES):
             chosen.add(path)
             budget -= file.stat().st_size
-    return {path: _medium(path, page, path in chosen) for path in distinct}
+    return {path: embed(path) if path in chosen else _linked(path, page) for path in distinct}
 
 
-def _medium(path: str, page: Path, is_embedded: bool) -> Medium:
+def embed(path: str) -> Medium:
+    """A file as part of a page, if it is of at most 8 MB and a browser can show it."""
     plain, fragment = split_fragment(path)
     file, kind = Path(plain), media_type(path)
     name = file.name + fragment
@@ -58,7 +59,15 @@ def _medium(path: str, page: Path, is_embedded: bool) -> Medium:
         return Medium(name, reason="a browser cannot show this kind of file")
     if not file.is_file():
         return Medium(name, kind, reason="was not found when this page was written")
-    if is_embedded:
-        data = base64.b64encode(file.read_bytes()).decode()
-        return Medium(name, kind, data=f"data:{kind};base64,{data}{fragment}")
-    return Medium(name, kind, link=quote(os.path.relpath(file.resolve(), page.resolve().parent)) + fragment)
+    if (size := file.stat().st_size) > MAX_MEDIA_BYTES:
+        return Medium(name, kind, reason=f"is too large to embed ({size / 1e6:.0f} MB)")
+    data = base64.b64encode(file.read_bytes()).decode()
+    return Medium(name, kind, data=f"data:{kind};base64,{data}{fragment}")
+
+
+def _linked(path: str, page: Path) -> Medium:
+    plain, fragment = split_fragment(path)
+    if media_type(path) is None or not Path(plain).is_file():
+        return embed(path)  # which says why not
+    address = quote(os.path.relpath(Path(plain).resolve(), page.resolve().parent)) + fragment
+    return Medium(Path(plain).name + fragment, media_type(path), link=address)

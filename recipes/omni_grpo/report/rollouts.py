@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from omni_grpo.report.markup import number
+from omni_grpo.report.figures import number
 from omni_grpo.report.run_folder import in_order, read_log
 from omni_grpo.report.segments import TAG_OR_OUTSIDE, schema_of_columns
 from omni_rewards import SectionSchema

@@ -8,7 +8,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from omni_grpo.evaluation.records import FULL, GroupFigures, Metrics, Prediction, RunMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +24,16 @@ STAGES = {
     "control": "Control",
     "rl": "GRPO",
 }
-FULL = "full"  # the variant with all media
+
+
+def stage_label(stage: str) -> str:
+    """A stage's name on the page."""
+    return STAGES.get(stage, stage.replace("_", " ").capitalize())
+
+
+def tone(stage: str) -> str:
+    """Colour class of a stage."""
+    return stage if stage in STAGES else "other-1"
 
 
 @dataclass(frozen=True)
@@ -30,21 +41,27 @@ class RunFolder:
     """One run, read. `predictions` holds the rows with all media, by id; `notes` says what is absent or unreadable."""
 
     path: Path
-    metrics: Row
+    metrics: RunMetrics
     logs: dict[str, list[Row]]
-    predictions: dict[str, dict[str, Row]]
+    predictions: dict[str, dict[str, Prediction]]
     notes: tuple[str, ...]
 
     @property
-    def evaluated(self) -> dict[str, Row]:
+    def evaluated(self) -> dict[str, Metrics]:
         """Metrics of each evaluated stage, in the order in which they are shown."""
         return self.metrics["stages"]
 
-    def label(self, stage: str) -> str:
-        """The stage's name on the page; `labels` in metrics.json may override it."""
-        labels = self.metrics.get("labels")
-        own = labels.get(stage) if isinstance(labels, dict) else None
-        return str(own or STAGES.get(stage) or stage.replace("_", " ").capitalize())
+    @property
+    def groups(self) -> list[str]:
+        """All groups of all stages: the compared one or `all` leads, the others come in order of appearance."""
+        names = list(dict.fromkeys(group for measured in self.evaluated.values() for group in measured["groups"]))
+        leads = [*(c["group"] for c in self.metrics["comparisons"][:1]), "all"]
+        lead = next((name for name in leads if name in names), None)
+        return sorted(names, key=lambda name: name != lead)
+
+    def figures(self, stage: str, group: str) -> GroupFigures | None:
+        """What a stage scored on a group, if it was tested on it."""
+        return self.evaluated[stage]["groups"].get(group) if stage in self.evaluated else None
 
 
 def read_run(path: Path) -> RunFolder:
@@ -56,28 +73,38 @@ def read_run(path: Path) -> RunFolder:
     """
     notes: list[str] = []
     logs = {log.parent.name: read_log(log, notes) for log in _of_stages(path, "*/log.jsonl")}
-    metrics = _read_object(path / "metrics.json")
+    metrics = {"stages": {}, "comparisons": [], "machine": {}, "seconds": {}} | _read_object(path / "metrics.json")
     stages = {file.parent.name: _read_object(file) for file in _of_stages(path, "eval/*/metrics.json")}
-    stages |= metrics.get("stages") or {}
+    stages |= metrics["stages"]
     predictions = {
-        file.parent.name: {
-            str(row.get("id")): row for row in read_rows(file, notes) if row.get("variant", FULL) == FULL
-        }
+        file.parent.name: {row["id"]: row for row in _read_predictions(file, notes) if row["variant"] == FULL}
         for file in _of_stages(path, "eval/*/predictions.jsonl")
     }
     if not (logs or stages or predictions):
         raise FileNotFoundError(f"no log.jsonl, metrics.json or predictions.jsonl under {path}")
-    metrics["stages"] = {stage: stages[stage] for stage in in_order(stages)}
+    metrics["stages"] = {stage: _as_written_today(stages[stage]) for stage in in_order(stages)}
     for stage in ("base", "sft", "rl", "control"):
         if stage not in stages:
             notes.append(f"There is no evaluation of the stage “{stage}” in this run.")
     return RunFolder(
         path=path,
-        metrics=metrics,
+        metrics=cast(RunMetrics, metrics),
         logs={stage: logs[stage] for stage in in_order(logs)},
         predictions={stage: predictions[stage] for stage in in_order(predictions)},
         notes=tuple(notes),
     )
+
+
+def _as_written_today(measured: Row) -> Row:
+    """Metrics of a model; an earlier version had no diagnostics, and a variant's groups without a name around them."""
+    variants = {n: v if "groups" in v else {"groups": v} for n, v in measured.get("variants", {}).items()}
+    return {"groups": {}, "shortcuts": {}, **measured, "variants": variants}
+
+
+def _read_predictions(path: Path, notes: list[str]) -> Iterator[Prediction]:
+    """The rows of a file; one that lacks a field, as of another version, is left out and noted."""
+    for row in read_rows(path, notes, Prediction.__required_keys__):
+        yield cast(Prediction, row)
 
 
 def in_order(stages: Iterable[str]) -> list[str]:
@@ -109,8 +136,8 @@ def _of_stages(path: Path, pattern: str) -> list[Path]:
     return sorted(file for file in path.glob(pattern) if "." not in file.parent.name)
 
 
-def read_rows(path: Path, notes: list[str] | None = None) -> Iterator[Row]:
-    """The JSON objects of a file, one a line; a broken line is left out and noted."""
+def read_rows(path: Path, notes: list[str] | None = None, required: frozenset[str] = frozenset()) -> Iterator[Row]:
+    """The JSON objects of a file, one a line; a broken line, or one without a `required` key, is left out and noted."""
     skipped = 0
     # Not splitlines(): U+2028 and its like may stand inside a text.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -118,8 +145,10 @@ def read_rows(path: Path, notes: list[str] | None = None) -> Iterator[Row]:
             row = json.loads(line) if line.strip() else None
         except ValueError:  # a process that was stopped leaves half a line
             row, skipped = None, skipped + 1
-        if isinstance(row, dict):
+        if isinstance(row, dict) and required <= row.keys():
             yield row
+        elif isinstance(row, dict):
+            skipped += 1
     if skipped:
         logger.warning("%s: %d unreadable lines skipped", path, skipped)
         if notes is not None:

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omni_grpo.report.embedding import Medium, choose_media
-from omni_grpo.report.markup import text
-from omni_grpo.report.resources import fill_page, resource
+from omni_grpo.report.rendering import render
 from omni_grpo.report.rollout_flags import FLAGS, flag
 from omni_grpo.report.rollouts import Group, Rollout, read_rollouts
-from omni_grpo.report.run_folder import STAGES
+from omni_grpo.report.run_folder import stage_label
 from omni_grpo.report.segments import TAG_OR_OUTSIDE, segments
 from omni_rewards import SECTION_REASONS, parse_sections
 
@@ -55,49 +53,25 @@ def write_viewer(run: Path, output: Path | None = None, num_embedded: int = 48) 
 def render_viewer(groups: Sequence[Group], media: dict[str, Medium], name: str) -> str:
     """The page as one string of HTML; sets the flags of `groups`."""
     answer = flag(groups)
-    files = list(media)
-    style = resource("page.css") + resource("viewer.css")
-    script = resource("viewer_list.js") + resource("viewer_group.js") + resource("viewer.js")
     shown = {flag: (label, words.format(answer=answer)) for flag, (label, words) in FLAGS.items()}
     if answer is None:
         shown = {flag: words for flag, words in shown.items() if flag not in ("wrong", "rewarded")}
-    embedded = "\n".join(
-        f'<script type="text/plain" id="medium-{index}">{media[path].data}</script>'
-        for index, path in enumerate(files)
-        if media[path].data
-    )
-    return fill_page(
-        "viewer.html",
-        # Linked media may lie on the disk beside the page, or on the server that the page came from; nowhere else.
-        media="data: file: 'self'",
-        style=style,
-        script=script,
-        title=text(f"omni-grpo: rollouts of {name}"),
-        name=text(name),
-        size=f"{sum(len(group.rollouts) for group in groups):,} completions in {len(groups):,} groups",
-        definitions="".join(f"<dt>{text(label)}</dt><dd>{text(words)}</dd>" for label, words in shown.values()),
-        media_rule=text(_media_rule(media)),
-        data=_safe_json(_data(groups, media, files, answer, shown)),
-        embedded=embedded,
-    )
-
-
-def _media_rule(media: dict[str, Medium]) -> str:
-    inside, linked = (sum(bool(getattr(m, field)) for m in media.values()) for field in ("data", "link"))
-    absent = sum(bool(m.reason) for m in media.values())
-    lost = f" {absent:,} cannot be shown; each says why." if absent else ""
-    return (
-        f"Of {len(media):,} media files {inside:,} are inside this page, chosen by the SHA-256 of their path; {linked:,} "
-        f"are linked and play as long as they stay where they were, seen from this page.{lost}"
+    return render(
+        "viewer.html.j2",
+        styles=["page.css", "viewer.css"],
+        scripts=["viewer_list.js", "viewer_group.js", "viewer.js"],
+        title=f"omni-grpo: rollouts of {name}",
+        name=name,
+        num_completions=sum(len(group.rollouts) for group in groups),
+        num_groups=len(groups),
+        definitions=list(shown.values()),
+        media=list(media.values()),
+        data=_data(groups, media, answer, shown),
     )
 
 
 def _data(
-    groups: Sequence[Group],
-    media: dict[str, Medium],
-    files: list[str],
-    answer: str | None,
-    shown: dict[str, tuple[str, str]],
+    groups: Sequence[Group], media: dict[str, Medium], answer: str | None, shown: dict[str, tuple[str, str]]
 ) -> dict[str, Any]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     tables = {
@@ -107,53 +81,39 @@ def _data(
         "stages": list(dict.fromkeys(group.stage for group in groups)),
         "reasons": list(SECTION_REASONS),
     }
-    index = {path: position for position, path in enumerate(files)}
+    index = {path: position for position, path in enumerate(media)}
     return tables | {
-        "stageNames": [STAGES.get(stage, stage.replace("_", " ").capitalize()) for stage in tables["stages"]],
+        "stageNames": [stage_label(stage) for stage in tables["stages"]],
         "reasonWords": list(SECTION_REASONS.values()),
         "answer": tables["rewards"].index(answer) if answer else -1,
         "flags": [[name, *words] for name, words in shown.items()],
-        "media": [[m.name, m.kind or "", m.link, m.reason] for m in (media[path] for path in files)],
-        "groups": [
-            [
-                tables["stages"].index(group.stage),
-                group.step,
-                int(group.held_out),
-                group.id,
-                group.question,
-                group.gold,
-                group.problem_type,
-                [index[path] for path in group.media],
-                [_packed(rollout, group, tables, list(shown)) for rollout in group.rollouts],
-            ]
-            for group in groups
-        ],
+        "media": [[m.name, m.kind or "", m.link, m.reason] for m in media.values()],
+        "groups": [_packed_group(group, tables, index, list(shown)) for group in groups],
     }
+
+
+def _packed_group(group: Group, tables: dict[str, list[str]], index: dict[str, int], flags: list[str]) -> list[Any]:
+    """A group as a list; viewer_list.js names its places."""
+    where = [tables["stages"].index(group.stage), group.step, int(group.held_out), group.id]
+    asked = [group.question, group.gold, group.problem_type, [index[path] for path in group.media]]
+    return [*where, *asked, [_packed(rollout, group, tables, flags) for rollout in group.rollouts]]
 
 
 def _packed(rollout: Rollout, group: Group, tables: dict[str, list[str]], flags: list[str]) -> list[Any]:
     """A rollout as a list; viewer_list.js names its places."""
-    pieces = [part for place, piece in segments(rollout.text, group.schema) for part in (_index(tables, place), piece)]
+    pieces = segments(rollout.text, group.schema)
+    rewards, places = map(rollout.rewards.get, tables["rewards"]), map(rollout.by_place.get, tables["places"])
     return [
-        pieces,
-        [_rounded(rollout.rewards.get(name)) for name in tables["rewards"]],
+        [part for place, piece in pieces for part in (tables["places"].index(place), piece)],
+        [*map(_rounded, rewards)],
         _rounded(rollout.total),
         _rounded(rollout.advantage),
-        [_rounded(rollout.by_place.get(name)) for name in tables["places"]],
-        [rollout.notes.get(name) for name in tables["notes"]],
+        [*map(_rounded, places)],
+        [*map(rollout.notes.get, tables["notes"])],
         sum(1 << position for position, name in enumerate(flags) if name in rollout.flags),
         tables["reasons"].index(parse_sections(rollout.text, group.schema).reason),
     ]
 
 
-def _index(tables: dict[str, list[str]], place: str) -> int:
-    return tables["places"].index(place)
-
-
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
-
-
-def _safe_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in; lone surrogates stay escaped."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

@@ -7,6 +7,21 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
+
+
+class Machine(TypedDict):
+    """Processor, cores, accelerator (`none` where there is none) and the versions that decide results."""
+
+    processor: str
+    cores: int
+    accelerator: str
+    python: str
+    torch: str
+    transformers: str
+    trl: str
+    accelerate: str
+    av: str
 
 
 def _processor() -> str:
@@ -18,15 +33,18 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_machine() -> dict[str, str | int]:
-    """Processor, cores, accelerator and the versions that decide results."""
+def describe_machine() -> Machine:
+    """This machine."""
     import torch
 
-    packages = ("torch", "transformers", "trl", "accelerate", "av")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        "trl": version("trl"),
+        "accelerate": version("accelerate"),
+        "av": version("av"),
     }

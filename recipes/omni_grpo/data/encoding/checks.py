@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from omni_grpo.data.media.keys import sound_source
+from omni_grpo.data.media.keys import media_items
 from omni_grpo.data.media.reader import MediaReader
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError, MediaSettings
@@ -92,20 +92,18 @@ def text_problems(tokenizer: Any, row: Mapping[str, Any], escape: bool = False) 
 def media_problems(processor: Any, messages: Messages, settings: MediaSettings, read: MediaReader) -> Iterator[str]:
     """What is wrong with each medium of a prompt, whatever is wrong with the others."""
     cut = replace(settings, max_audio_seconds=longest_sound(processor) + 1.0, long_audio="truncate")
-    for part in (part for turn in messages for part in turn["content"] if part["type"] != "text"):
-        heard = [("audio", sound_source(part))] if part["audio_in_video"] else []
-        for kind, source in [(part["type"], part), *heard]:
-            item, path, segment = None, source["path"], segment_of(source)
+    for kind, source, _ in media_items(messages):
+        item, path, segment = None, source["path"], segment_of(source)
+        try:
+            item = read(kind, path, settings, segment)
+        except MediaError as error:
+            yield str(error)
+        if kind == "audio":
             try:
-                item = read(kind, path, settings, segment)
+                sound = read(kind, path, cut, segment) if item is None else item
+                refuse_long_sounds(processor, [sound], f"{path}: its sound lasts at least")
             except MediaError as error:
                 yield str(error)
-            if kind == "audio":
-                try:
-                    sound = read(kind, path, cut, segment) if item is None else item
-                    refuse_long_sounds(processor, [sound], f"{path}: its sound lasts at least")
-                except MediaError as error:
-                    yield str(error)
 
 
 def refuse_long_sounds(processor: Any, sounds: list[Any], which: str = "a sound lasts") -> None:

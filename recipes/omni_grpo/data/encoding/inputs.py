@@ -74,11 +74,9 @@ def collate_media(rows: Sequence[EncodedPrompt], without: Collection[str] = ()) 
     Raises:
         `MediaError`: Rows with and without interleaved sound meet (the model takes one flag for a whole batch).
     """
-    flags = {"use_audio_in_video" in row.media for row in rows if "pixel_values_videos" in row.media}
-    if flags == {True, False}:
-        names = [
-            row.name for row in rows if "pixel_values_videos" in row.media and "use_audio_in_video" not in row.media
-        ]
+    videos = [row for row in rows if "pixel_values_videos" in row.media]
+    names = [row.name for row in videos if "use_audio_in_video" not in row.media]
+    if names and len(names) < len(videos):
         raise MediaError(
             f"rows {names[:5]} have videos without interleaved sound in a batch with videos that have it; "
             "one run takes one kind: give all their sound, or set `load_audio_from_video: false`"

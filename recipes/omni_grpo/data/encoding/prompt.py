@@ -16,7 +16,7 @@ import torch
 
 from omni_grpo.data.encoding.checks import control_token_problems, escaped, refuse_long_sounds, without_escapes
 from omni_grpo.data.encoding.inputs import EncodedPrompt
-from omni_grpo.data.media.keys import media_keys, sound_source
+from omni_grpo.data.media.keys import media_items, media_keys
 from omni_grpo.data.media.reader import MediaReader, read_media
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError, MediaSettings
@@ -31,24 +31,22 @@ def _load(
     loaded: dict[str, list[Any]] = {m: [] for m in MODALITIES}
     rates: list[float] = []
     video_of_sound: list[int | None] = []
-    for message in messages:
-        for part in message["content"]:
-            if part["type"] == "video":
-                video = read("video", part["path"], settings, segment_of(part))
-                loaded["video"].append(_ordered(video.frames, part))
-                rates.append(video.fps)
-                if part["audio_in_video"]:
-                    source = sound_source(part)
-                    loaded["audio"].append(read("audio", source["path"], settings, segment_of(source)))
-                    video_of_sound.append(len(loaded["video"]) - 1)
-            elif part["type"] == "audio":
-                loaded["audio"].append(read("audio", part["path"], settings, segment_of(part)))
-                video_of_sound.append(None)
-            elif part["type"] == "image":
-                loaded["image"].append(read("image", part["path"], settings))
+    for modality, source, part in media_items(messages):
+        item = read(modality, source["path"], settings, segment_of(source))
+        if modality == "video":
+            rates.append(item.fps)
+            item = _ordered(item.frames, part)
+        elif modality == "audio":
+            video_of_sound.append(len(loaded["video"]) - 1 if part["audio_in_video"] else None)
+        loaded[modality].append(item)
     for modality in blank:  # silence, or mid-grey
         loaded[modality] = [np.full_like(item, 0 if modality == "audio" else 128) for item in loaded[modality]]
     return loaded, rates, video_of_sound
+
+
+def _shown(part: Part, tokenizer: Any) -> Part:
+    """A part as the chat template sees it."""
+    return {"type": part["type"]} | ({"text": escaped(tokenizer, part["text"])} if part["type"] == "text" else {})
 
 
 def _ordered(frames: np.ndarray, part: Part) -> np.ndarray:
@@ -64,7 +62,7 @@ def _ordered(frames: np.ndarray, part: Part) -> np.ndarray:
 
 
 def _interleaved(messages: Messages, rates: list[float], name: str) -> bool:
-    flags = {part["audio_in_video"] for m in messages for part in m["content"] if part["type"] == "video"}
+    flags = {part["audio_in_video"] for modality, _, part in media_items(messages) if modality == "video"}
     if flags == {True, False}:
         raise MediaError(
             f"row {name!r} mixes videos with and without interleaved sound, which one forward pass cannot hold; "
@@ -114,18 +112,8 @@ def encode_prompt(
         refuse_long_sounds(processor, loaded["audio"])
     except MediaError as error:
         raise MediaError(f"row {name!r}: {error}") from error
-    interleaved = _interleaved(messages, rates, name)
     # The template sees type and text alone: some templates test for keys such as 'audio', not for their values.
-    conversation = [
-        {
-            "role": m["role"],
-            "content": [
-                {"type": p["type"]} | ({"text": escaped(tokenizer, p["text"])} if p["type"] == "text" else {})
-                for p in m["content"]
-            ],
-        }
-        for m in messages
-    ]
+    conversation = [{"role": m["role"], "content": [_shown(p, tokenizer) for p in m["content"]]} for m in messages]
     text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     sized = bool(settings.min_pixels or settings.max_pixels)  # by `read_video` and `read_image`
     inputs = processor(
@@ -143,7 +131,7 @@ def encode_prompt(
     media = {k: v if isinstance(v, torch.Tensor) else torch.tensor(v) for k, v in inputs.items()}
     media.pop("num_audio_tokens", None)
     media = family.finish(media, rates, processor)
-    if interleaved:
+    if _interleaved(messages, rates, name):
         media["use_audio_in_video"] = torch.tensor(True)
     lengths = _lengths(family, processor, input_ids, replaced, loaded, name)
     encoded = EncodedPrompt(input_ids, media, lengths, name, media_keys(messages, settings, blank))

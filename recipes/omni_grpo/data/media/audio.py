@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -14,11 +13,13 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from omni_grpo.data.media.container import AGAIN, default_track, log_notes, open_media, seconds, sounds, track_notes
+from omni_grpo.data.media.container import AGAIN, default_track, open_media, sounds, track_notes
 from omni_grpo.data.media.missing import EDGE, JITTER, Missing
-from omni_grpo.data.media.scan import Scan, scanned
+from omni_grpo.data.media.scan import Scan, scanned, seconds
 from omni_grpo.data.media.segment import WHOLE, Segment
 from omni_grpo.data.media.settings import MediaError, MediaSettings
+
+PIECE = 2**15  # samples that are resampled at a time: by the frame it takes twice as long
 
 
 def has_audio(path: str | Path) -> bool:
@@ -31,11 +32,12 @@ def has_audio(path: str | Path) -> bool:
         return bool(sounds(container))
 
 
-def read_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> np.ndarray:
-    """The sound of a file, or of a segment; shape `(samples,)`, float32 in [-1, 1], mono, at `settings.sampling_rate`.
+def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[np.ndarray, list[str]]:
+    """The sound of a file, or of a segment; shape `(samples,)`, float32 in [-1, 1], mono, at `settings.sampling_rate`;
+    and what there is to say of the choice of a track and of parts left out.
 
     Channels are averaged. The sound of a video starts with its first frame: a track that begins later is led by
-    silence, and what comes before the picture is left out (logged from 0.1 s on). A digitally silent track is sound
+    silence, and what comes before the picture is left out (noted from 0.1 s on). A digitally silent track is sound
     like any other. A segment is, sample for sample, what the whole file has there. Of several sound tracks the default
     one is read.
 
@@ -44,20 +46,13 @@ def read_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHO
             truncated or damaged, or longer than `max_audio_seconds` where `long_audio` is `"refuse"`; or the segment is
             outside the file.
     """
-    sound, notes = decode_audio(path, settings, segment)
-    log_notes(path, notes)
-    return sound
-
-
-def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[np.ndarray, list[str]]:
-    """As [`read_audio`], with what there is to say of the choice of a track and of parts left out, unsaid."""
     rate, longest = settings.sampling_rate, settings.max_audio_seconds
     limit = None if longest is None else round(longest * rate)
     with scanned(path, _audio_stream, segment) as found:
-        lasts = float(min(found.end, found.span.last - found.zero) - found.start)
+        lasts = float(min(found.end, found.span.end - found.zero) - found.start)
         missing = Missing(path, "sound", float(found.end - found.start), settings.max_missing_share)
         notes = track_notes(sounds(found.container))
-        if (early := float(found.zero - found.span.first)) > EDGE and found.start == 0:
+        if (early := float(found.zero - found.span.start)) > EDGE and found.start == 0:
             notes.append(f"{early:.2f} s of sound before the first frame are left out")
         pieces, total = [], 0
         for piece in _placed(found, rate, limit, missing):
@@ -106,14 +101,12 @@ def _placed(found: Scan[AudioStream], rate: int, limit: int | None, missing: Mis
 def _heard(found: Scan[AudioStream], rate: int, first: int) -> Iterator[tuple[int, np.ndarray]]:
     """What can be decoded from sample `first` on: where each piece stands, in samples from the clip's first frame."""
     # The last packet of AAC is padded, and mp4 says by how much.
-    end = round(min(found.end, found.span.last - found.zero) * rate)
+    end = round(min(found.end, found.span.end - found.zero) * rate)
     at = first
     for begins, stretch in groupby(_decoded(found), _Stretches(found)):
         position = round(begins * rate)
         at = max(at, position)
-        skipped, frames = _without_start(stretch, rate, at - position)
-        position += skipped
-        for piece in resampled(frames, rate):
+        for piece in resampled(stretch, rate):
             if position >= end:
                 return
             kept = piece[max(at - position, 0) : end - position]
@@ -145,7 +138,7 @@ class _Stretches:
     """Called with each frame: where, in seconds from the clip's first frame, the unbroken stretch began that it is in."""
 
     def __init__(self, found: Scan[AudioStream]) -> None:
-        self.zero, self.has_picture, self.first = found.zero, found.has_picture, found.span.first
+        self.zero, self.has_picture, self.first = found.zero, found.has_picture, found.span.start
         self.begins: Fraction | None = None
         self.ends = Fraction(0)
 
@@ -161,61 +154,12 @@ class _Stretches:
         return self.begins
 
 
-def _without_start(frames: Iterator[AudioFrame], rate: int, before: int) -> tuple[int, Iterator[AudioFrame]]:
-    """Frames from a tenth of a second or more ahead of sample `before` (at `rate`) on, and the samples left out.
-
-    They are whole samples of the resampled sound, so that its grid, and with it every sample, stays the same.
-    """
-    held: list[AudioFrame] = []
-    done, skipped = 0, 0
-    for frame in frames:
-        at = Fraction(done * rate, frame.sample_rate)
-        if held and _form(frame) != _form(held[-1]):
-            before = 0
-        elif at.denominator == 1 and at <= before - rate // 10:
-            held, skipped = [], int(at)
-        held.append(frame)
-        done += frame.samples
-        if at >= before:
-            break
-    return skipped, chain(held, frames)
-
-
 def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
     """Mono pieces `(samples,)` at `rate`; a stream may change its format midway (joined mp3 files do)."""
-    resampler, source = None, None
-    for frame in frames:
-        if (form := _form(frame)) != source:
-            yield from _mono(resampler, None)
-            # Packed ("flt"): reading eight or more planes ends the process in PyAV 18.1.
-            resampler, source = None if _is_wanted(frame, rate) else AudioResampler(format="flt", rate=rate), form
-        if resampler is None:
-            yield _samples(frame)
-        else:
-            yield from _mono(resampler, frame)
-    yield from _mono(resampler, None)
-
-
-def _form(frame: AudioFrame) -> tuple[str, str, int]:
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-def _is_wanted(frame: AudioFrame, rate: int) -> bool:
-    """Mono at `rate`, of a kind that [`_samples`] reads: the resampler would hand out the same samples, slowly."""
-    wanted_kind = frame.format.name.removesuffix("p") in ("flt", "s16")
-    return wanted_kind and frame.layout.nb_channels == 1 and frame.sample_rate == rate
-
-
-def _samples(frame: AudioFrame) -> np.ndarray:
-    """A mono frame's samples, float32 `(samples,)`; a copy, since libav uses the frame's memory again."""
-    plane: Any = frame.planes[0]  # a buffer, which its type does not say
-    if frame.format.name.startswith("s16"):
-        return np.frombuffer(plane, np.int16, frame.samples) / np.float32(32768)
-    return np.frombuffer(plane, np.float32, frame.samples) + np.float32(0)  # -0.0 becomes 0.0, as in a mean
-
-
-def _mono(resampler: AudioResampler | None, frame: AudioFrame | None) -> Iterator[np.ndarray]:
-    """What comes out for `frame`, or at the end for `None`, which flushes the resampler's tail."""
-    for piece in resampler.resample(frame) if resampler else ():
-        # Averaged here: libswresample weighs two float channels by 0.71 each, which clips.
-        yield piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(axis=1)
+    for _, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        # Packed ("flt"): reading eight or more planes ends the process in PyAV 18.1.
+        resampler = AudioResampler(format="flt", rate=rate, frame_size=PIECE)
+        for frame in chain(alike, [None]):  # which flushes the resampler's tail
+            for piece in resampler.resample(frame):
+                # Averaged here: libswresample weighs two float channels by 0.71 each, which clips.
+                yield piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(axis=1)

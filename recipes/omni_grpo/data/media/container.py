@@ -8,8 +8,6 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +15,6 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.frame import Frame
-from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -46,29 +42,6 @@ LIBRARY_ERRORS = (
 )
 
 OneStream = TypeVar("OneStream", bound=Stream)
-
-
-@dataclass(frozen=True)
-class Span:
-    """When a stream, or part of it, starts and ends, in ticks of its time base (seconds = ticks × `time_base`)."""
-
-    start: int | Fraction
-    end: int | Fraction
-    time_base: Fraction
-
-    @property
-    def seconds(self) -> float:
-        return float((self.end - self.start) * self.time_base)
-
-    @property
-    def first(self) -> Fraction:
-        """Its start in seconds."""
-        return self.start * self.time_base
-
-    @property
-    def last(self) -> Fraction:
-        """Its end in seconds."""
-        return self.end * self.time_base
 
 
 def require_file(path: str | Path) -> Path:
@@ -173,15 +146,3 @@ def log_notes(path: str | Path, notes: Iterable[str]) -> None:
     """Warn of what the readers of `path` chose or left out."""
     for note in notes:
         logger.warning("%s: %s", path, note)
-
-
-def seconds(ticks: int, of: Stream | Packet | Frame) -> Fraction:
-    """`ticks` of the time base of a stream, a packet or a frame, in seconds."""
-    if of.time_base is None:
-        raise ValueError(f"{of!r} has no time base")
-    return ticks * of.time_base
-
-
-def shown_time(container: InputContainer, packet: Packet) -> int | None:
-    """When a packet is presented, in ticks. AVI has decode times alone, and libav's guess from them is wrong."""
-    return packet.dts if container.format.name == "avi" or packet.pts is None else packet.pts

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,17 +13,16 @@ from typing import Any
 import av
 import numpy as np
 import PIL
+from safetensors.numpy import load, save
 
-from omni_grpo.data.media.audio import decode_audio
 from omni_grpo.data.media.container import log_notes, require_file
 from omni_grpo.data.media.entry_store import EntryStore
-from omni_grpo.data.media.image import read_image
-from omni_grpo.data.media.reader import READER_VERSION
+from omni_grpo.data.media.reader import READER_VERSION, decode_media
 from omni_grpo.data.media.segment import WHOLE, Segment
 from omni_grpo.data.media.settings import MediaSettings
-from omni_grpo.data.media.video import Video, decode_video
+from omni_grpo.data.media.video import Video
 
-LAYOUT_VERSION = 1  # of what [`_pack`] writes
+LAYOUT_VERSION = 2  # of what [`_pack`] writes
 DECODERS = [LAYOUT_VERSION, READER_VERSION, av.__version__, sorted(av.library_versions.items()), PIL.__version__]
 # A file that changed this shortly ago may change again within one tick of its file system's clock.
 SETTLED_NS = 2 * 10**9
@@ -72,10 +70,10 @@ class DecodeCache:
         if (entry := self.store.read(key)) is not None:
             item, notes = _unpack(entry)
         else:
-            item, notes = _decode(kind, path, settings, segment)
+            item, notes = decode_media(kind, path, settings, segment)
             self.decoded += 1
             if _state(path) == state:  # not replaced while it was read
-                self.store.write(key, *_pack(item, notes))
+                self.store.write(key, _pack(item, notes))
         log_notes(path, notes)
         return item
 
@@ -85,7 +83,7 @@ class DecodeCache:
             return remembered[1]
         key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
         if (entry := self.store.read(key)) is not None:
-            content = bytes(entry).decode()
+            content = entry.decode()
         else:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -121,27 +119,14 @@ def _state(path: Path) -> list[Any]:
     return [str(path.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _decode(kind: str, path: Path, settings: MediaSettings, segment: Segment) -> tuple[Any, list[str]]:
-    if kind == "image":
-        return read_image(path, settings), []
-    return (decode_audio if kind == "audio" else decode_video)(path, settings, segment)
+def _pack(item: Video | np.ndarray, notes: list[str]) -> bytes:
+    arrays = {name: np.asarray(value) for name, value in vars(item).items()} if isinstance(item, Video) else {"": item}
+    return save({**arrays, "notes": np.frombuffer(json.dumps(notes).encode(), np.uint8)})
 
 
-def _pack(item: Video | np.ndarray, notes: list[str]) -> tuple[bytes, memoryview]:
-    """An item as a header, padded so that what follows is aligned, and its raw numbers."""
-    array = np.ascontiguousarray(item.frames if isinstance(item, Video) else item)
-    facts = {"shape": array.shape, "dtype": array.dtype.str, "notes": notes}
-    if isinstance(item, Video):
-        facts |= {"fps": item.fps, "timestamps": item.timestamps.tolist()}
-    header = json.dumps(facts).encode()
-    padded = -(-(4 + len(header)) // 64) * 64
-    return (struct.pack("<I", padded) + header).ljust(padded), array.reshape(-1).view(np.uint8).data
-
-
-def _unpack(entry: memoryview) -> tuple[Any, list[str]]:
-    (padded,) = struct.unpack_from("<I", entry)
-    facts = json.loads(bytes(entry[4:padded]))
-    array = np.frombuffer(entry, facts["dtype"], offset=padded).reshape(facts["shape"])
-    if "fps" in facts:
-        return Video(array, facts["fps"], np.array(facts["timestamps"])), facts["notes"]
-    return array, facts["notes"]
+def _unpack(entry: bytes) -> tuple[Video | np.ndarray, list[str]]:
+    arrays = load(entry)
+    notes = json.loads(arrays.pop("notes").tobytes())
+    if "fps" not in arrays:
+        return arrays[""], notes
+    return Video(arrays["frames"], float(arrays["fps"]), arrays["timestamps"]), notes

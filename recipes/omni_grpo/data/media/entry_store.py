@@ -14,7 +14,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 MAGIC = b"omnigrpo"
-HEAD = 64  # magic, SHA-256 of the content, zeros: what follows is aligned
+HEAD = 64  # magic, SHA-256 of the content, zeros
 ENDING = ".entry"  # whatever else lies in the folder is left alone
 BLOCK = 4096  # smallest file on disk
 ABANDONED_SECONDS = 3600  # a draft as old as this has lost its writer
@@ -49,15 +49,13 @@ class EntryStore:
         self._bytes, self._written = 0, max_bytes  # looks at the folder before the first write
         self._told: set[str] = set()
 
-    def read(self, key: str) -> memoryview | None:
-        """The content under `key`, writable, aligned to 64 bytes; `None` if there is none, or a damaged one."""
+    def read(self, key: str) -> bytes | None:
+        """The content under `key`; `None` if there is none, or a damaged one."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
-                entry = bytearray(os.fstat(file.fileno()).st_size)
-                whole = file.readinto(entry) == len(entry)
-            content = memoryview(entry)[HEAD:]
-            if not (whole and bytes(entry[:HEAD]) == _head(content)):
+                head, content = file.read(HEAD), file.read()
+            if head != _head(content):
                 logger.warning("%s is damaged; it is made anew", path)
                 path.unlink(missing_ok=True)
                 return None
@@ -69,9 +67,9 @@ class EntryStore:
             return None
         return content
 
-    def write(self, key: str, *parts: bytes | memoryview) -> None:
-        """Keep `parts`, joined, under `key`; a disk that refuses is named once in the log, and nothing is kept."""
-        size = _on_disk(HEAD + sum(memoryview(part).nbytes for part in parts))
+    def write(self, key: str, content: bytes) -> None:
+        """Keep `content` under `key`; a disk that refuses is named once in the log, and nothing is kept."""
+        size = _on_disk(HEAD + len(content))
         path = self._path(key)
         draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -79,9 +77,8 @@ class EntryStore:
                 return
             path.parent.mkdir(exist_ok=True)
             with draft.open("xb") as file:
-                file.write(_head(*parts))
-                for part in parts:
-                    file.write(part)
+                file.write(_head(content))
+                file.write(content)
             os.replace(draft, path)
         except OSError as error:
             self._tell_once("written", error)
@@ -137,11 +134,8 @@ class EntryStore:
                 break
 
 
-def _head(*parts: bytes | memoryview) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return (MAGIC + digest.digest()).ljust(HEAD, b"\0")
+def _head(content: bytes) -> bytes:
+    return (MAGIC + hashlib.sha256(content).digest()).ljust(HEAD, b"\0")
 
 
 def _on_disk(size: int) -> int:

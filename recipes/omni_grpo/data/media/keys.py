@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,15 +45,22 @@ def media_keys(
         blank (collection of `str`): Modalities whose content is replaced.
     """
     keys: dict[str, tuple[MediaKey, ...]] = {}
-    for part in (part for message in messages for part in message["content"]):
-        items = [(part["type"], part, part.get("frame_order", ""))] if part["type"] != "text" else []
-        if part["type"] == "video" and part["audio_in_video"]:
-            items.append(("audio", sound_source(part), ""))
-        for modality, source, frame_order in items:
-            path, segment = str(source["path"]), segment_of(source)
-            key = MediaKey(modality, path, modality in blank, settings, frame_order, segment)
-            keys[modality] = (*keys.get(modality, ()), key)
+    for modality, source, part in media_items(messages):
+        order = part.get("frame_order", "") if modality == "video" else ""
+        key = MediaKey(modality, str(source["path"]), modality in blank, settings, order, segment_of(source))
+        keys[modality] = (*keys.get(modality, ()), key)
     return keys
+
+
+def media_items(messages: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """
+    Each medium of a prompt in the order in which the model meets it: its modality, what holds its `path`, `start` and
+    `end`, and the part that it belongs to (a video's, for a sound that is interleaved with its frames).
+    """
+    for part in (part for message in messages for part in message["content"] if part["type"] != "text"):
+        yield part["type"], part, part
+        if part["audio_in_video"]:
+            yield "audio", sound_source(part), part
 
 
 def sound_source(part: dict[str, Any]) -> dict[str, Any]:

@@ -7,29 +7,16 @@ Every reader returns what the file holds or raises [`MediaError`]; none hands ou
 import hashlib
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from omni_grpo.data.media.audio import has_audio, read_audio
-from omni_grpo.data.media.container import require_file
+from omni_grpo.data.media.audio import decode_audio
+from omni_grpo.data.media.container import log_notes, require_file
 from omni_grpo.data.media.image import read_image
 from omni_grpo.data.media.segment import WHOLE, Segment
-from omni_grpo.data.media.settings import MediaError, MediaSettings
-from omni_grpo.data.media.video import Video, read_video
-
-__all__ = [
-    "MediaError",
-    "MediaReader",
-    "MediaSettings",
-    "Segment",
-    "Video",
-    "has_audio",
-    "media_fingerprint",
-    "read_audio",
-    "read_image",
-    "read_media",
-    "read_video",
-]
+from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.media.video import decode_video
 
 READER_VERSION = 2  # raise it when the same file and settings give other arrays: caches are then made anew
 
@@ -41,10 +28,23 @@ class MediaReader(Protocol):
 
 
 def read_media(kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Any:
-    """An item read by the reader of its kind: `video` a [`Video`], `audio` and `image` an array."""
+    """An item of its kind, as [`decode_media`] has it; what there is to say of it is logged as warnings."""
+    item, notes = decode_media(kind, path, settings, segment)
+    log_notes(path, notes)
+    return item
+
+
+read_audio = partial(read_media, "audio")
+read_video = partial(read_media, "video")
+
+
+def decode_media(
+    kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE
+) -> tuple[Any, list[str]]:
+    """An item (`video`: a [`Video`], `audio` and `image`: an array), and what there is to say of it, unsaid."""
     if kind == "image":
-        return read_image(path, settings)
-    return {"video": read_video, "audio": read_audio}[kind](path, settings, segment)
+        return read_image(path, settings), []
+    return {"video": decode_video, "audio": decode_audio}[kind](path, settings, segment)
 
 
 def media_fingerprint(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> str:

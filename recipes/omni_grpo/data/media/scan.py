@@ -14,21 +14,11 @@ from typing import Generic
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.frame import Frame
 from av.packet import Packet
 from av.stream import Stream
 
-from omni_grpo.data.media.container import (
-    AGAIN,
-    OneStream,
-    Span,
-    default_track,
-    open_media,
-    pictures,
-    seconds,
-    shown_time,
-    sounds,
-    truncated,
-)
+from omni_grpo.data.media.container import AGAIN, OneStream, default_track, open_media, pictures, sounds, truncated
 from omni_grpo.data.media.missing import EDGE
 from omni_grpo.data.media.segment import WHOLE, Segment
 from omni_grpo.data.media.settings import MediaError
@@ -38,9 +28,33 @@ MAX_SECONDS = 48 * 3600
 KEPT_BYTES = 64 * 2**20  # of packets, which are then decoded without reading the file again
 
 
+def seconds(ticks: int, of: Stream | Packet | Frame) -> Fraction:
+    """`ticks` of the time base of a stream, a packet or a frame, in seconds."""
+    if of.time_base is None:
+        raise ValueError(f"{of!r} has no time base")
+    return ticks * of.time_base
+
+
+def shown_time(container: InputContainer, packet: Packet) -> int | None:
+    """When a packet is presented, in ticks. AVI has decode times alone, and libav's guess from them is wrong."""
+    return packet.dts if container.format.name == "avi" or packet.pts is None else packet.pts
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a stream, or part of it, starts and ends, in seconds of its own."""
+
+    start: Fraction
+    end: Fraction
+
+    @property
+    def length(self) -> Fraction:
+        return self.end - self.start
+
+
 @dataclass
 class _Times:
-    """When the packets of a stream are presented."""
+    """When the packets of a stream are presented, in its ticks."""
 
     shown: list[int] = field(default_factory=list)  # without what is outside the edit list: decoded, never shown
     start: int = sys.maxsize
@@ -62,15 +76,16 @@ class _Times:
         # between decode times, which say nothing about how long the last frame is shown.
         if end <= last or (is_mp4 and self.shown != sorted(self.shown)):
             end = last + max((last - start) // max(len(self.shown) - 1, 1), 1)
-        return Span(start, end, seconds(1, stream))
+        return Span(seconds(start, stream), seconds(end, stream))
 
-    def holes(self) -> list[tuple[int, int]]:
-        """Where frames of a constant rate, which is the one that the file states, are missing: from tick to tick."""
+    def holes(self, stream: Stream) -> list[Span]:
+        """Where frames of a constant rate, which is the one that the file states, are missing."""
         ordered = sorted(self.shown)
         gaps = [later - earlier for earlier, later in pairwise(ordered)]
         if not gaps or abs(median(gaps) - self.lasts) > 1:
             return []
-        return [(a + self.lasts, b) for a, b in pairwise(ordered) if b - a > 1.5 * self.lasts]
+        wide = [(a + self.lasts, b) for a, b in pairwise(ordered) if b - a > 1.5 * self.lasts]
+        return [Span(seconds(a, stream), seconds(b, stream)) for a, b in wide]
 
 
 @dataclass(frozen=True)
@@ -82,11 +97,12 @@ class Scan(Generic[OneStream]):
         container, stream: Opened.
         span ([`Span`]): Of the stream.
         has_picture (`bool`): Whether there is a picture beside the stream, or it is one.
-        zero (`Fraction`): The file's first frame (first packet, where there is no picture), in the stream's own seconds.
+        zero (`Fraction`): When the file's first frame (first packet, where there is no picture) is shown, in the same
+            seconds.
         start, end (`Fraction`): The segment asked for, in seconds from `zero`.
         edge (`float`): Seconds by which tracks may begin and end apart before something counts as missing: any, where
             the file lists its packets.
-        holes (list of `(int, int)`): Where frames are missing in the picture, in its ticks.
+        holes (list of [`Span`]): Where frames are missing in the picture.
         packets (iterable): Those that are needed to decode the segment, from the first on.
     """
 
@@ -98,7 +114,7 @@ class Scan(Generic[OneStream]):
     start: Fraction
     end: Fraction
     edge: float
-    holes: list[tuple[int, int]]
+    holes: list[Span]
     packets: Iterable[Packet]
 
 
@@ -118,9 +134,8 @@ def scanned(
             return
     with open_media(path) as container:
         stream = choose(container, path)
-        yield replace(
-            found, container=container, stream=stream, packets=islice(container.demux(stream), skipped, None)
-        )
+        packets = container.demux(stream)
+        yield replace(found, container=container, stream=stream, packets=islice(packets, skipped, None))
 
 
 def scan(
@@ -166,15 +181,16 @@ def scan(
         raise truncated(path, f"{own.count} of {len(stream.index_entries)} {stream.type} packets are there")
     spans = {index: t.span(container.streams[index], kind.startswith("mov")) for index, t in times.items() if t.shown}
     span = spans[stream.index]
-    if kind == "flac" and span.end - span.start < (stream.duration or 0):
-        raise truncated(path, f"{stream.duration} samples are declared, {span.end - span.start} are there")
+    if kind == "flac" and span.length < seconds(stream.duration or 0, stream):
+        there = span.length / seconds(1, stream)
+        raise truncated(path, f"{stream.duration} samples are declared, {there} are there")
     has_picture = picture is not None and picture.index in spans
-    zero = spans[picture.index if picture is not None and has_picture else stream.index].first
-    length = max(span.last for span in spans.values()) - zero
+    zero = spans[picture.index if picture is not None and has_picture else stream.index].start
+    length = max(span.end for span in spans.values()) - zero
     if length > MAX_SECONDS:
         raise MediaError(f"{path}: lasts {float(length):.0f} s by its time stamps, which cannot be right; {AGAIN}")
     start, end = segment.bounds(length, path)
-    holes = own.holes() if stream.type == "video" and _states_rate(container, path) else []
+    holes = own.holes(stream) if stream.type == "video" and _states_rate(container, path) else []
     found = Scan(container, stream, span, has_picture, zero, start, end, edge, holes, packets or ())
     return found, skipped if packets is None else None
 

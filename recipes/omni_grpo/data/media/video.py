@@ -15,10 +15,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from omni_grpo.data.media.container import AGAIN, Span, default_track, log_notes, pictures, shown_time, track_notes
+from omni_grpo.data.media.container import AGAIN, default_track, pictures, track_notes
 from omni_grpo.data.media.image import fitted_size
 from omni_grpo.data.media.missing import Missing
-from omni_grpo.data.media.scan import Scan, scanned
+from omni_grpo.data.media.scan import Scan, Span, scanned, seconds, shown_time
 from omni_grpo.data.media.segment import WHOLE, Segment
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 
@@ -41,8 +41,9 @@ class Video:
     timestamps: np.ndarray
 
 
-def read_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Video:
-    """Sample the frames of a clip, a file or a segment of it, by presentation time, whatever its frame rate.
+def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[Video, list[str]]:
+    """Sample the frames of a clip, a file or a segment of it, by presentation time, whatever its frame rate; with what
+    there is to say of the choice of a track and of what is missing.
 
     The clip is cut into T equal parts and the frame on show in the middle of each is taken: the last one whose
     presentation time is not after that instant, among those that begin in the clip (where none does, the one on show).
@@ -54,26 +55,17 @@ def read_video(path: str | Path, settings: MediaSettings, segment: Segment = WHO
         MediaError: the file is missing, empty, a directory, not media, a still image, without a video stream,
             truncated or damaged, or thinner than 1:200 where the size is bounded; or the segment is outside the file.
     """
-    video, notes = decode_video(path, settings, segment)
-    log_notes(path, notes)
-    return video
-
-
-def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> tuple[Video, list[str]]:
-    """As [`read_video`], with what there is to say of the choice of a track, unsaid."""
     with scanned(path, _video_stream, segment) as found:
-        span, tick = found.span, found.span.time_base
         missing = Missing(path, "picture", float(found.end - found.start), settings.max_missing_share)
         for hole in found.holes:
-            first, last = (min(max(at * tick - found.zero, found.start), found.end) for at in hole)
+            first, last = (min(max(at - found.zero, found.start), found.end) for at in (hole.start, hole.end))
             missing.add(float(last - first))
-        missing.add(float(found.end - max(span.last - found.zero, found.start)), found.edge)
+        missing.add(float(found.end - max(found.span.end - found.zero, found.start)), found.edge)
         notes = [*track_notes(pictures(found.container)), *missing.notes()]
-        end = min(span.start + found.end / tick, Fraction(span.end))
-        clip = Span(span.start + found.start / tick, end, tick)
+        clip = Span(found.zero + found.start, min(found.zero + found.end, found.span.end))
         if clip.start >= clip.end:  # although that much may be missing
             raise MediaError(f"{path}: its picture ends before {segment.start:g} s; lower `start`, or drop the row")
-        instants = sample_instants(clip, frame_count(clip.seconds, settings))
+        instants = sample_instants(clip, frame_count(float(clip.length), settings))
         sampled = _frames_at(instants, _begun_in(clip, _timed_frames(found)), found.stream, path, settings)
         if (first := next(sampled, None)) is None:
             raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
@@ -81,8 +73,8 @@ def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = W
         frames[0] = first
         for index, frame in enumerate(sampled, start=1):
             frames[index] = frame
-    timestamps = np.array([float((instant - span.start) * tick) for instant in instants])
-    return Video(frames, len(frames) / clip.seconds, timestamps), notes
+    timestamps = np.array([float(instant - found.zero) for instant in instants])
+    return Video(frames, len(frames) / float(clip.length), timestamps), notes
 
 
 def frame_count(seconds: float, settings: MediaSettings) -> int:
@@ -98,15 +90,15 @@ def frame_count(seconds: float, settings: MediaSettings) -> int:
 
 
 def sample_instants(span: Span, count: int) -> list[Fraction]:
-    """The midpoints of `count` equal parts of `span`, in its ticks; exact, so that no rounding moves a frame.
+    """The midpoints of `count` equal parts of `span`; exact, so that no rounding moves a frame.
 
-    >>> [float(instant) for instant in sample_instants(Span(10, 18, Fraction(1, 4)), 4)]
+    >>> [float(instant) for instant in sample_instants(Span(Fraction(10), Fraction(18)), 4)]
     [11.0, 13.0, 15.0, 17.0]
     """
-    return [span.start + (span.end - span.start) * Fraction(2 * part + 1, 2 * count) for part in range(count)]
+    return [span.start + span.length * Fraction(2 * part + 1, 2 * count) for part in range(count)]
 
 
-def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) -> Iterator[Item]:
+def shown_at(timed: Iterable[tuple[Fraction, Item]], instants: Sequence[Fraction]) -> Iterator[Item]:
     """For each of the ascending `instants` the last item whose time is not after it (before all of them: the first).
 
     Takes from `timed`, which ascends too, only as far as it must, and holds one item.
@@ -126,15 +118,15 @@ def shown_at(timed: Iterable[tuple[int, Item]], instants: Sequence[Fraction]) ->
     yield from shown * len(pending)
 
 
-def _begun_in(clip: Span, timed: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
+def _begun_in(clip: Span, timed: Iterable[tuple[Fraction, Item]]) -> Iterator[tuple[Fraction, Item]]:
     """Of ascending items those whose time is in `clip`; where there is none, the last one before it.
 
-    >>> list(_begun_in(Span(5, 20, Fraction(1)), [(0, "a"), (10, "b"), (20, "c")]))
+    >>> list(_begun_in(Span(Fraction(5), Fraction(20)), [(0, "a"), (10, "b"), (20, "c")]))
     [(10, 'b')]
-    >>> list(_begun_in(Span(5, 9, Fraction(1)), [(0, "a"), (10, "b")]))
+    >>> list(_begun_in(Span(Fraction(5), Fraction(9)), [(0, "a"), (10, "b")]))
     [(0, 'a')]
     """
-    before: list[tuple[int, Item]] = []
+    before: list[tuple[Fraction, Item]] = []
     for time, item in timed:
         if time >= clip.end:
             break
@@ -148,7 +140,7 @@ def _begun_in(clip: Span, timed: Iterable[tuple[int, Item]]) -> Iterator[tuple[i
 
 def _frames_at(
     instants: Sequence[Fraction],
-    timed: Iterable[tuple[int, VideoFrame]],
+    timed: Iterable[tuple[Fraction, VideoFrame]],
     stream: VideoStream,
     path: str | Path,
     settings: MediaSettings,
@@ -179,7 +171,7 @@ def _video_stream(container: InputContainer, path: str | Path) -> VideoStream:
     return stream
 
 
-def _timed_frames(found: Scan[VideoStream]) -> Iterator[tuple[int, VideoFrame]]:
+def _timed_frames(found: Scan[VideoStream]) -> Iterator[tuple[Fraction, VideoFrame]]:
     found.stream.codec_context.thread_count = 1  # workers are the parallelism; damage is raised where it is met
     found.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     is_avi = found.container.format.name == "avi"
@@ -190,7 +182,7 @@ def _timed_frames(found: Scan[VideoStream]) -> Iterator[tuple[int, VideoFrame]]:
         for frame in packet.decode():
             time = heapq.heappop(times) if is_avi else frame.pts
             if time is not None:
-                yield time, frame
+                yield seconds(time, found.stream), frame
 
 
 def _upright(rgb: np.ndarray, frame: VideoFrame, stream: VideoStream) -> np.ndarray:

@@ -10,7 +10,8 @@ is guessed or replaced.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,20 +45,17 @@ def from_humanomniv2(record: Mapping[str, Any], index: int) -> dict[str, Any]:
     {'id': '7-3', 'problem': 'Is she lying?', 'problem_type': 'judge', 'solution': 'No',
      'media': [{'type': 'video', 'path': 'clips/7.mp4', 'use_audio': 'if_present'}]}
     """
-    where = f"record {index}"
-    media = _humanomniv2_media(record, where)
-    where = f"{where} ({media[0]['path']})"
-    return _row(
-        media=media,
-        index=index,
-        where=where,
-        problem=_text(record, "problem", where),
-        problem_type=_text(record, "problem_type", where),
-        options=_options(record, where),
-        reference=_text(record, "solution", where),
-        answer=record.get("answer"),
-        meta={name: value for name, value in record.items() if name not in _HUMANOMNIV2_FIELDS},
-    )
+    with _naming(record, index):
+        return _row(
+            index,
+            _humanomniv2_media(record),
+            reference=_text(record, "solution"),
+            answer=record.get("answer"),
+            meta={name: value for name, value in record.items() if name not in _HUMANOMNIV2_FIELDS},
+            problem=_text(record, "problem"),
+            problem_type=_text(record, "problem_type"),
+            options=_options(record),
+        )
 
 
 def from_r1_omni(record: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -82,26 +80,22 @@ def from_r1_omni(record: Mapping[str, Any], index: int) -> dict[str, Any]:
     >>> row["problem"], row["solution"], row["media"][0]["use_audio"]
     ('Which emotion is most obvious?', 'happy', 'if_present')
     """
-    where = f"record {index}"
-    path = _relative_path(record.get("video"), where)
-    where = f"{where} ({path})"
-    turns = record.get("conversations")
-    if not isinstance(turns, list) or [_speaker(turn) for turn in turns] != ["human", "gpt"]:
-        raise ValueError(f"{where}: conversations must be one human turn and one gpt turn, got {turns!r}")
-    question, reference = (_text(turn, "value", where) for turn in turns)
-    if "<video>" not in question:
-        raise ValueError(f"{where}: the question must hold the <video> mark, got {question!r}")
-    return _row(
-        media=[{"type": "video", "path": path, "use_audio": "if_present" if "<audio>" in question else False}],
-        index=index,
-        where=where,
-        problem=re.sub(r"<(?:video|audio)>\s*", "", question).strip(),
-        problem_type="label",
-        options=None,
-        reference=reference if "<" in reference else f"<answer>{reference}</answer>",
-        answer=None,
-        meta={name: value for name, value in record.items() if name not in ("video", "conversations")},
-    )
+    with _naming(record, index):
+        path, turns = _relative_path(record.get("video")), record.get("conversations")
+        told = turns if isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns) else []
+        if [turn.get("from") for turn in told] != ["human", "gpt"]:
+            raise ValueError(f"conversations must be one human turn and one gpt turn, got {turns!r}")
+        question, reference = (_text(turn, "value") for turn in told)
+        if "<video>" not in question:
+            raise ValueError(f"the question must hold the <video> mark, got {question!r}")
+        return _row(
+            index,
+            [{"type": "video", "path": path, "use_audio": "if_present" if "<audio>" in question else False}],
+            reference=reference if "<" in reference else f"<answer>{reference}</answer>",
+            meta={name: value for name, value in record.items() if name not in ("video", "conversations")},
+            problem=re.sub(r"<(?:video|audio)>\s*", "", question).strip(),
+            problem_type="label",
+        )
 
 
 LAYOUTS: dict[str, Callable[[Mapping[str, Any], int], dict[str, Any]]] = {
@@ -110,88 +104,77 @@ LAYOUTS: dict[str, Callable[[Mapping[str, Any], int], dict[str, Any]]] = {
 }
 
 
+@contextmanager
+def _naming(record: Mapping[str, Any], index: int) -> Iterator[None]:
+    """What is raised in the block names the record."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"record {index} ({record.get('path', record.get('video'))}): {error}") from error
+
+
 def _row(
-    media: list[dict[str, Any]],
-    index: int,
-    where: str,
-    problem: str,
-    problem_type: str,
-    options: list[str] | None,
-    reference: str,
-    answer: Any,
-    meta: dict[str, Any],
+    index: int, media: list[dict[str, Any]], reference: str, meta: dict[str, Any], answer: Any = None, **fields: Any
 ) -> dict[str, Any]:
-    sections, is_target = _split_reference(reference, where)
+    """The row of a record; `fields` are those of the schema that need no look at the reference."""
+    sections, is_target = _split_reference(reference)
     solution = sections.texts["answer"].strip()
     # The gold answer must earn the maximum under the check that training will use, and so must its second copy.
     for name, copy in (("<answer>", solution), ("answer", solution if answer is None else str(answer))):
-        try:
-            score = answer_score(copy, solution, problem_type, options)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-        if score != 1.0:
-            raise ValueError(f"{where}: the {name} {copy!r} disagrees with the solution's answer {solution!r}")
+        if answer_score(copy, solution, fields["problem_type"], fields.get("options")) != 1.0:
+            raise ValueError(f"the {name} {copy!r} disagrees with the solution's answer {solution!r}")
     row = {
         "id": f"{PurePosixPath(media[0]['path']).stem}-{index}",
-        "problem": problem,
-        "problem_type": problem_type,
-        "options": options,
+        **fields,
         "solution": solution,
-        "context": sections.texts.get("context", "").strip() or None,
+        "context": sections.texts.get("context", "").strip(),
         "target": reference.strip() if is_target else None,
         "media": media,
-        "meta": meta or None,
+        "meta": meta,
     }
-    return {name: value for name, value in row.items() if value is not None}
+    return {name: value for name, value in row.items() if value}
 
 
-def _split_reference(reference: str, where: str) -> tuple[Sections, bool]:
+def _split_reference(reference: str) -> tuple[Sections, bool]:
     """Sections of a published reference, and whether it is whole enough to be a target."""
     for schema in _REFERENCE_SCHEMAS:
         if (sections := parse_sections(reference, schema)).ok:
             return sections, schema in _TARGET_SCHEMAS
     reason = parse_sections(reference).reason
-    raise ValueError(f"{where}: the solution is not well formed ({reason}): {reference[:200]!r}")
+    raise ValueError(f"the solution is not well formed ({reason}): {reference[:200]!r}")
 
 
-def _speaker(turn: Any) -> Any:
-    return turn.get("from") if isinstance(turn, Mapping) else None
-
-
-def _options(record: Mapping[str, Any], where: str) -> list[str] | None:
+def _options(record: Mapping[str, Any]) -> list[str] | None:
     options = record.get("options") or None
     if options is not None and not (isinstance(options, list) and all(isinstance(option, str) for option in options)):
-        raise ValueError(f"{where}: options must be a list of texts, got {options!r}")
+        raise ValueError(f"options must be a list of texts, got {options!r}")
     return options
 
 
-def _humanomniv2_media(record: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    path = record.get("path", record.get("video"))
+def _humanomniv2_media(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    path, kind = record.get("path", record.get("video")), record.get("data_type")
     if record.get("video", path) != path:
-        raise ValueError(f"{where}: path {path!r} and video {record['video']!r} differ")
+        raise ValueError(f"path {path!r} and video {record['video']!r} differ")
     if isinstance(path, Mapping):
         if set(path) != {"image", "audio"}:
-            raise ValueError(f"{where}: a path of several files must name image and audio, got {dict(path)}")
-        return [{"type": name, "path": _relative_path(path[name], where)} for name in ("image", "audio")]
-    data_type = record.get("data_type")
-    if data_type == "video":
-        return [{"type": "video", "path": _relative_path(path, where), "use_audio": "if_present"}]
-    if data_type == "image":
-        return [{"type": "image", "path": _relative_path(path, where)}]
-    raise ValueError(f"{where}: data_type must be video or image, got {data_type!r}")
+            raise ValueError(f"a path of several files must name image and audio, got {dict(path)}")
+        return [{"type": name, "path": _relative_path(path[name])} for name in ("image", "audio")]
+    if kind not in ("video", "image"):
+        raise ValueError(f"data_type must be video or image, got {kind!r}")
+    return [{"type": kind, "path": _relative_path(path)} | ({"use_audio": "if_present"} if kind == "video" else {})]
 
 
-def _relative_path(path: Any, where: str) -> str:
+def _relative_path(path: Any) -> str:
     if not isinstance(path, str) or not path.strip():
-        raise ValueError(f"{where}: expected the path of a media file, got {path!r}")
+        raise ValueError(f"expected the path of a media file, got {path!r}")
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:
-        raise ValueError(f"{where}: {path!r} must be relative to the media root; path_prefix can take a root off")
+        raise ValueError(f"{path!r} must be relative to the media root; path_prefix can take a root off")
     return str(pure)
 
 
-def _text(record: Mapping[str, Any], name: str, where: str) -> str:
+def _text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {name} must be a text, got {value!r}")
+        raise ValueError(f"{name} must be a text, got {value!r}")
     return value

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.data.rows.adapters import LAYOUTS
-from omni_grpo.data.rows.schema import listed
+from omni_grpo.data.rows.schema import refuse
 from omni_grpo.data.rows.selection import taken_indices
 
 logger = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ def convert(
             rows.append(LAYOUTS[layout](_without_prefix(records[index], path_prefix), index))
         except ValueError as error:
             errors.append(f"{source}: {error}")
-    if errors and not skip_bad:
-        raise ValueError(listed("{} bad record(s):", errors))
+    if not skip_bad:
+        refuse(errors, "bad record(s)")
     for error in errors:
         logger.warning("left out: %s", error)
     if not rows:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.data.media.segment import segment_of
-from omni_grpo.data.rows.schema import DataError, Example, MediaItem, check_row, listed
+from omni_grpo.data.rows.schema import DataError, Example, MediaItem, check_row, refuse
 from omni_grpo.data.rows.sources import read_source
 from omni_grpo.data.rows.trl_rows import from_trl_row, is_trl_row
 from omni_rewards import answer_score
@@ -25,21 +25,8 @@ def _to_example(row: Mapping[str, Any], root: Path, of_trl: Mapping[str, Any]) -
         MediaItem(m["type"], _where(root / m["path"]), m.get("use_audio") or False, **asdict(segment_of(m)))
         for m in row.get("media") or ()
     )
-    options = tuple(row["options"]) if row.get("options") else None
-    return Example(
-        id=row["id"],
-        problem=row.get("problem") or "",
-        problem_type=row.get("problem_type") or "",
-        solution=row.get("solution") or "",
-        options=options,
-        context=row.get("context"),
-        reference_reasoning=row.get("reference_reasoning"),
-        target=row.get("target"),
-        media=media,
-        pair=row.get("pair"),
-        meta=row.get("meta") or {},
-        **of_trl,
-    )
+    fields = {name: value for name, value in row.items() if value is not None}
+    return Example(**{**fields, "options": tuple(row.get("options") or ()) or None, "media": media, **of_trl})
 
 
 def _where(path: Path) -> str:
@@ -86,11 +73,8 @@ def check_rows(
     if lost := [str(folder) for folder in roots if not folder.is_dir()]:
         raise DataError(f"media_roots: no folder at {', '.join(lost)}; correct the path, or take it out")
     for where, row in rows:
-        if isinstance(row, ValueError):
-            errors.append(f"{where}: {row}")
-            continue
         if not isinstance(row, Mapping):
-            errors.append(f"{where}: expected a JSON object, got {row!r}")
+            errors.append(f"{where}: {row if isinstance(row, ValueError) else f'expected a JSON object, got {row!r}'}")
             continue
         of_trl: Mapping[str, Any] = {}
         try:
@@ -109,8 +93,7 @@ def check_rows(
         errors.extend(f"{where} (id {name!r}): {problem}" for problem in problems)
         if not problems:
             examples.append(_to_example(row, root, of_trl))
-    if errors:
-        raise DataError(listed("{} problem(s) in the data:", errors))
+    refuse(errors, "problem(s) in the data")
     return examples
 
 

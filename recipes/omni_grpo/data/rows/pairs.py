@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from omni_grpo.data.rows.schema import DataError, Example, listed
+from omni_grpo.data.rows.schema import Example, refuse
 
 
 def partners(pairs: Sequence[str | None], ids: Sequence[str]) -> list[int | None]:
@@ -26,12 +26,13 @@ def partners(pairs: Sequence[str | None], ids: Sequence[str]) -> list[int | None
     for place, pair in enumerate(pairs):
         if pair is not None:
             members.setdefault(pair, []).append(place)
-    _refuse(
+    problems = [
         f"pair {pair!r}: has {len(rows)} row{'s' * (len(rows) > 1)} ({', '.join(ids[r] for r in rows)}); give it to "
         "two rows exactly, or take it out"
         for pair, rows in members.items()
         if len(rows) != 2
-    )
+    ]
+    refuse(problems, "problem(s) with pairs")
     other = {row: rows[1 - i] for rows in members.values() for i, row in enumerate(rows)}
     return [other.get(place) for place in range(len(pairs))]
 
@@ -45,7 +46,7 @@ def check_pairs(examples: Sequence[Example]) -> None:
     """
     found = partners([e.pair for e in examples], [e.id for e in examples])
     both = [(examples[a], examples[b]) for a, b in enumerate(found) if b is not None and a < b]
-    _refuse(error for one, other in both for error in _apart(one, other))
+    refuse([error for one, other in both for error in _apart(one, other)], "problem(s) with pairs")
 
 
 def _apart(one: Example, other: Example) -> Iterator[str]:
@@ -56,8 +57,3 @@ def _apart(one: Example, other: Example) -> Iterator[str]:
         yield f"{where}: shows the same media twice; exchange those of one row, or take the pair out"
     if one.solution == other.solution:
         yield f"{where}: has one solution, {one.solution!r}; choose media that change the answer, or take the pair out"
-
-
-def _refuse(problems: Iterator[str]) -> None:
-    if errors := list(problems):
-        raise DataError(listed("{} problem(s) with pairs:", errors))

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from omni_grpo.data.media.reader import has_audio
+from omni_grpo.data.media.audio import has_audio
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_rewards import CONTEXT_THINK_ANSWER, PROBLEM_TYPES, THINK_ANSWER, SectionSchema, parse_sections
@@ -55,17 +55,13 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
 }
 
 
-def _media_parts(example: Example, load_audio_from_video: bool) -> list[Part]:
-    """Videos and images first, each followed by its own sound; the order of `media` is kept."""
-    parts: list[Part] = []
-    for item in example.media:
-        sound = _is_heard(item, example.id)
-        interleaved = sound and load_audio_from_video
-        part = {"type": item.type, "path": item.path, "start": item.start, "end": item.end, "text": None}
-        parts.append({**part, "audio_in_video": interleaved})
-        if sound and not interleaved:
-            parts.append({**part, "type": "audio", "audio_in_video": False})
-    return parts
+def _media_parts(item: MediaItem, name: str, load_audio_from_video: bool) -> list[Part]:
+    """A medium, followed by its own sound where that is not interleaved."""
+    sound = _is_heard(item, name)
+    interleaved = sound and load_audio_from_video
+    part = {"type": item.type, "path": item.path, "start": item.start, "end": item.end, "text": None}
+    parts = [{**part, "audio_in_video": interleaved}]
+    return parts + [{**part, "type": "audio", "audio_in_video": False}] * (sound and not interleaved)
 
 
 def _is_heard(item: MediaItem, name: str) -> bool:
@@ -131,7 +127,7 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
     """
     if style not in PROMPT_STYLES:
         raise ValueError(f"prompt_style {style!r} is unknown; one of {', '.join(PROMPT_STYLES)}")
-    items = (_media_parts(replace(example, media=(item,)), load_audio_from_video) for item in example.media)
+    items = (_media_parts(item, example.id, load_audio_from_video) for item in example.media)
     marks = [{"type": item.type} for item in example.media]
     turns: Messages = [{"role": "system", "content": [text_part(PROMPT_STYLES[style].system)]}]
     for turn in example.prompt or [{"role": "user", "content": [*marks, text_part(question_text(example))]}]:

@@ -16,14 +16,7 @@ from omni_rewards import PROBLEM_TYPES
 MEDIA_TYPES = ("image", "video", "audio")
 MAX_REPORTED = 20
 
-
-def listed(heading: str, problems: Sequence[str]) -> str:
-    """A heading with the number of `problems` for `{}`, and the first of them a line each."""
-    more = [f"… and {len(problems) - MAX_REPORTED} more"] if len(problems) > MAX_REPORTED else []
-    return "\n".join([heading.format(len(problems)), *problems[:MAX_REPORTED], *more])
-
-
-# field -> (type, required, meaning); README's table is generated from it.
+# field -> (type, required, meaning); docs/own_data.md's table is generated from it.
 FIELDS: dict[str, tuple[str, str, str]] = {
     "id": ("string", "yes", "unique in the file; every error and log names it"),
     "problem": ("string", "yes", "the question"),
@@ -47,6 +40,7 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     ),
     "meta": ("object", "no", "anything; carried along, never read"),
 }
+_STRINGS = tuple(name for name, (kind, _, _) in FIELDS.items() if kind == "string" and name != "problem_type")
 
 
 def schema_table() -> str:
@@ -58,6 +52,13 @@ def schema_table() -> str:
 
 class DataError(ValueError):
     """Bad rows in a data file: the message names file, line, id, field and remedy of each."""
+
+
+def refuse(problems: Sequence[str], what: str) -> None:
+    """Raise a [`DataError`] that counts `problems`, says `what` they are and lists them, the first 20 in full."""
+    if problems:
+        more = [f"… and {len(problems) - MAX_REPORTED} more"] if len(problems) > MAX_REPORTED else []
+        raise DataError("\n".join([f"{len(problems)} {what}:", *problems[:MAX_REPORTED], *more]))
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,9 @@ class Example:
     """
 
     id: str
-    problem: str
-    problem_type: str
-    solution: str
+    problem: str = ""
+    problem_type: str = ""
+    solution: str = ""
     options: tuple[str, ...] | None = None
     context: str | None = None
     reference_reasoning: str | None = None
@@ -104,11 +105,10 @@ class Example:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _check_text(row: Mapping[str, Any], name: str, required: bool) -> Iterator[str]:
+def _check_text(row: Mapping[str, Any], name: str, of_trl: bool) -> Iterator[str]:
     value = row.get(name)
-    if value is None and not required:
-        return
-    if not isinstance(value, str) or not value.strip():
+    required = name == "id" or (FIELDS[name][1] == "yes" and not of_trl)
+    if (value is not None or required) and not (isinstance(value, str) and value.strip()):
         yield f"{name}: expected a non-empty string, got {value!r}"
 
 
@@ -185,15 +185,7 @@ def check_row(row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: S
         of_trl (`bool`, defaults to `False`): Whether it came in one of TRL's forms, which ask for a prompt alone.
         roots (sequence of `Path`, *optional*): Further folders that links may lead to.
     """
-    problems = [
-        *_check_text(row, "id", True),
-        *_check_text(row, "problem", not of_trl),
-        *_check_text(row, "solution", not of_trl),
-        *_check_text(row, "context", False),
-        *_check_text(row, "reference_reasoning", False),
-        *_check_text(row, "target", False),
-        *_check_text(row, "pair", False),
-    ]
+    problems = [problem for name in _STRINGS for problem in _check_text(row, name, of_trl)]
     kind = row.get("problem_type")
     if (kind is not None or not of_trl) and (not isinstance(kind, str) or kind not in PROBLEM_TYPES):
         problems.append(f"problem_type: {kind!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
