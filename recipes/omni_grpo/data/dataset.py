@@ -25,7 +25,7 @@ from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import check_rows, load_examples
 from omni_grpo.data.rows.pairs import check_pairs
 from omni_grpo.data.rows.prompts import build_messages, target_in_sections
-from omni_grpo.data.rows.schema import MAX_REPORTED, DataError, Example, refuse
+from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
@@ -39,16 +39,9 @@ _PART = {
     "audio_in_video": Value("bool"),
 }
 _FEATURES = {
-    "id": Value("string"),
-    "prompt": ListOf({"role": Value("string"), "content": ListOf(_PART)}),
-    "problem": Value("string"),
-    "problem_type": Value("string"),
+    **{name: Value("string") for name in FIELDS if name not in ("media", "meta")},
     "options": ListOf(Value("string")),
-    "solution": Value("string"),
-    "context": Value("string"),
-    "reference_reasoning": Value("string"),
-    "target": Value("string"),
-    "pair": Value("string"),
+    "prompt": ListOf({"role": Value("string"), "content": ListOf(_PART)}),
 }
 
 

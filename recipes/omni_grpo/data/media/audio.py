@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading sound: sound files, and the sound tracks of videos."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = W
             outside the file.
     """
     rate, longest = settings.sampling_rate, settings.max_audio_seconds
-    limit = None if longest is None else round(longest * rate)
+    limit = sys.maxsize if longest is None else round(longest * rate)
     with scanned(path, _audio_stream, segment) as found:
         lasts = float(min(found.end, found.span.end - found.zero) - found.start)
         missing = Missing(path, "sound", float(found.end - found.start), settings.max_missing_share)
@@ -56,14 +58,14 @@ def decode_audio(path: str | Path, settings: MediaSettings, segment: Segment = W
             notes.append(f"{early:.2f} s of sound before the first frame are left out")
         pieces, total = [], 0
         for piece in _placed(found, rate, limit, missing):
-            pieces.append(piece if limit is None else piece[: limit + 1 - total])
+            pieces.append(piece[: limit + 1 - total])
             total += len(pieces[-1])
-            if limit is not None and total > limit:
+            if total > limit:
                 break
     notes += missing.notes()
     if not any(map(len, pieces)):
         raise MediaError(f"{path}: its sound track holds no sample; {AGAIN}")
-    if limit is not None and total > limit:
+    if total > limit:
         if settings.long_audio == "refuse":
             raise MediaError(
                 f"{path}: its sound lasts {lasts:.1f} s, more than max_audio_seconds={longest:g}; "
@@ -84,7 +86,7 @@ def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
     return default_track(streams)
 
 
-def _placed(found: Scan[AudioStream], rate: int, limit: int | None, missing: Missing) -> Iterator[np.ndarray]:
+def _placed(found: Scan[AudioStream], rate: int, limit: int, missing: Missing) -> Iterator[np.ndarray]:
     """Pieces `(samples,)` of the sound of a segment, each at its time; silence is where there is none (not past `limit`)."""
     first = at = round(found.start * rate)
     for begins, piece in _heard(found, rate, first):
@@ -95,7 +97,7 @@ def _placed(found: Scan[AudioStream], rate: int, limit: int | None, missing: Mis
         at = begins + len(piece)
     silence = round(found.end * rate) - at
     if missing.add(silence / rate, found.edge) and found.has_picture and silence > 0:
-        yield np.zeros(silence if limit is None else max(min(silence, first + limit - at), 0), np.float32)
+        yield np.zeros(max(min(silence, first + limit - at), 0), np.float32)
 
 
 def _heard(found: Scan[AudioStream], rate: int, first: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -103,10 +105,10 @@ def _heard(found: Scan[AudioStream], rate: int, first: int) -> Iterator[tuple[in
     # The last packet of AAC is padded, and mp4 says by how much.
     end = round(min(found.end, found.span.end - found.zero) * rate)
     at = first
-    for begins, stretch in groupby(_decoded(found), _Stretches(found)):
+    for begins, stretch in groupby(_stretches(found), itemgetter(0)):
         position = round(begins * rate)
         at = max(at, position)
-        for piece in resampled(stretch, rate):
+        for piece in resampled((frame for _, frame in stretch), rate):
             if position >= end:
                 return
             kept = piece[max(at - position, 0) : end - position]
@@ -134,24 +136,19 @@ def _decoded(found: Scan[AudioStream]) -> Iterator[AudioFrame]:
         raise error
 
 
-class _Stretches:
-    """Called with each frame: where, in seconds from the clip's first frame, the unbroken stretch began that it is in."""
-
-    def __init__(self, found: Scan[AudioStream]) -> None:
-        self.zero, self.has_picture, self.first = found.zero, found.has_picture, found.span.start
-        self.begins: Fraction | None = None
-        self.ends = Fraction(0)
-
-    def __call__(self, frame: AudioFrame) -> Fraction:
-        at = self.ends if frame.pts is None else seconds(frame.pts, frame) - self.zero
-        if self.begins is None and not self.has_picture and abs(at) <= EDGE:  # what a codec needs to begin
-            self.zero, at = self.zero + at, Fraction(0)
-        if self.begins is not None and at < self.ends - JITTER:  # time runs backwards where files were joined
-            self.zero, at = self.zero - (self.ends - at), self.ends
-        if self.begins is None or at > self.ends + JITTER:
-            self.begins = self.ends = at
-        self.ends += Fraction(frame.samples, frame.sample_rate)
-        return self.begins
+def _stretches(found: Scan[AudioStream]) -> Iterator[tuple[Fraction, AudioFrame]]:
+    """Frames, each with when the unbroken stretch began that it is in, in seconds from the clip's first frame."""
+    zero, begins, ends = found.zero, None, Fraction(0)
+    for frame in _decoded(found):
+        at = ends if frame.pts is None else seconds(frame.pts, frame) - zero
+        if begins is None and not found.has_picture and abs(at) <= EDGE:  # what a codec needs to begin
+            zero, at = zero + at, Fraction(0)
+        if begins is not None and at < ends - JITTER:  # time runs backwards where files were joined
+            zero, at = zero - (ends - at), ends
+        if begins is None or at > ends + JITTER:
+            begins = ends = at
+        ends += Fraction(frame.samples, frame.sample_rate)
+        yield begins, frame
 
 
 def resampled(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:

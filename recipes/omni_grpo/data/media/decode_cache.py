@@ -55,7 +55,6 @@ class DecodeCache:
             raise ValueError(f"decode_cache_mb: must be more than 0 for a cache, got {max_mb}")
         self.store = EntryStore(Path(folder), max_mb * 2**20)
         self.decoded = 0
-        self._contents: dict[str, tuple[list[Any], str]] = {}
 
     def read(self, kind: str, path: str | Path, settings: MediaSettings, segment: Segment = WHOLE) -> Any:
         """
@@ -79,18 +78,13 @@ class DecodeCache:
 
     def _content(self, path: Path, state: list[Any]) -> str:
         """SHA-256 of the file; a file that looks as it did is not read again, in this run or the next."""
-        if (remembered := self._contents.get(str(path))) and remembered[0] == state:
-            return remembered[1]
         key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
         if (entry := self.store.read(key)) is not None:
-            content = entry.decode()
-        else:
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            if time.time_ns() - max(state[2], state[3]) < SETTLED_NS or _state(path) != state:
-                return content
+            return entry.decode()
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        if time.time_ns() - max(state[2], state[3]) >= SETTLED_NS and _state(path) == state:
             self.store.write(key, content.encode())
-        self._contents[str(path)] = state, content
         return content
 
 

@@ -63,7 +63,7 @@ class EntryStore:
         except FileNotFoundError:  # never written, or another process made room
             return None
         except OSError as error:
-            self._tell_once("read", error)
+            self._tell_once("%s: entries cannot be read (%s); going on without", self.folder, error)
             return None
         return content
 
@@ -81,16 +81,16 @@ class EntryStore:
                 file.write(content)
             os.replace(draft, path)
         except OSError as error:
-            self._tell_once("written", error)
+            self._tell_once("%s: entries cannot be written (%s); going on without", self.folder, error)
             draft.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}{ENDING}"
 
-    def _tell_once(self, verb: str, error: OSError) -> None:
-        if verb not in self._told:
-            self._told.add(verb)
-            logger.warning("%s: entries cannot be %s (%s); going on without", self.folder, verb, error)
+    def _tell_once(self, message: str, *values: object) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning(message, *values)
 
     def _make_room(self, size: int) -> bool:
         """Whether `size` bytes fit now, after removing what was used least recently."""
@@ -119,13 +119,8 @@ class EntryStore:
         self._bytes, self._written = sum(entry[1] for entry in entries), 0
         if self._bytes + size <= self.max_bytes:
             return
-        if "full" not in self._told:
-            self._told.add("full")
-            logger.warning(
-                "%s is full (%d MB): what was used least recently goes; give it more if files are read again and again",
-                self.folder,
-                self.max_bytes // 2**20,
-            )
+        full = "%s is full (%d MB): what was used least recently goes; give it more if files are read again and again"
+        self._tell_once(full, self.folder, self.max_bytes // 2**20)
         for _, freed, path in sorted(entries):
             if path.suffix == ENDING:
                 path.unlink(missing_ok=True)

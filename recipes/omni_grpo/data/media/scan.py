@@ -160,12 +160,10 @@ def scan(
     seeks = stream.type == "video" and kind != "avi" and segment.start > 0
     for packet in _usable(container.demux(*(container.streams[index] for index in times)), container, stream, path):
         time = shown_time(container, packet)
-        if packet.stream.index != stream.index:
-            if time is not None:
-                times[packet.stream.index].add(packet, time)
-            continue
         if time is not None:
-            own.add(packet, time)
+            times[packet.stream.index].add(packet, time)
+        if packet.stream.index != stream.index:
+            continue
         if seeks and time is not None and packet.is_keyframe and seconds(time - own.start, packet) <= segment.start:
             packets, kept, skipped = [], 0, place
         place += 1

@@ -77,9 +77,10 @@ class MediaSettings:
         for name, allowed in (("video_sampling", ("uniform", "fps")), ("long_audio", ("refuse", "truncate"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be one of {allowed}")
-        for name in ("fps", "frame_multiple", "min_pixels", "max_pixels", "pixel_multiple", "sampling_rate"):
-            self._require_positive(name)
-        self._require_positive("max_audio_seconds")
+        positive = ("fps", "frame_multiple", "pixel_multiple", "sampling_rate")
+        for name in (*positive, "min_pixels", "max_pixels", "max_audio_seconds"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value} must be more than 0")
         if not 0 <= self.max_missing_share <= 1:
             raise ValueError(f"max_missing_share={self.max_missing_share} must be a share from 0 to 1")
         for name in ("num_frames",) if self.video_sampling == "uniform" else ("min_frames", "max_frames"):
@@ -90,8 +91,3 @@ class MediaSettings:
             raise ValueError(f"min_frames={self.min_frames} is more than max_frames={self.max_frames}")
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels={self.min_pixels} is more than max_pixels={self.max_pixels}")
-
-    def _require_positive(self, name: str) -> None:
-        value = getattr(self, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value} must be more than 0")

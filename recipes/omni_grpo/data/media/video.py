@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,13 +67,11 @@ def decode_video(path: str | Path, settings: MediaSettings, segment: Segment = W
         if clip.start >= clip.end:  # although that much may be missing
             raise MediaError(f"{path}: its picture ends before {segment.start:g} s; lower `start`, or drop the row")
         instants = sample_instants(clip, frame_count(float(clip.length), settings))
-        sampled = _frames_at(instants, _begun_in(clip, _timed_frames(found)), found.stream, path, settings)
+        shown = shown_at(_begun_in(clip, _timed_frames(found)), instants)
+        sampled = _as_rgb(shown, found.stream, path, settings)
         if (first := next(sampled, None)) is None:
             raise MediaError(f"{path}: not one frame can be decoded; {AGAIN}")
-        frames = np.empty((len(instants), *first.shape), np.uint8)
-        frames[0] = first
-        for index, frame in enumerate(sampled, start=1):
-            frames[index] = frame
+        frames = np.fromiter(chain([first], sampled), np.dtype((np.uint8, first.shape)), len(instants))
     timestamps = np.array([float(instant - found.zero) for instant in instants])
     return Video(frames, len(frames) / float(clip.length), timestamps), notes
 
@@ -138,18 +137,14 @@ def _begun_in(clip: Span, timed: Iterable[tuple[Fraction, Item]]) -> Iterator[tu
     yield from before
 
 
-def _frames_at(
-    instants: Sequence[Fraction],
-    timed: Iterable[tuple[Fraction, VideoFrame]],
-    stream: VideoStream,
-    path: str | Path,
-    settings: MediaSettings,
+def _as_rgb(
+    shown: Iterable[VideoFrame], stream: VideoStream, path: str | Path, settings: MediaSettings
 ) -> Iterator[np.ndarray]:
-    """The frame `(H, W, 3)` on show at each instant; RGB, upright, at the size that `settings` ask for."""
-    reformatter, shown, size, upright = VideoReformatter(), None, None, np.empty(0)
-    for frame in shown_at(timed, instants):
-        if frame is not shown:
-            shown, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
+    """Frames `(H, W, 3)`, upright, at the size that `settings` ask for; one that is shown again is converted once."""
+    reformatter, last, size, upright = VideoReformatter(), None, None, np.empty(0)
+    for frame in shown:
+        if frame is not last:
+            last, size = frame, size or fitted_size(frame.height, frame.width, settings, path)
             rgb = reformatter.reformat(frame, size[1], size[0], "rgb24", interpolation="BICUBIC", threads=1)
             upright = _upright(rgb.to_ndarray(), frame, stream)
         yield upright

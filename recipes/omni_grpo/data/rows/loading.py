@@ -8,7 +8,7 @@ line, id and field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.rows.schema import DataError, Example, MediaItem, check_row, refuse
 from omni_grpo.data.rows.sources import read_source
 from omni_grpo.data.rows.trl_rows import from_trl_row, is_trl_row
-from omni_rewards import answer_score
 
 
 def _to_example(row: Mapping[str, Any], root: Path, of_trl: Mapping[str, Any]) -> Example:
@@ -33,14 +32,6 @@ def _where(path: Path) -> str:
     """Absolute, with the file's own name: a link may lead to a name without an ending (a Hugging Face blob)."""
     resolved = path.resolve()
     return str(resolved if resolved.suffix == path.suffix else path.parent.resolve() / path.name)
-
-
-def _check_solution(row: Mapping[str, Any]) -> Iterator[str]:
-    """A gold answer that the reward cannot read would stop training when its row comes up."""
-    try:
-        answer_score(row["solution"], row["solution"], row["problem_type"], row.get("options") or None)
-    except ValueError as error:
-        yield f"solution: {error}; correct it, or the `problem_type`"
 
 
 def check_rows(
@@ -80,11 +71,9 @@ def check_rows(
         try:
             if is_trl_row(row):
                 row, of_trl = from_trl_row(row, where, base or root)
-            problems = check_row(row, root, bool(of_trl), roots)
+            problems = check_row(row, root, bool(of_trl), roots, graded)
         except ValueError as error:
             problems = [str(error)]
-        if graded and not problems and row.get("problem_type") and row.get("solution"):
-            problems.extend(_check_solution(row))
         name = row.get("id")
         if isinstance(name, str) and name in first_seen:
             problems.append(f"id: already used at {first_seen[name]}; ids are unique")

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import cached_assets_path
 
-from omni_rewards import PROBLEM_TYPES
+from omni_rewards import PROBLEM_TYPES, answer_score
 
 MEDIA_TYPES = ("image", "video", "audio")
 MAX_REPORTED = 20
@@ -175,7 +175,9 @@ def _check_path(path: Any, root: Path, roots: Sequence[Path], where: str) -> Ite
         yield f"{where}: no file at {full}; fix the path or set `media_root`"
 
 
-def check_row(row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: Sequence[Path] = ()) -> list[str]:
+def check_row(
+    row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: Sequence[Path] = (), graded: bool = False
+) -> list[str]:
     """
     Everything that is wrong with one row, as `"field: what is wrong; remedy"`; empty when the row is good.
 
@@ -184,6 +186,8 @@ def check_row(row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: S
         root (`Path`): Folder that media paths are relative to and must not leave.
         of_trl (`bool`, defaults to `False`): Whether it came in one of TRL's forms, which ask for a prompt alone.
         roots (sequence of `Path`, *optional*): Further folders that links may lead to.
+        graded (`bool`, defaults to `False`): Whether the solution must be one that `answer_reward` can read, which would
+            else stop training when the row comes up.
     """
     problems = [problem for name in _STRINGS for problem in _check_text(row, name, of_trl)]
     kind = row.get("problem_type")
@@ -201,4 +205,9 @@ def check_row(row: Mapping[str, Any], root: Path, of_trl: bool = False, roots: S
         problems.append(f"meta: expected an object, got {row['meta']!r}")
     if unknown := sorted(set(row) - set(FIELDS)):
         problems.append(f"unknown fields {unknown}; free data belongs in `meta`")
+    if graded and not problems and kind and row.get("solution"):
+        try:
+            answer_score(row["solution"], row["solution"], kind, options or None)
+        except ValueError as error:
+            problems.append(f"solution: {error}; correct it, or the `problem_type`")
     return problems

@@ -113,10 +113,8 @@ def _without_blanks(turn: Mapping[str, Any]) -> dict[str, Any]:
     """A turn without the keys that Arrow fills up with nulls; a medium's file under the name of its type, as in TRL."""
     parts = turn["content"]
     if not isinstance(parts, str):
-        names = [{"path": part["type"], "url": part["type"]} for part in parts]
-        parts = [
-            {n.get(k, k): v for k, v in part.items() if v is not None} for n, part in zip(names, parts, strict=True)
-        ]
+        file = ("path", "url")
+        parts = [{p["type"] if k in file else k: v for k, v in p.items() if v is not None} for p in parts]
     return {"role": turn["role"], "content": parts}
 
 
