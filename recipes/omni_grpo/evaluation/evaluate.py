@@ -112,7 +112,8 @@ def predict(
 
     blank = VARIANTS[variant].blanked
     coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
-    for batch, asked in zip(tqdm(left, desc=title, unit="batch", disable=share.index > 0), coming, strict=True):
+    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
+    for batch, asked in zip(shown, coming, strict=True):
         rows = [encoder(messages, name, blank) for messages, name in asked]
         completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
         pairs = zip(batch, completions, strict=True)
