@@ -72,7 +72,10 @@ def is_message(error: BaseException) -> bool:
         return True
     *way, last = traceback.extract_tb(error.__traceback__)
     asked = any(place.name in _ASKED for place in way if place.filename.startswith(_OURS))
-    return asked or (last.filename.startswith((*_OURS, sys.argv[0])) and (last.line or "").startswith("raise "))
+    return asked or (
+        last.filename.startswith((*_OURS, str(Path(sys.argv[0]).resolve().parent)))
+        and (last.line or "").startswith("raise ")
+    )
 
 
 def end_launcher() -> None:
