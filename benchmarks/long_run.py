@@ -2,24 +2,31 @@
 """
 Does a long run grow? Memory, file handles and threads of the smallest model's GRPO over many steps.
 
-    python benchmarks/long_run.py [--steps 2000] [--output long_run.json]
+    OMP_NUM_THREADS=1 nice python benchmarks/long_run.py     # writes benchmarks/results/long_run.md and .json
+    python benchmarks/long_run.py --steps 40 --every 1 --results /tmp/long_run.md
 
-Mixed rows of a few small clips, sounds and images, all sharing on, a log event and a checkpoint every 100 steps. The
-parsed sections of the last 8,192 texts are remembered by design, so that many are parsed before; and the trainer keeps
-every log event for its checkpoints. Reported, of the last three quarters of the steps: the first and the last 50, the
-growth in 1,000 steps by a straight line, and how many standard errors of that line it is: below 2 it is noise.
+Mixed rows of a few small clips, sounds and images through the trainer, all sharing on, a log event and a checkpoint
+every 100 steps. The parsed sections of the last 8,192 texts are remembered by design, so that many are parsed before.
+The first quarter of the steps fills caches and is left out. Exits with 1 where something grows beyond noise.
 """
 
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
+from statistics import fmean, linear_regression
+from typing import Any
+
+from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "recipes"), str(ROOT / "rewards")]
+
+TOGETHER = 5  # successive samples resemble each other: so many count as one
+NAMES = {"memory_mb": "resident memory, MB", "files": "open files", "threads": "threads"}
 
 
 def measured() -> dict[str, float]:
@@ -29,30 +36,59 @@ def measured() -> dict[str, float]:
     return {"memory_mb": memory, "files": len(os.listdir("/proc/self/fd")), "threads": threads}
 
 
-def growth(values: list[float]) -> dict[str, float]:
+def growth(values: list[float], every: int) -> dict[str, Any]:
     """
-    Of the last three quarters (the first one fills caches): what 1,000 steps add by a straight line through them, and
-    how many standard errors of that line it is. Successive values resemble each other, so 50 in a row count as one.
+    What 1,000 steps add, by a straight line through the last three quarters of the samples, and its 95 % interval.
+
+    Args:
+        values (`list[float]`): Samples of a figure.
+        every (`int`): Steps from one to the next.
     """
-    blocks = [statistics.fmean(values[i : i + 50]) for i in range(len(values) // 4, len(values) - 49, 50)]
-    places = range(len(blocks))
-    slope, start = statistics.linear_regression(places, blocks)
-    left = sum((y - start - slope * x) ** 2 for x, y in zip(places, blocks, strict=True))
-    spread = sum((x - statistics.fmean(places)) ** 2 for x in places)
-    error = (left / max(len(blocks) - 2, 1) / spread) ** 0.5
-    return {
-        "first": blocks[0],
-        "last": blocks[-1],
-        "per_1000_steps": slope * 20,
-        "standard_errors": slope / max(error, 1e-9),
-    }
+    kept = values[len(values) // 4 :]
+    means = [fmean(kept[i : i + TOGETHER]) for i in range(0, len(kept) - TOGETHER + 1, TOGETHER)]
+    slope, start = linear_regression(places := range(len(means)), means)
+    left = sum((y - start - slope * x) ** 2 for x, y in zip(places, means, strict=True))
+    error = (left / (len(means) - 2) / sum((x - fmean(places)) ** 2 for x in places)) ** 0.5
+    half, per_1000 = float(t.ppf(0.975, len(means) - 2)) * error, 1000 / (every * TOGETHER)
+    ends = [(slope - half) * per_1000, (slope + half) * per_1000]
+    return {"first": means[0], "last": means[-1], "per_1000_steps": slope * per_1000, "ci95": ends}
 
 
-def main() -> None:
+def grows(figure: dict[str, Any]) -> bool:
+    """Whether the whole interval lies above zero."""
+    return figure["ci95"][0] > 0
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    machine, figures = results["machine"], results["growth"]
+    lines = [
+        "# Long runs",
+        "",
+        f"{results['date']}, {machine['processor']}, torch {machine['torch']}, TRL {machine['trl']}, transformers "
+        f"{machine['transformers']}; {results['steps']:,} GRPO steps of the smallest model, a sample every "
+        f"{results['every']}, {results['minutes']:.0f} minutes, `python benchmarks/long_run.py`. Growth by a straight line "
+        f"[95 % interval; {TOGETHER} samples in a row count as one]; the first quarter, which fills caches, is left out.",
+        "",
+        "| of the process | after the warm-up | at the end | growth in 1,000 steps |",
+        "|---|---|---|---|",
+    ]
+    for name, words in NAMES.items():
+        row = figures[name]
+        low, high = row["ci95"]
+        shown = f"{row['per_1000_steps']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        lines.append(f"| {words} | {row['first']:.1f} | {row['last']:.1f} | {shown} |")
+    grown = [words for name, words in NAMES.items() if grows(figures[name])]
+    told = f"Beyond noise grows: {', '.join(grown)}." if grown else "Nothing grows beyond noise."
+    return "\n".join([*lines, "", told, ""])
+
+
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--output", type=Path, help="where the figures go, every step's among them")
-    options = parser.parse_args()
+    parser.add_argument("--every", type=int, default=20, help="steps from one sample to the next")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/long_run.md")
+    options = parser.parse_args(argv)
 
     import numpy as np
     import torch
@@ -67,15 +103,17 @@ def main() -> None:
     from omni_grpo.data.rows.loading import load_examples
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.run.log_file import LogFile
+    from omni_grpo.run.machine import describe_machine
     from omni_rewards import CONTEXT_THINK_ANSWER, parse_sections
     from small_runs import SMALL_RUN, length_reward
 
     torch.set_num_threads(1)
-    steps: list[dict[str, float]] = []
+    samples, began = list[dict[str, float]](), time.monotonic()
 
     class Measure(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            steps.append(measured())
+            if state.global_step % options.every == 0:
+                samples.append(measured())
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -114,12 +152,20 @@ def main() -> None:
         for i in range(8192):
             parse_sections(f"{i} <context>as long as what is sampled here", CONTEXT_THINK_ANSWER)
         trainer.train()
-    figures = {name: growth([step[name] for step in steps]) for name in steps[0]}
-    for name, figure in figures.items():
-        print(f"{name:10}", "  ".join(f"{key} {value:.3f}" for key, value in figure.items()))
-    if options.output:
-        options.output.write_text(json.dumps({"steps": steps, "growth": figures}))
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": describe_machine(),
+        "steps": options.steps,
+        "every": options.every,
+        "minutes": (time.monotonic() - began) / 60,
+        "growth": {name: growth([sample[name] for sample in samples], options.every) for name in NAMES},
+        "samples": samples,
+    }
+    options.results.write_text(table(results), encoding="utf-8")
+    options.results.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+    sys.exit(any(map(grows, results["growth"].values())))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
