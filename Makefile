@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
 
 setup: $(READY)
 
@@ -56,7 +56,10 @@ test-gpu: setup
 smoke: setup
 	$(BIN)/python recipes/smoke.py
 
-demo: data base sft rl eval report
+demo: minutes data base sft rl eval report
+
+minutes: setup
+	@echo "about 14 minutes on two cores: data 1, SFT 4, RL 7, evaluation 1; nothing more is downloaded, the model ships with the project"
 
 data: setup
 	$(BIN)/python recipes/make_demo_data.py --config $(or $(CONFIG),$(DEMO)/data.yaml)
