@@ -34,7 +34,7 @@ class EvalArguments:
             changes; without one the shortcut index goes by chance.
         judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning.
         generation_kwargs (`dict`, *optional*):
-            Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size`, `num_beams`. A checkpoint's own
+            Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size`. A checkpoint's own
             `generation_config.json` sets nothing.
         parser (`str`, defaults to `"answer_section"`):
             What is read: the answer section, and a completion without one is a miss; or the whole `completion` where
@@ -139,7 +139,7 @@ class EvalArguments:
             raise ValueError("answer_settings: `schema` is the prompt style's; leave it out, or set `prompt_style`")
         judge = as_mapping(self.judge or {}, "judge")
         decoding = as_mapping(self.generation_kwargs or {}, "generation_kwargs")
-        refuse_unknown(decoding, GREEDY.keys() - {"do_sample"}, "generation_kwargs")
+        refuse_unknown(decoding, GREEDY.keys() - {"do_sample", "num_beams"}, "generation_kwargs")
         return Protocol(
             version=self.protocol_version,
             metric=self.metric,
