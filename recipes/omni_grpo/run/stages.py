@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from omni_grpo.run.resuming import changed_fields, changed_rows, keep_rows
 from omni_grpo.run.run_lock import release
 
 # Fields whose value names files that the stage reads.
-INPUT_FIELDS = ("model_name_or_path", "models", "train_file", "validation_file", "test_file")
+MODELS, DATA = ("model_name_or_path", "models"), ("train_file", "validation_file", "test_file")
 RESUME = ("auto", "force", "fresh")
 WORK = ("checkpoint-*/COMPLETE", "*/predictions*.jsonl")  # what a cut run can go on from
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
@@ -89,42 +89,50 @@ def _step(checkpoint: Path) -> int:
     return int(last) if last.isdigit() else 0
 
 
-def _hash_path(digest: Any, path: Path) -> None:
-    files = sorted(p for p in path.glob("*") if p.is_file() and p.name != RECORD) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir() and file.suffix not in (".json", ".safetensors", ".jinja", ".bin"):
-            continue
-        stat = file.stat()
-        digest.update(file.name.encode())
-        if stat.st_size < HASHED_BELOW:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-        else:
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+def _files(field: str, path: Path) -> Iterator[Path]:
+    """The files that a field's path stands for: of a model its own folder's, of data all below, but for what runs wrote."""
+    if not path.is_dir():
+        yield path
+    elif field in MODELS:
+        kept = (".json", ".safetensors", ".jinja", ".bin")
+        yield from sorted(p for p in path.glob("*") if p.suffix in kept and p.name != RECORD and p.is_file())
+    else:
+        for folder, folders, names in os.walk(path, followlinks=True):
+            own = RECORD in names  # a stage's
+            folders[:] = [f for f in sorted(folders) if not (own or f.startswith(".") or f == "decode_cache")]
+            found = (Path(folder, name) for name in sorted(names) if not (own or name.startswith(".")))
+            yield from (file for file in found if file.is_file())
 
 
-def _inputs(fields: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Each file or model directory that a field names."""
-    for name in INPUT_FIELDS:
+def _inputs(fields: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """Each file that a field names, also in a `folder[split]`: the field, and the file's name with what it holds."""
+    found = []
+    for name in (*MODELS, *DATA):
         value = fields.get(name) or []
         for entry in value.split(",") if isinstance(value, str) else value:
-            path = Path(entry.partition("=")[2] if name == "models" else entry.strip())
-            if path.exists():
-                yield name, path
+            text = entry.partition("=")[2] if name == "models" else entry.strip()
+            there = [Path(t) for t in (text, text.partition("[")[0]) if t and Path(t).exists()]
+            for file in (file for path in there[:1] for file in _files(name, path)):
+                stat, place = file.stat(), file.relative_to(there[0]) if there[0].is_dir() else file.name
+                is_large = stat.st_size >= HASHED_BELOW
+                held = f"{stat.st_size} {stat.st_mtime_ns}".encode() if is_large else file.read_bytes()
+                found.append((name, str(place).encode() + (held if is_large else hashlib.sha256(held).digest())))
+    return found
 
 
-def contents(fields: Mapping[str, Any]) -> dict[str, str]:
+def contents(inputs: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """A digest of what each field's files hold."""
     digests: dict[str, Any] = {}
-    for name, path in _inputs(fields):
-        _hash_path(digests.setdefault(name, hashlib.sha256()), path)
+    for name, part in inputs:
+        digests.setdefault(name, hashlib.sha256()).update(part)
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def fingerprint(fields: Mapping[str, Any]) -> str:
-    """Changes with any field and with the content of any file or model directory that the fields name."""
+def fingerprint(fields: Mapping[str, Any], inputs: Iterable[tuple[str, bytes]] | None = None) -> str:
+    """Changes with any field and with the content of any file, model or data folder that the fields name."""
     digest = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode())
-    for _, path in _inputs(fields):
-        _hash_path(digest, path)
+    for _, part in _inputs(fields) if inputs is None else inputs:
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -162,7 +170,8 @@ class Stage:
         record = json.loads(own.read_text()) if own.is_file() else {}
         if not record and named.is_file():  # a checkpoint of another folder: it is that run that goes on
             record = json.loads(named.read_text()) | {"done": False}
-        return cls(own.parent, fingerprint(fields), fields, contents(fields), record)
+        inputs = _inputs(fields)
+        return cls(own.parent, fingerprint(fields, inputs), fields, contents(inputs), record)
 
     @property
     def mode(self) -> str:
