@@ -88,7 +88,7 @@ class EvalArguments:
             if not value:
                 raise ValueError(f"{name}: required")
         for entry in self.models:
-            if not all(entry.partition("=")[::2]):
+            if not all(str(entry).partition("=")[::2]):
                 raise ValueError(f"models: {entry!r} is not `name=directory`")
         names = [entry.partition("=")[0] for entry in self.models]
         if len(set(names)) < len(names):

@@ -115,9 +115,11 @@ def model_kwargs(model_args: Any) -> dict[str, Any]:
     model is, in 4 or 8 bits; the towers and the head keep theirs.
 
     Raises:
-        `ValueError`: A quantised model is to be trained without LoRA.
+        `ValueError`: No model is named, or a quantised one is to be trained without LoRA.
         `ImportError`: It needs bitsandbytes.
     """
+    if not model_args.model_name_or_path:
+        raise ValueError("model_name_or_path: not given; name a checkpoint's folder, or a model on the hub")
     kwargs = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     if model_args.model_revision != "main":
         kwargs["revision"] = model_args.model_revision

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from omni_grpo.model.run_record import RECORD as RECORD
 from omni_grpo.run.resuming import changed_fields, changed_rows, keep_rows
 from omni_grpo.run.run_lock import release
@@ -49,6 +51,18 @@ def config_path(argv: Sequence[str]) -> Path | None:
     return Path(rest[0])
 
 
+class _EachOnce(yaml.SafeLoader):
+    """YAML of which every field is written once; the last one would go for all."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for name, _ in node.value:
+            if str(name.value) in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{name.value} is written twice; take one out", name.start_mark)
+            seen.add(str(name.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     """
     Values of a `--config file.yaml [--field value …]` command line, overrides applied, before any parser is built.
@@ -59,13 +73,14 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     if (path := config_path(argv)) is not None:
-        import yaml
-
-        with path.open(encoding="utf-8") as file:  # which mistakes in it name
-            written = yaml.safe_load(file) or {}
+        try:
+            with path.open(encoding="utf-8") as file:  # which mistakes in it name
+                written = yaml.load(file, _EachOnce) or {}
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--config: {path} is not in UTF-8 ({error}); save it so") from error
         if not isinstance(written, dict):
             raise ValueError(f"--config: {path} holds a {type(written).__name__}; write one `field: value` a line")
-        fields.update(written)
+        fields.update({str(name): value for name, value in written.items()})
     name = None
     values: list[str] = []
     for arg in [*argv, "--"]:
@@ -75,6 +90,11 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
         if name is not None and name != "config":
             fields[name] = "true" if not values else values[0] if len(values) == 1 else values
         name, values = arg[2:].replace("-", "_"), []
+    for name in ("output_dir", "model_name_or_path", *DATA):
+        if not isinstance(value := fields.get(name) or "", str):
+            raise ValueError(
+                f"{name}: must be one text, got {value!r}; put it in quotes, commas between several files"
+            )
     return fields
 
 
@@ -108,8 +128,8 @@ def _inputs(fields: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     """Each file that a field names, also in a `folder[split]`: the field, and the file's name with what it holds."""
     found = []
     for name in (*MODELS, *DATA):
-        value = fields.get(name) or []
-        for entry in value.split(",") if isinstance(value, str) else value:
+        value = fields.get(name) or ""
+        for entry in map(str, value) if isinstance(value, list) else str(value).split(","):
             text = entry.partition("=")[2] if name == "models" else entry.strip()
             there = [Path(t) for t in (text, text.partition("[")[0]) if t and Path(t).exists()]
             for file in (file for path in there[:1] for file in _files(name, path)):
@@ -163,6 +183,8 @@ class Stage:
         fields = read_fields(argv)
         if not fields.get("output_dir"):
             raise ValueError("output_dir: not given; name a folder for this run")
+        if (folder := Path(fields["output_dir"])).exists() and not folder.is_dir():
+            raise ValueError(f"output_dir: {folder} is a file; name a folder")
         own, named = (
             Path(fields["output_dir"], RECORD),
             Path(str(fields.get("resume_from_checkpoint"))).with_name(RECORD),
