@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     from omni_rewards import parse_sections
 
     trained = trained_settings(args.model)
-    own = trained.pop("prompt_style", DEFAULT_STYLE)
+    own, escape = trained.pop("prompt_style", DEFAULT_STYLE), trained.pop("escape_control_tokens", False)
     style, media = args.prompt_style or own, MediaSettings(**trained)
     if trained and style != own:
         print(f"{args.model} was trained with prompt_style {own} (here {style})", file=sys.stderr)
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(args.model, dtype="auto" if device == "cuda" else torch.float32).to(device).eval()
     processor = load_processor(args.model)
-    prompt = PromptEncoder(processor, media)(messages, "yours")
+    prompt = PromptEncoder(processor, media, escape=escape)(messages, "yours")
     (completion,) = generate(model, processor, attach_media_embedder(model), [prompt], args.max_new_tokens)
     sections = parse_sections(completion.text, PROMPT_STYLES[style].schema)
     if args.raw or not sections.ok:

@@ -76,13 +76,13 @@ def main(argv: list[str]) -> None:
         processor = load_processor(path)
         own, seen = as_trained(path, argv, data, media)
         encoder = PromptEncoder(
-            processor, seen, data.max_prompt_length, args.prompt_cache_mb, decoded, data.escape_control_tokens
+            processor, seen, data.max_prompt_length, args.prompt_cache_mb, decoded, own.escape_control_tokens
         )
         model = load_model(path, dtype=args.dtype).to(processes.device).eval()
         stages[name], predictions[name] = evaluate(
             model,
             attach_media_embedder(model),
-            encoders.setdefault((processing_key(processor), seen), encoder),
+            encoders.setdefault((processing_key(processor), seen, encoder.escape), encoder),
             examples,
             own.prompt_style,
             Path(args.output_dir) / name,

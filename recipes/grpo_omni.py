@@ -32,12 +32,14 @@ def main(argv: list[str]) -> None:
 
     from trl import ModelConfig
 
+    from omni_grpo.build import check_fit, rewards_in_sections
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data.dataset import load_sources, preflight, to_dataset
     from omni_grpo.data.encoding.encoder import PromptEncoder
     from omni_grpo.data.media.decode_cache import open_decode_cache
     from omni_grpo.data.media.settings import MediaSettings
     from omni_grpo.data.rows.prompts import PROMPT_STYLES
+    from omni_grpo.experimental.contrast import check_contrast
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.run.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.run.log_file import LogFile
@@ -57,11 +59,13 @@ def main(argv: list[str]) -> None:
     check_evaluation(data.validation_file, args)
     weights, adapter = model_kwargs(model_args), peft_config(model_args)
     data, media = as_trained(model_args.model_name_or_path, argv, data, media)
-    begin(stage)
-    note_settings(args.output_dir, data, media)
 
     # 1. Rewards and data: everything that can be wrong is met here, before the model is loaded.
-    reward_funcs = configured_rewards(args.reward_funcs, args.reward_settings)
+    schema = PROMPT_STYLES[data.prompt_style].schema
+    reward_funcs = rewards_in_sections(configured_rewards(args.reward_funcs, args.reward_settings), args, schema)
+    check_fit(reward_funcs, args, schema)
+    begin(stage)
+    note_settings(args.output_dir, data, media)
 
     def dataset(source: str, split: str):
         rows = load_sources(source, data.media_root, split, data.media_roots)
@@ -71,6 +75,7 @@ def main(argv: list[str]) -> None:
     validation = dataset(data.validation_file, data.validation_split) if data.validation_file else None
     args.check_rows(len(train))
     check_reward_columns(reward_funcs, train, args.allow_unused_rewards, args.context_gain_weight is not None)
+    check_contrast(args, train)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
     encoder = PromptEncoder(
@@ -91,7 +96,7 @@ def main(argv: list[str]) -> None:
         eval_dataset=validation,
         processing_class=processor,
         encoder=encoder,
-        section_schema=PROMPT_STYLES[data.prompt_style].schema,
+        section_schema=schema,
         peft_config=adapter,
         callbacks=[LogFile(Path(args.output_dir) / "log.jsonl"), SaveWhenAsked(preemption)],
     )

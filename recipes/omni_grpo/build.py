@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from trl.trainer.utils import get_callable_name
 
-from omni_grpo.credit.credit import Credit
+from omni_grpo.credit.credit import Credit, credit_places
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
 from omni_grpo.families import base_of, family_of, head_of
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import freeze_towers, load_model, load_processor
@@ -78,6 +79,20 @@ def rewards_in_sections(reward_funcs: Any, args: Any, schema: SectionSchema) -> 
         named = {get_callable_name(old): get_callable_name(new) for old, new in pairs if callable(new)}
         args.credit_map = {named.get(k.rpartition(".")[2], k): v for k, v in args.credit_map.items()}
     return rewards
+
+
+def check_fit(reward_funcs: list[Any], args: Any, schema: SectionSchema) -> None:
+    """
+    Hold rewards, weights and credit to the sections, before a model is loaded; a reward model is met when it is.
+
+    Raises:
+        `ValueError`: As [`grounding_rewards`], [`with_rewards`] and [`credit_places`].
+    """
+    unbound: Any = None
+    with with_rewards(reward_funcs, args, grounding_rewards(args, schema, unbound, unbound, unbound)) as funcs:
+        if not any(isinstance(reward, (str, nn.Module)) for reward in funcs):
+            about = {get_callable_name(reward): getattr(reward, "sections", None) for reward in funcs}
+            credit_places(args, about, schema)
 
 
 def collaborators(

@@ -15,6 +15,7 @@ from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.experimental.arguments import GroundingArguments
 from omni_grpo.rollout.constrained.section_constraint import MODES
+from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
@@ -54,48 +55,20 @@ class DataArguments:
             Time to end a step and save once the launcher is gone, see [`~omni_grpo.run.preemption.Preemption`].
     """
 
-    train_file: str | None = field(
-        default=None, metadata={"help": "Data file(s) or Hugging Face data set(s), `name[split]`, comma-separated."}
-    )
-    validation_file: str | None = field(default=None, metadata={"help": "The same for validation."})
-    train_split: str = field(default="train", metadata={"help": "Split of train_file where that names none."})
-    validation_split: str = field(default="validation", metadata={"help": "Split of validation_file, likewise."})
-    media_root: str | None = field(
-        default=None, metadata={"help": "Folder that media paths are relative to (default: the data file's folder)."}
-    )
-    media_roots: list[str] | None = field(
-        default=None, metadata={"help": "Further folders that links below media_root may lead to."}
-    )
-    prompt_style: str = field(
-        default="context_think_answer",
-        metadata={"help": "System prompt and sections asked for; a key of omni_grpo.data.rows.prompts.PROMPT_STYLES."},
-    )
-    sft_target: Literal["target", "solution", "target_or_solution", "sections"] = field(
-        default="target",
-        metadata={
-            "help": "What SFT imitates: target, bare answer, target where present, or the style's sections of it."
-        },
-    )
-    max_prompt_length: int | None = field(
-        default=None, metadata={"help": "Longest prompt in tokens, media included; longer rows are refused."}
-    )
-    escape_control_tokens: bool = field(
-        default=False, metadata={"help": "Special tokens in a row's texts become ordinary text; refused otherwise."}
-    )
-    decode_cache: str | None = field(
-        default=None,
-        metadata={"help": "Folder of decoded frames and waveforms (default: `decode_cache` beside output_dir)."},
-    )
-    decode_cache_mb: int = field(
-        default=8192, metadata={"help": "Most MB of decoded media on disk; 0 keeps none there."}
-    )
-    resume: Literal["auto", "force", "fresh"] = field(
-        default="auto",
-        metadata={"help": "A cut run: auto goes on, force with changed fields, too; fresh begins anew."},
-    )
-    preemption_seconds: float = field(
-        default=45.0, metadata={"help": "Time to end a step and save once the launcher is gone."}
-    )
+    train_file: str | None = None
+    validation_file: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    media_root: str | None = None
+    media_roots: list[str] | None = None
+    prompt_style: str = "context_think_answer"
+    sft_target: Literal["target", "solution", "target_or_solution", "sections"] = "target"
+    max_prompt_length: int | None = None
+    escape_control_tokens: bool = False
+    decode_cache: str | None = None
+    decode_cache_mb: int = 8192
+    resume: Literal["auto", "force", "fresh"] = "auto"
+    preemption_seconds: float = 45.0
 
     def __post_init__(self) -> None:
         if self.prompt_style not in PROMPT_STYLES:
@@ -110,10 +83,16 @@ class DataArguments:
 
 @dataclass
 class TowerArguments:
-    """Which towers train. LoRA stays out of both unless `lora_target_modules` names their layers in full."""
+    """
+    Which towers train. LoRA stays out of both unless `lora_target_modules` names their layers in full.
 
-    freeze_vision: bool = field(default=False, metadata={"help": "Keep the vision tower and its projector fixed."})
-    freeze_audio: bool = field(default=False, metadata={"help": "Keep the audio tower and its projector fixed."})
+    Args:
+        freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
+        freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
+    """
+
+    freeze_vision: bool = False
+    freeze_audio: bool = False
 
 
 @dataclass
@@ -122,11 +101,10 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     [`~trl.GRPOConfig`] with what an omni-modal run adds.
 
     Args:
-        freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
-        freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
         reward_funcs (`list[str]`): Dotted paths of reward functions, weighted by `reward_weights`.
         reward_settings (`dict`, *optional*):
-            Keyword settings of rewards by their path; see [`~omni_grpo.run.reward_settings.configured_rewards`].
+            Keyword settings of rewards by their path, a judge's among them (on the command line as JSON); see
+            [`~omni_grpo.run.reward_settings.configured_rewards`].
         allow_unused_rewards (`bool`, defaults to `False`):
             Go on, with a warning, where a reward applies to no row of the data; it is refused otherwise.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
@@ -143,33 +121,15 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     """
 
     reward_funcs: list[str] = field(
-        default_factory=lambda: ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"],
-        metadata={"help": "Dotted paths of reward functions; `reward_weights` weighs them in the same order."},
+        default_factory=lambda: ["omni_rewards.section_format_reward", "omni_rewards.answer_reward"]
     )
-    reward_settings: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Keyword settings of rewards by their path, a judge's among them (on the command line as JSON)."
-        },
-    )
-    allow_unused_rewards: bool = field(
-        default=False, metadata={"help": "Go on where a reward applies to no row of the data; refused otherwise."}
-    )
-    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
-    sampling_threads: int | None = field(
-        default=None, metadata={"help": "CPU threads while sampling (default: as many as otherwise)."}
-    )
-    constrained_decoding: Literal["none", "force_tags", "strict"] = field(
-        default="none",
-        metadata={"help": "Sections enforced while sampling: none, force_tags (their order) or strict (complete)."},
-    )
-    section_budgets: list[int] | None = field(
-        default=None,
-        metadata={"help": "Tokens each section may take in strict, tags included; what it leaves, the next may use."},
-    )
-    wandb_media_files: int = field(
-        default=4, metadata={"help": "Media files that play in wandb's table of each log event; 0 for no such table."}
-    )
+    reward_settings: dict[str, Any] | str | None = None
+    allow_unused_rewards: bool = False
+    prompt_cache_mb: int = 512
+    sampling_threads: int | None = None
+    constrained_decoding: Literal["none", "force_tags", "strict"] = "none"
+    section_budgets: list[int] | None = None
+    wandb_media_files: int = 4
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end or self.save_strategy == "best":  # upstream would go by the loss
@@ -186,6 +146,12 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
+        for name, value in (self.generation_kwargs or {}).items():
+            if value not in ONCE.get(name, (value,)):
+                raise ValueError(
+                    f"generation_kwargs: {name}: {value!r} does not show the model each prompt and its media once and "
+                    "whole, as sampling needs; take it out"
+                )
         self.reward_settings = read_settings(self.reward_settings)
         self.check_credit(self.beta, self.reward_weights)
         check_checkpoints(self)
@@ -229,8 +195,6 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
     [`~trl.SFTConfig`] with what an omni-modal run adds.
 
     Args:
-        freeze_vision (`bool`, defaults to `False`): Keep the vision tower and its projector fixed.
-        freeze_audio (`bool`, defaults to `False`): Keep the audio tower and its projector fixed.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory, least recently used go first.
         validate_answers (`bool`, defaults to `False`):
             Evaluate by what the model answers on the validation file (`eval_answer_accuracy`, `eval_format_rate`;
@@ -239,14 +203,10 @@ class OmniSFTConfig(TowerArguments, SFTConfig):
         max_train_seconds (`float`, *optional*): Stop after this much wall time, whatever `max_steps` says.
     """
 
-    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
-    validate_answers: bool = field(
-        default=False, metadata={"help": "Evaluate by generated answers (eval_answer_accuracy), not by loss."}
-    )
-    validation_max_new_tokens: int = field(default=128, metadata={"help": "Longest validation completion, in tokens."})
-    max_train_seconds: float | None = field(
-        default=None, metadata={"help": "Stop after this much wall time, whatever max_steps says."}
-    )
+    prompt_cache_mb: int = 512
+    validate_answers: bool = False
+    validation_max_new_tokens: int = 128
+    max_train_seconds: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ import torch
 from trl import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from omni_grpo.build import collaborators, ready_model, rewards_in_sections
+from omni_grpo.build import check_fit, collaborators, ready_model, rewards_in_sections
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
@@ -19,9 +19,10 @@ from omni_grpo.data.dataset import modalities_of, with_files
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.encoding.lookahead import EncodesAhead
+from omni_grpo.data.rows.pairs import partners
 from omni_grpo.data.rows.prompts import as_parts
 from omni_grpo.data.rows.trl_rows import without_pictures
-from omni_grpo.experimental.contrast import paired
+from omni_grpo.experimental.contrast import PairedSampler, check_contrast
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
 from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import reference_copied_from
@@ -87,13 +88,15 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
         args.check_weights(len(reward_funcs) if isinstance(reward_funcs, list) else 1)
-        quantization = kwargs.pop("quantization_config", None)
-        model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
         self.schema, self._rollout = run_schema(args, section_schema), Rollout([])
         if section_schema or args.section_schema:
             reward_funcs = rewards_in_sections(reward_funcs, args, self.schema)
+        check_fit(reward_funcs, args, self.schema)
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
         check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
+        check_contrast(args, train_dataset)
+        quantization = kwargs.pop("quantization_config", None)
+        model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
@@ -110,8 +113,6 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             self, self.encoder, self.schema, modalities_of(train_dataset, *evals)
         )
         self.reward_weights = self.credit.weights(self.reward_weights)
-        if self.args.contrast_pairs:
-            self._get_train_sampler()  # what is wrong with the pairs is met here, before any work
         per_generation = (args.steps_per_generation or 1) * args.num_iterations
         borders = GenerationBorders(per_generation, self.args.metric_for_best_model is not None)
         for callback in (borders, EpochOrder(), *schedules(self)):
@@ -131,12 +132,8 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     # From data rows to a batch: TRL calls these in this order.
 
     def _get_train_sampler(self, dataset=None):
-        sampler: Any = super()._get_train_sampler(dataset)
-        return (
-            paired(sampler, self.train_dataset if dataset is None else dataset)
-            if self.args.contrast_pairs
-            else sampler
-        )
+        sampler, rows = super()._get_train_sampler(dataset), self.train_dataset if dataset is None else dataset
+        return PairedSampler(sampler, partners(rows["pair"], rows["id"])) if self.args.contrast_pairs else sampler
 
     def _prepare_inputs(self, generation_batch):
         """TRL's own, whole, but for the order of rows: TRL shuffles with a function of its module."""

@@ -245,6 +245,15 @@ def test_help_shows_every_field_that_can_be_given_with_its_default(command):
         assert re.search(rf"^{package}\.{name}:\n(  --|$)", text, re.MULTILINE)
     assert "  --num_frames (int, default 8)\n      Frames of a clip" in text
     assert "default )" not in text
+    told = re.findall(r"^  --(\w+) \(.*\n      \S", text, re.MULTILINE)
+    ours = {
+        n
+        for cls in CLASSES[command]
+        for c in cls.__mro__
+        if "omni" in c.__module__
+        for n in vars(c).get("__annotations__", ())
+    }
+    assert not (ours & known) - {*told}, "each field of ours says what it is, in its class's docstring"
 
 
 def test_a_readme_word_that_yaml_takes_for_a_truth_value_is_the_word(config):

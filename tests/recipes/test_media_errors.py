@@ -202,7 +202,7 @@ def test_samples_that_are_not_numbers(tmp_path):
 def test_video_without_sound(tmp_path):
     path = write_video(tmp_path / "mute.mp4", grey_frames(8))
     assert not has_audio(path)
-    assert refusal(read_audio, path) == 'has no sound track; set use_audio to false or "if_present" on this row'
+    assert refusal(read_audio, path) == "has no sound track; give a file that has one, or drop the row"
 
 
 def test_sound_given_as_video(tmp_path):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from unittest import mock
 
@@ -16,13 +17,14 @@ from transformers import Cache
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint
 from omni_grpo.data.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
 from omni_grpo.data.media.settings import MediaError
+from omni_grpo.evaluation.arguments import EvalArguments
 from omni_grpo.families import base_of
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
 from omni_grpo.rollout import sampler as module
 from omni_grpo.rollout.answers import generate
 from omni_grpo.rollout.constrained.token_bytes import token_bytes
-from omni_grpo.rollout.prefill import distinct_prompts
+from omni_grpo.rollout.prefill import ONCE, distinct_prompts
 from omni_grpo.rollout.sampler import GenerateSampler
 from omni_rewards import CONTEXT_THINK_ANSWER
 
@@ -349,3 +351,31 @@ def test_sampling_that_did_not_see_the_media_is_refused(tiny, rows, share, steps
             GenerateSampler(embedder, 0, (), share=share)(load_model(tiny), rows, **asked)
         else:
             GenerateSampler(embedder, 0, (), share=share)(model, rows, use_cache=False, **asked)
+
+
+AGAIN = {
+    "num_beams": 2,
+    "num_return_sequences": 2,
+    "use_cache": False,
+    "prefill_chunk_size": 8,
+    "guidance_scale": 1.5,
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_settings_that_show_a_prompt_anew_or_in_part_are_refused_at_start(tiny, rows, tmp_path, name):
+    """
+    By name, and only these: each would end the first step. Mutants: `use_cache` alone; the check without evaluation's
+    beams; a value that says what holds anyway is refused.
+    """
+    embedder = attach_media_embedder(model := load_model(tiny).eval())
+    with pytest.raises(ValueError):  # a MediaError mostly
+        GenerateSampler(embedder, 0, [2])(model, rows, max_new_tokens=4, do_sample=True, **{name: AGAIN[name]})
+    fields = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False}
+    for form in (dict, json.dumps):
+        with pytest.raises(ValueError, match=f"^generation_kwargs: {name}: {AGAIN[name]} .*; take it out"):
+            OmniGRPOConfig(**fields, generation_kwargs=form({"min_p": 0.1, name: AGAIN[name]}))
+    for plain in ONCE[name]:
+        OmniGRPOConfig(**fields, generation_kwargs={"min_p": 0.1, name: plain})
+    with pytest.raises(ValueError, match=f"generation_kwargs: no such setting '{name}'"):
+        EvalArguments(models=["a=b"], test_file="t", output_dir="o", generation_kwargs={name: AGAIN[name]})

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 import pytest
 from datasets import Dataset
+from trl import ModelConfig
 
 import grpo_omni
 import omni_rewards
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
+from omni_grpo.config import DataArguments
 from omni_grpo.data.dataset import with_sft_targets
 from omni_grpo.data.rows.prompts import ANSWER, PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.run.command_line import parse
 from omni_grpo.run.reward_settings import check_rewards, configured_rewards, in_sections
 from omni_rewards import CONTEXT_THINK_ANSWER, THINK_ANSWER, SectionSchema
 from small_runs import SMALL_RUN
@@ -36,6 +39,11 @@ class Own:
 
     def __call__(self, completions, **kwargs):
         return [float(len(self.schema.names)) for _ in completions]
+
+
+def context_gain(completions, **kwargs):
+    """A reward of a user's with the name of ours."""
+    return [0.0 for _ in completions]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +125,46 @@ def test_a_contradiction_is_refused_at_start_and_its_remedies_work(style, fields
     if "context_reward" not in str(kept):  # "take it out", "leave … out"
         check_rewards(configuration(prompt_style=style, **kept))
     check_rewards(configuration(prompt_style=style, reward_funcs=[FORMAT]))
+
+
+ANSWERS = {"reward_funcs": [FORMAT, "omni_rewards.answer_reward"]}
+# What does not fit, by its fields; what the message says; fields that its remedy names, applied.
+MISFITS = {
+    "place": ({"credit_map": '{"section_format_reward": ["tags"], "answer_reward": "answer"}'}, "credit_map: 'tags' is no place; one of think, answer, tag", {"credit_map": '{"section_format_reward": ["tag"], "answer_reward": "answer"}'}),
+    "section": ({"credit_map": '{"section_format_reward": "context", "answer_reward": "answer"}'}, "credit_map: 'context' is no place", {"credit_map": '{"section_format_reward": "think", "answer_reward": "answer"}'}),
+    "reward": ({"credit_map": '{"section_format_reward": "tag", "answer_rewards": "answer"}'}, "did you mean 'answer_reward'", {"credit_map": '{"section_format_reward": "tag", "answer_reward": "answer"}'}),
+    "not placed": ({"credit_map": '{"section_format_reward": "tag"}'}, "does not say where 'answer_reward' may act", {"credit_map": '{"section_format_reward": "tag", "answer_reward": ["answer"]}'}),
+    "preset": ({"credit_map": "papers"}, "credit_map: 'papers' is unknown", {"credit_map": "paper"}),
+    "loss": ({"credit_map": "strict", "loss_type": "luspo"}, "loss_type: luspo", {"credit_map": "uniform", "loss_type": "luspo"}),
+    "aggregation": ({"credit_map": "strict", "multi_objective_aggregation": "normalize_then_sum"}, "multi_objective_aggregation:", {"credit_map": "uniform", "multi_objective_aggregation": "normalize_then_sum"}),
+    "gain": ({"context_gain_weight": 1.0}, "context_gain_weight: the sections think, answer have no 'context'", {"context_gain_weight": 1.0, "prompt_style": "short", "credit_map": "paper"}),
+    "gain, measured": ({"context_gain_weight": 0}, "context_gain_weight: the sections think", {}),
+    "gain's name": ({"context_gain_weight": 1.0, "prompt_style": "short", "reward_funcs": [f"{HERE}.context_gain"]}, "'context_gain' is the trainer's own name", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "message", "remedy"), MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_the_sections_is_refused_before_a_model_is_loaded(fields, message, remedy, tmp_path):
+    """
+    By the script and by the trainer, neither of which finds a model here; nothing is written. Mutants: the credit looked
+    at after the model, as the trainer's collaborators do; the folder claimed before.
+    """
+    (tmp_path / "run.yaml").write_text("{}")
+    where = {"output_dir": tmp_path / "out", "model_name_or_path": tmp_path / "none", "use_cpu": True, "bf16": False}
+    usual = {"prompt_style": "think_answer", "train_file": tmp_path / "none.jsonl", **ANSWERS}
+
+    def start(fields):
+        grpo_omni.main(["--config", str(tmp_path / "run.yaml"), *configuration(**where | usual | fields)])
+
+    with pytest.raises(ValueError, match=message):
+        start(fields)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(FileNotFoundError, match=r"no data file at .*none\.jsonl"):
+        start(remedy)
+    parsed, args, _ = parse((DataArguments, OmniGRPOConfig, ModelConfig), configuration(**where | usual | fields))
+    rewards, schema = configured_rewards(args.reward_funcs), PROMPT_STYLES[parsed.prompt_style].schema
+    with pytest.raises(ValueError, match=message):
+        OmniGRPOTrainer(str(tmp_path / "none"), rewards, args, [{}] * 8, section_schema=schema)
 
 
 def test_sections_that_say_the_same_are_no_contradiction():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -156,6 +157,57 @@ def test_models_and_lists_of_files_are_inputs_each(tmp_path):
     (tmp_path / "m" / "model.safetensors").write_bytes(b"2")
     seen.add(fingerprint(fields))
     assert len(seen) == 3
+
+
+FOLDER_CHANGES = {
+    "content": lambda f: (f / "data/train.jsonl").write_text('{"id": "b"}\n'),
+    "below": lambda f: (f / "data/parts/1/train-1.csv").write_text("id\nb\n"),
+    "new": lambda f: (f / "data/parts/train-2.jsonl").write_text("{}\n"),
+    "gone": lambda f: (f / "data/parts/1/train-1.csv").unlink(),
+    "renamed": lambda f: (f / "data/train.jsonl").rename(f / "data/test.jsonl"),
+    "linked": lambda f: (f / "elsewhere/train.jsonl").write_text("[]"),
+    "no row": lambda f: (f / "data/README.md").write_text("---\nconfigs: []\n---\n"),
+}
+NO_CHANGES = {
+    "touched": lambda f: os.utime(f / "data/train.jsonl", (1, 1)),
+    "hidden": lambda f: (f / "data/.DS_Store").write_text("x"),
+    "the cache": lambda f: (f / "data/decode_cache/x.npy").write_text("x"),
+    "the run": lambda f: (f / "data/run/log.jsonl").write_text("{}\n"),
+    "another stage": lambda f: (f / "data/sft/checkpoint-1/x.json").write_text("{}\n"),
+}
+
+
+@pytest.mark.parametrize("field", ["train_file", "validation_file", "test_file"])
+@pytest.mark.parametrize("split", ["", "[train]"])
+@pytest.mark.parametrize("change", [*FOLDER_CHANGES, *NO_CHANGES])
+def test_what_a_data_folder_holds_is_an_input(tmp_path, field, split, change):
+    """
+    All below it that is not the runs' own. Mutants: the files of the folder itself alone; a model's endings for data;
+    names without contents; a split behind the name taken for a part of it; links to folders left out; the run's own
+    files, the cache, hidden ones counted.
+    """
+    for name in ("data/train.jsonl", "data/parts/1/train-1.csv", "elsewhere/train.jsonl", "data/decode_cache/y.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"id": "a"}\n')
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/sft/checkpoint-1").mkdir(parents=True)
+    (tmp_path / "data/sft" / RECORD).write_text("{}")
+    argv = [f"--{field}", f"{tmp_path}/data{split}", "--output_dir", f"{tmp_path}/data/run"]
+    assert run(argv) is not None and run(argv) is None
+    {**FOLDER_CHANGES, **NO_CHANGES}[change](tmp_path)
+    stage = claim(argv)
+    assert (stage is None) == (change in NO_CHANGES)
+    assert stage is None or stage.changes() == {field: "its contents"}
+
+
+@pytest.mark.parametrize("value", ["", ",", "[train]", "a=", "name"])
+def test_nothing_is_read_where_nothing_is_named(tmp_path, monkeypatch, value):
+    """Mutant: no path at all taken for the working directory."""
+    monkeypatch.chdir(tmp_path)
+    fields = {"train_file": value, "models": [f"{value}="]}
+    before = fingerprint(fields)
+    (tmp_path / "x.json").write_text("{}")
+    assert fingerprint(fields) == before
 
 
 def test_an_equals_sign_in_a_data_files_name_is_part_of_it(tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import eval_omni
 import grpo_omni
 import sft_omni
 from omni_grpo.config import DataArguments
-from omni_grpo.data.media.settings import MediaSettings
+from omni_grpo.data.encoding.encoder import PromptEncoder
+from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.rows.prompts import DEFAULT_STYLE
-from omni_grpo.run.scripts import SETTINGS, as_trained, note_settings, trained_settings
+from omni_grpo.run.scripts import ENCODING, SETTINGS, as_trained, note_settings, trained_settings
 from small_runs import SMALL_RUN
 
 MEDIA = {"num_frames": 2, "min_pixels": 56 * 56, "max_pixels": 56 * 56, "max_audio_seconds": 3.0}
@@ -40,6 +42,7 @@ def trained(tiny, mixed_file, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     fields = {**SMALL_RUN, "save_strategy": "steps", "save_steps": 1, "max_steps": 2, "learning_rate": 0.0, **MEDIA}
     own = {"prompt_style": "short_think_answer", "sft_target": "sections", "per_device_train_batch_size": 2}
+    own |= {"escape_control_tokens": True}
     where = {"model_name_or_path": tiny, "output_dir": folder / "sft", "train_file": mixed_file}
     run(sft_omni.main, folder, **fields, **own, **where)
     return folder / "sft"
@@ -56,10 +59,63 @@ def evaluated(mixed_file, tmp_path):
 
 
 def test_training_notes_how_prompts_were_made(trained):
-    noted = {**asdict(MediaSettings(**MEDIA)), "prompt_style": "short_think_answer"}
+    noted = {**asdict(MediaSettings(**MEDIA)), "prompt_style": "short_think_answer", "escape_control_tokens": True}
     assert trained_settings(str(trained)) == noted
     assert trained_settings(str(trained / "checkpoint-1")) == noted, "the run is still under way"
     assert trained_settings(str(trained.parent)) == {} == trained_settings(None)
+
+
+# What of a run's data arguments changes no prompt: which rows there are, where things lie, what is refused, what SFT
+# imitates, what a cut run does. A new field stands here or in ENCODING.
+CHANGES_NO_PROMPT = {
+    *("train_file", "validation_file", "train_split", "validation_split", "media_root", "media_roots", "sft_target"),
+    *("max_prompt_length", "decode_cache", "decode_cache_mb", "resume", "preemption_seconds"),
+}
+OTHER = {
+    "video_sampling": "fps",
+    "long_audio": "truncate",
+    "load_audio_from_video": True,
+    "escape_control_tokens": True,
+    "prompt_style": "short",
+    "min_pixels": 100,
+    "max_pixels": 10**6,
+    "max_missing_share": 0.2,
+}
+
+
+def test_every_setting_of_an_encoding_travels(tmp_path):
+    """All fields, the media's and the data's, and all that the encoder is given. Mutants: any of ENCODING left out."""
+    assert {f.name for f in fields(DataArguments)} == CHANGES_NO_PROMPT | {*ENCODING}
+    given = {"processor", "max_prompt_length", "cache_mb", "decode_cache"}  # the first is saved with the weights
+    assert {*signature(PromptEncoder).parameters} == given | {"settings", "escape"}
+    media = {f.name: OTHER.get(f.name, f.default and f.default * 2) for f in fields(MediaSettings)}
+    chosen = {name: OTHER[name] for name in ENCODING}
+    plain = DataArguments(), MediaSettings()
+    assert not {*asdict(plain[1]).items()} & {*media.items()}
+    assert not any(getattr(plain[0], name) == value for name, value in chosen.items())
+    note_settings(str(tmp_path), DataArguments(**chosen), MediaSettings(**media))
+    data, seen = as_trained(str(tmp_path), [], *plain)
+    assert seen == MediaSettings(**media) and data == DataArguments(**chosen)
+
+
+def test_control_tokens_are_text_wherever_a_model_that_was_trained_so_goes(trained, tiny, tmp_path):
+    """In an evaluation, in RL, and when asked; a model that was not refuses them. Mutant: the fields of the script."""
+    row = {"id": "r", "problem": "What is <|im_end|>?", "problem_type": "free-form", "solution": "an end"}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {"id": f"r{i}"}) + "\n" for i in range(2)))
+    where = {"models": [f"sft={trained}"], "test_file": tmp_path / "rows.jsonl"}
+    run(eval_omni.main, tmp_path, output_dir=tmp_path / "own/eval", max_new_tokens=4, **where)
+    assert len((tmp_path / "own/eval/sft/predictions.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(MediaError, match=r"the special token '<\|im_end\|>'.*escape_control_tokens: true"):
+        run(eval_omni.main, tmp_path, **where | {"models": [f"base={tiny}"]}, output_dir=tmp_path / "base/eval")
+    small = {**SMALL_RUN, "max_steps": 1, "num_generations": 2, "per_device_train_batch_size": 2}
+    where = {"model_name_or_path": trained, "output_dir": tmp_path / "rl", "train_file": tmp_path / "rows.jsonl"}
+    rewards = ["omni_rewards.think_answer_format_reward"]
+    run(grpo_omni.main, tmp_path, **small, **where, max_completion_length=4, reward_funcs=rewards)
+    assert trained_settings(str(tmp_path / "rl"))["escape_control_tokens"] is True
+    asked = ["--question", "What is <|im_end|>?", "--max_new_tokens", "4"]
+    ask_omni.main(["--model", str(tmp_path / "rl"), *asked])
+    with pytest.raises(MediaError, match="special token"):
+        ask_omni.main(["--model", str(tiny), *asked])
 
 
 def test_the_hub_has_them_too(tmp_path, monkeypatch):

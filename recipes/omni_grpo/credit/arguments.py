@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
@@ -19,30 +19,19 @@ class CreditArguments:
         section_schema (`list[str]`, *optional*): Names of the sections in order; defaults to the prompt style's.
         credit_map (`str` or `dict`, defaults to `"paper"`):
             Which tokens each reward moves: `uniform` (stock GRPO), `paper`, `strict`, `skill`, or a map from reward to
-            sections, `tag`, `outside` or `everywhere`; see [`~omni_grpo.credit.advantages.resolve_credit_map`].
+            sections, `tag`, `outside` or `everywhere` (on the command line as JSON); see
+            [`~omni_grpo.credit.advantages.resolve_credit_map`].
         beta_end (`float`, *optional*): KL weight that `beta` changes to, linearly; constant if not given.
         beta_share (`float`, defaults to `0.5`): Part of the run's steps over which it does.
-        reward_weight_schedule (`dict`, *optional*): Reward weights by the step from which they hold.
+        reward_weight_schedule (`dict`, *optional*):
+            Reward weights by the step from which they hold, e.g. `{0: [1, 0], 200: [1, 1]}` (as JSON, too).
     """
 
-    section_schema: list[str] | None = field(
-        default=None, metadata={"help": "Names of the sections in order (default: the prompt style's)."}
-    )
-    credit_map: dict[str, Any] | str | None = field(
-        default="paper",
-        metadata={
-            "help": "Which tokens each reward moves: uniform, paper, strict, skill, or a map from reward to sections, "
-            "tag, outside or everywhere (on the command line as JSON)."
-        },
-    )
-    beta_end: float | None = field(
-        default=None, metadata={"help": "KL weight that beta changes to, linearly; constant if not given."}
-    )
-    beta_share: float = field(default=0.5, metadata={"help": "Part of the run's steps over which beta changes."})
-    reward_weight_schedule: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Reward weights by the step from which they hold, e.g. {0: [1, 0], 200: [1, 1]}."},
-    )
+    section_schema: list[str] | None = None
+    credit_map: dict[str, Any] | str | None = "paper"
+    beta_end: float | None = None
+    beta_share: float = 0.5
+    reward_weight_schedule: dict[str, Any] | str | None = None
 
     def check_credit(self, beta: float, reward_weights: list[float] | None) -> None:
         """

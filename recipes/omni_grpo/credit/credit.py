@@ -12,6 +12,7 @@ from trl.trainer.utils import pad
 
 from omni_grpo.credit.advantages import (
     EVERYWHERE,
+    Places,
     credit_table,
     relative_rewards,
     resolve_credit_map,
@@ -81,17 +82,8 @@ class Credit:
                 "rewards read; add them to the tokenizer as ordinary tokens (special_tokens=False)"
             )
         self.args, self.rewards, self.schema, self.tokenizer, self.scale = args, rewards, schema, tokenizer, scale
-        chosen = resolve_credit_map(args.credit_map, rewards, schema)
+        chosen = credit_places(args, rewards, schema)
         self._tables = None if chosen is None else [credit_table(chosen, schema, ok) for ok in (True, False)]
-        if chosen is not None:
-            if any(EVERYWHERE not in where for where in chosen):
-                refuse_leaks(args)
-            if args.multi_objective_aggregation != "sum_then_normalize":
-                raise ValueError(
-                    "multi_objective_aggregation: normalize_then_sum divides the sum of all rewards by one deviation, "
-                    "but tokens of different sections have different sums; leave it out (every reward is normalised "
-                    "by itself already, see `scale_rewards`), or set `credit_map: uniform`"
-                )
 
     def weights(self, own: torch.Tensor) -> torch.Tensor:
         """Weights `(K,)` of the rewards: the run's own, and under the preset `skill` the preset's."""
@@ -129,6 +121,22 @@ class Credit:
             advantages = sum_then_normalize(rewards, weights, rollout.group_size, self.scale)[rollout.mine]
         by_token = advantages if advantages.dim() == 2 else advantages[:, None]
         return Credited(advantages, by_token.expand(places.shape), places, relative)
+
+
+def credit_places(
+    args: Any, rewards: Mapping[str, Sequence[str] | None], schema: SectionSchema
+) -> list[Places] | None:
+    """[`resolve_credit_map`] for a run; raises as it does, and for a loss that does not fit the map."""
+    chosen = resolve_credit_map(args.credit_map, rewards, schema)
+    if chosen is not None and any(EVERYWHERE not in where for where in chosen):
+        refuse_leaks(args)
+    if chosen is not None and args.multi_objective_aggregation != "sum_then_normalize":
+        raise ValueError(
+            "multi_objective_aggregation: normalize_then_sum divides the sum of all rewards by one deviation, but "
+            "tokens of different sections have different sums; leave it out (every reward is normalised by itself "
+            "already, see `scale_rewards`), or set `credit_map: uniform`"
+        )
+    return chosen
 
 
 def refuse_leaks(args: Any) -> None:

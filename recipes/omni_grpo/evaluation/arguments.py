@@ -28,13 +28,13 @@ class EvalArguments:
         protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next seven.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
         group_by (`list[str]`): Keys of `meta` that results are reported by.
-        answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward`.
+        answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward` (on the command line as JSON).
         counterfactual (`str`, *optional*):
             Dotted path of a function that knows a row's answer for another's media, `(row, donor, sense)` to whether it
             changes; without one the shortcut index goes by chance.
-        judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning.
+        judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning (as JSON, too).
         generation_kwargs (`dict`, *optional*):
-            Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size`, `num_beams`. A checkpoint's own
+            Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size` (as JSON, too). A checkpoint's own
             `generation_config.json` sets nothing.
         parser (`str`, defaults to `"answer_section"`):
             What is read: the answer section, and a completion without one is a miss; or the whole `completion` where
@@ -51,61 +51,44 @@ class EvalArguments:
         compare (`list[str]`): Pairs `a:b` of models, compared row by row.
         batch_size (`int`, defaults to `32`): Rows generated together.
         max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
-        dtype (`str`, defaults to `"float32"`): Type of the weights.
+        dtype (`str`, defaults to `"float32"`): Type of the weights, or `auto`.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory for the next model or variant.
         log_level (`str`, defaults to `"warning"`): `info` for what libraries say as well.
         run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
     """
 
-    models: list[str] = field(default_factory=list, metadata={"help": "name=directory of each model."})
-    test_file: str | None = field(
-        default=None, metadata={"help": "Data file or Hugging Face data set, `name[split]`."}
-    )
-    test_split: str = field(default="test", metadata={"help": "Split of test_file where that names none."})
-    output_dir: str | None = field(default=None, metadata={"help": "One folder a model is made in it."})
-    benchmark: str | None = field(default=None, metadata={"help": "Whose released annotations test_file is."})
-    protocol_version: str = field(default="1", metadata={"help": "Raised with anything that changes figures."})
-    metric: str = field(default="accuracy", metadata={"help": "accuracy, or war_uar for one label a question."})
-    parser: str = field(
-        default="answer_section",
-        metadata={"help": "answer_section (none is a miss), or completion (the whole of it where there is none)."},
-    )
-    group_by: list[str] = field(default_factory=list, metadata={"help": "Keys of meta that results are reported by."})
-    answer_settings: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Settings of omni_rewards.AnswerReward (on the command line as JSON)."}
-    )
-    counterfactual: str | None = field(
-        default=None, metadata={"help": "Function that knows whether other media change an answer (dotted path)."}
-    )
-    judge: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Settings of a judge of contexts and reasoning (JSON on the command line)."}
-    )
-    generation_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Decoding over greedy, e.g. repetition_penalty (JSON on the command line)."}
-    )
-    variants: list[str] = field(
-        default_factory=lambda: ["full"], metadata={"help": "Media variants; first = headline."}
-    )
-    ablated: list[str] = field(default_factory=list, metadata={"help": "Models that get every variant."})
-    ablated_rows: int | None = field(
-        default=None, metadata={"help": "Variants after the first answer this many rows, from the file's start."}
-    )
-    bare: list[str] = field(default_factory=list, metadata={"help": "Models whose whole completion is the answer."})
-    combined: list[str] = field(default_factory=list, metadata={"help": "Further groups, e.g. intent+agreement."})
-    compare: list[str] = field(default_factory=list, metadata={"help": "Pairs a:b of models, compared row by row."})
-    batch_size: int = field(default=32, metadata={"help": "Rows generated together."})
-    max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
-    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
-    log_level: str = field(default="warning", metadata={"help": "info: also what libraries say."})
-    run_dir: str | None = field(default=None, metadata={"help": "Where the combined metrics.json goes."})
+    models: list[str] = field(default_factory=list)
+    test_file: str | None = None
+    test_split: str = "test"
+    output_dir: str | None = None
+    benchmark: str | None = None
+    protocol_version: str = "1"
+    metric: str = "accuracy"
+    parser: str = "answer_section"
+    group_by: list[str] = field(default_factory=list)
+    answer_settings: dict[str, Any] | str | None = None
+    counterfactual: str | None = None
+    judge: dict[str, Any] | str | None = None
+    generation_kwargs: dict[str, Any] | str | None = None
+    variants: list[str] = field(default_factory=lambda: ["full"])
+    ablated: list[str] = field(default_factory=list)
+    ablated_rows: int | None = None
+    bare: list[str] = field(default_factory=list)
+    combined: list[str] = field(default_factory=list)
+    compare: list[str] = field(default_factory=list)
+    batch_size: int = 32
+    max_new_tokens: int = 128
+    dtype: str = "float32"
+    prompt_cache_mb: int = 512
+    log_level: str = "warning"
+    run_dir: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("models", self.models), ("test_file", self.test_file), ("output_dir", self.output_dir)):
             if not value:
                 raise ValueError(f"{name}: required")
         for entry in self.models:
-            if not all(entry.partition("=")[::2]):
+            if not all(str(entry).partition("=")[::2]):
                 raise ValueError(f"models: {entry!r} is not `name=directory`")
         names = [entry.partition("=")[0] for entry in self.models]
         if len(set(names)) < len(names):
@@ -139,7 +122,7 @@ class EvalArguments:
             raise ValueError("answer_settings: `schema` is the prompt style's; leave it out, or set `prompt_style`")
         judge = as_mapping(self.judge or {}, "judge")
         decoding = as_mapping(self.generation_kwargs or {}, "generation_kwargs")
-        refuse_unknown(decoding, GREEDY.keys() - {"do_sample"}, "generation_kwargs")
+        refuse_unknown(decoding, GREEDY.keys() - {"do_sample", "num_beams"}, "generation_kwargs")
         return Protocol(
             version=self.protocol_version,
             metric=self.metric,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass
@@ -26,20 +26,10 @@ class GroundingArguments:
             that are right. Needs `contrast_pairs`.
     """
 
-    context_gain_weight: float | None = field(
-        default=None,
-        metadata={"help": "Weight of the reward context_gain, how much likelier media make the context; 0 logs it."},
-    )
-    context_gain_clip: float | None = field(
-        default=2.0, metadata={"help": "Largest context gain either way, in nats a token; null for no limit."}
-    )
-    contrast_pairs: bool = field(
-        default=False, metadata={"help": "Sample both rows of each `pair` in one generation batch."}
-    )
-    contrast_weight: float | None = field(
-        default=None,
-        metadata={"help": "Weight of the reward contrast_reward: both rows of a pair must be answered; 0 logs it."},
-    )
+    context_gain_weight: float | None = None
+    context_gain_clip: float | None = 2.0
+    contrast_pairs: bool = False
+    contrast_weight: float | None = None
 
     def check_grounding(self) -> None:
         """

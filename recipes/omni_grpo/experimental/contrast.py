@@ -90,25 +90,27 @@ class PairedSampler(RepeatSampler):
             yield order[place]
 
 
-def paired(sampler: RepeatSampler, rows: Any) -> PairedSampler:
+def check_contrast(args: Any, rows: Any) -> None:
     """
-    TRL's sampler of a data set, with partners put together.
+    Hold `contrast_pairs` to the rows and the batches, before a model is loaded.
 
     Raises:
         `ValueError`: No row has a pair, a streamed data set, or an odd number of prompts in a generation batch.
         `DataError`: A pair that is none, see [`~omni_grpo.data.rows.pairs.partners`].
     """
-    if sampler.batch_size % 2:
+    if not args.contrast_pairs:
+        return
+    if (prompts := args.generation_batch_size // args.num_generations) % 2:
         raise ValueError(
-            f"contrast_pairs: a generation batch holds {sampler.batch_size} prompts, which pairs cannot fill; "
-            "make generation_batch_size / num_generations even (per_device_train_batch_size, steps_per_generation)"
+            f"contrast_pairs: a generation batch holds {prompts} prompts, which pairs cannot fill; make "
+            "generation_batch_size / num_generations even (per_device_train_batch_size, steps_per_generation)"
         )
     if not isinstance(rows, Dataset) or "pair" not in rows.column_names or not any(rows["pair"]):
         raise ValueError(
             "contrast_pairs: no row of the training data has a `pair`; give the two rows of each pair one id "
             "there (the demo's data: `contrast_splits: [rl]`), or leave contrast_pairs out; a stream has none"
         )
-    return PairedSampler(sampler, partners(rows["pair"], rows["id"]))
+    partners(rows["pair"], rows["id"])
 
 
 @about("answer")

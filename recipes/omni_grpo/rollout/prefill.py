@@ -19,13 +19,18 @@ from torch import nn
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.families import base_of
 
-# What `generate` is asked for, and what each must be for the cache to be repeated by us.
-PLAIN = {
+# What `generate` is asked for, and what each must be for each prompt, its media with it, to be seen once and whole.
+ONCE = {
     "num_beams": (None, 1),
     "num_return_sequences": (None, 1),
     "use_cache": (None, True),
-    "cache_implementation": (None, "dynamic"),
     "prefill_chunk_size": (None,),
+    "guidance_scale": (None, 1),
+}
+# And for the cache to be repeated by us.
+PLAIN = {
+    **ONCE,
+    "cache_implementation": (None, "dynamic"),
     "past_key_values": (None,),
     "inputs_embeds": (None,),
     "position_ids": (None,),

@@ -114,7 +114,9 @@ def tell_downloads(fields: Mapping[str, Any]) -> bool:
     """Say in one line which models come from the Hugging Face hub now; whether any does."""
     from huggingface_hub import try_to_load_from_cache
 
-    models = [fields.get("model_name_or_path"), *(str(m).partition("=")[2] for m in fields.get("models") or ())]
+    named = fields.get("models")
+    pairs = [str(pair).partition("=")[2] for pair in (named if isinstance(named, list) else [named])]
+    models = [fields.get("model_name_or_path"), *pairs]
     hub = [m for m in models if m and re.fullmatch(r"\w[\w.-]*/[\w.-]+", m) and not Path(m).exists()]
     if new := [m for m in hub if not try_to_load_from_cache(m, "config.json")]:
         announce(

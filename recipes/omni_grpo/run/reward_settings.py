@@ -51,7 +51,7 @@ def check_rewards(argv: Sequence[str]) -> None:
             "leave section_schema out, or choose the prompt_style that has them"
         )
     settings = read_settings(written.get("reward_settings"))
-    configured_rewards([paths] if isinstance(paths, str) else paths, settings, schema)
+    configured_rewards([paths] if isinstance(paths, str) else list(map(str, paths)), settings, schema)
 
 
 def read_settings(written: Mapping[str, Any] | str | None) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from omni_grpo.run.run_lock import hold
 from omni_grpo.run.stages import Stage, read_fields
 
 SETTINGS = "omni_settings.json"
+ENCODING = ("prompt_style", "escape_control_tokens")  # beside `MediaSettings`, what decides how a row becomes a prompt
 
 
 def is_main_process() -> bool:
@@ -114,9 +115,11 @@ def model_kwargs(model_args: Any) -> dict[str, Any]:
     model is, in 4 or 8 bits; the towers and the head keep theirs.
 
     Raises:
-        `ValueError`: A quantised model is to be trained without LoRA.
+        `ValueError`: No model is named, or a quantised one is to be trained without LoRA.
         `ImportError`: It needs bitsandbytes.
     """
+    if not model_args.model_name_or_path:
+        raise ValueError("model_name_or_path: not given; name a checkpoint's folder, or a model on the hub")
     kwargs = {"dtype": model_args.dtype, "attn_implementation": model_args.attn_implementation}
     if model_args.model_revision != "main":
         kwargs["revision"] = model_args.model_revision
@@ -164,13 +167,13 @@ def peft_config(model_args: Any) -> Any:
 def note_settings(folder: str, data: Any, media: Any) -> None:
     """Write down how prompts are made ([`SETTINGS`]) where the trained weights will be."""
     if is_main_process():
-        settings = {"media": asdict(media), "prompt_style": data.prompt_style}
+        settings = {"media": asdict(media), **{name: getattr(data, name) for name in ENCODING}}
         (Path(folder) / SETTINGS).write_text(json.dumps(settings, indent=1))
 
 
 def trained_settings(model: str | None) -> dict[str, Any]:
     """
-    How the prompts were made that a checkpoint was trained with: the fields of `MediaSettings`, and `prompt_style`.
+    How the prompts were made that a checkpoint was trained with: the fields of `MediaSettings`, and [`ENCODING`].
 
     Args:
         model (`str`, *optional*):
@@ -192,13 +195,13 @@ def trained_settings(model: str | None) -> dict[str, Any]:
 
 def as_trained(model: str, argv: Sequence[str], data: Any, media: Any) -> tuple[Any, Any]:
     """`data` and `media` with what `model` was trained with where `argv` says nothing; what `argv` changes is said."""
-    written, ours = read_fields(argv), {"prompt_style": data.prompt_style, **asdict(media)}
+    written, ours = read_fields(argv), {**{name: getattr(data, name) for name in ENCODING}, **asdict(media)}
     trained = {name: value for name, value in trained_settings(model).items() if name in ours}
     said = [name for name in trained if name in written or f"no_{name}" in written]
     if other := [f"{n} {trained[n]} (here {ours[n]})" for n in said if ours[n] != trained[n]]:
         announce(f"{model} was trained with other settings, which this run overrides: {', '.join(other)}")
     kept = {name: value for name, value in trained.items() if name not in said}
-    data = replace(data, prompt_style=kept.pop("prompt_style", data.prompt_style))
+    data = replace(data, **{name: kept.pop(name) for name in ENCODING if name in kept})
     return data, replace(media, **kept)
 
 

@@ -13,17 +13,19 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from omni_grpo.model.run_record import RECORD as RECORD
 from omni_grpo.run.resuming import changed_fields, changed_rows, keep_rows
 from omni_grpo.run.run_lock import release
 
 # Fields whose value names files that the stage reads.
-INPUT_FIELDS = ("model_name_or_path", "models", "train_file", "validation_file", "test_file")
+MODELS, DATA = ("model_name_or_path", "models"), ("train_file", "validation_file", "test_file")
 RESUME = ("auto", "force", "fresh")
 WORK = ("checkpoint-*/COMPLETE", "*/predictions*.jsonl")  # what a cut run can go on from
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
@@ -49,6 +51,18 @@ def config_path(argv: Sequence[str]) -> Path | None:
     return Path(rest[0])
 
 
+class _EachOnce(yaml.SafeLoader):
+    """YAML of which every field is written once; the last one would go for all."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for name, _ in node.value:
+            if str(name.value) in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{name.value} is written twice; take one out", name.start_mark)
+            seen.add(str(name.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     """
     Values of a `--config file.yaml [--field value …]` command line, overrides applied, before any parser is built.
@@ -59,13 +73,14 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     if (path := config_path(argv)) is not None:
-        import yaml
-
-        with path.open(encoding="utf-8") as file:  # which mistakes in it name
-            written = yaml.safe_load(file) or {}
+        try:
+            with path.open(encoding="utf-8") as file:  # which mistakes in it name
+                written = yaml.load(file, _EachOnce) or {}
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--config: {path} is not in UTF-8 ({error}); save it so") from error
         if not isinstance(written, dict):
             raise ValueError(f"--config: {path} holds a {type(written).__name__}; write one `field: value` a line")
-        fields.update(written)
+        fields.update({str(name): value for name, value in written.items()})
     name = None
     values: list[str] = []
     for arg in [*argv, "--"]:
@@ -75,6 +90,11 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
         if name is not None and name != "config":
             fields[name] = "true" if not values else values[0] if len(values) == 1 else values
         name, values = arg[2:].replace("-", "_"), []
+    for name in ("output_dir", "model_name_or_path", *DATA):
+        if not isinstance(value := fields.get(name) or "", str):
+            raise ValueError(
+                f"{name}: must be one text, got {value!r}; put it in quotes, commas between several files"
+            )
     return fields
 
 
@@ -89,42 +109,50 @@ def _step(checkpoint: Path) -> int:
     return int(last) if last.isdigit() else 0
 
 
-def _hash_path(digest: Any, path: Path) -> None:
-    files = sorted(p for p in path.glob("*") if p.is_file() and p.name != RECORD) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir() and file.suffix not in (".json", ".safetensors", ".jinja", ".bin"):
-            continue
-        stat = file.stat()
-        digest.update(file.name.encode())
-        if stat.st_size < HASHED_BELOW:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-        else:
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+def _files(field: str, path: Path) -> Iterator[Path]:
+    """The files that a field's path stands for: of a model its own folder's, of data all below, but for what runs wrote."""
+    if not path.is_dir():
+        yield path
+    elif field in MODELS:
+        kept = (".json", ".safetensors", ".jinja", ".bin")
+        yield from sorted(p for p in path.glob("*") if p.suffix in kept and p.name != RECORD and p.is_file())
+    else:
+        for folder, folders, names in os.walk(path, followlinks=True):
+            own = RECORD in names  # a stage's
+            folders[:] = [f for f in sorted(folders) if not (own or f.startswith(".") or f == "decode_cache")]
+            found = (Path(folder, name) for name in sorted(names) if not (own or name.startswith(".")))
+            yield from (file for file in found if file.is_file())
 
 
-def _inputs(fields: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Each file or model directory that a field names."""
-    for name in INPUT_FIELDS:
-        value = fields.get(name) or []
-        for entry in value.split(",") if isinstance(value, str) else value:
-            path = Path(entry.partition("=")[2] if name == "models" else entry.strip())
-            if path.exists():
-                yield name, path
+def _inputs(fields: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """Each file that a field names, also in a `folder[split]`: the field, and the file's name with what it holds."""
+    found = []
+    for name in (*MODELS, *DATA):
+        value = fields.get(name) or ""
+        for entry in map(str, value) if isinstance(value, list) else str(value).split(","):
+            text = entry.partition("=")[2] if name == "models" else entry.strip()
+            there = [Path(t) for t in (text, text.partition("[")[0]) if t and Path(t).exists()]
+            for file in (file for path in there[:1] for file in _files(name, path)):
+                stat, place = file.stat(), file.relative_to(there[0]) if there[0].is_dir() else file.name
+                is_large = stat.st_size >= HASHED_BELOW
+                held = f"{stat.st_size} {stat.st_mtime_ns}".encode() if is_large else file.read_bytes()
+                found.append((name, str(place).encode() + (held if is_large else hashlib.sha256(held).digest())))
+    return found
 
 
-def contents(fields: Mapping[str, Any]) -> dict[str, str]:
+def contents(inputs: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """A digest of what each field's files hold."""
     digests: dict[str, Any] = {}
-    for name, path in _inputs(fields):
-        _hash_path(digests.setdefault(name, hashlib.sha256()), path)
+    for name, part in inputs:
+        digests.setdefault(name, hashlib.sha256()).update(part)
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def fingerprint(fields: Mapping[str, Any]) -> str:
-    """Changes with any field and with the content of any file or model directory that the fields name."""
+def fingerprint(fields: Mapping[str, Any], inputs: Iterable[tuple[str, bytes]] | None = None) -> str:
+    """Changes with any field and with the content of any file, model or data folder that the fields name."""
     digest = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode())
-    for _, path in _inputs(fields):
-        _hash_path(digest, path)
+    for _, part in _inputs(fields) if inputs is None else inputs:
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -155,6 +183,8 @@ class Stage:
         fields = read_fields(argv)
         if not fields.get("output_dir"):
             raise ValueError("output_dir: not given; name a folder for this run")
+        if (folder := Path(fields["output_dir"])).exists() and not folder.is_dir():
+            raise ValueError(f"output_dir: {folder} is a file; name a folder")
         own, named = (
             Path(fields["output_dir"], RECORD),
             Path(str(fields.get("resume_from_checkpoint"))).with_name(RECORD),
@@ -162,7 +192,8 @@ class Stage:
         record = json.loads(own.read_text()) if own.is_file() else {}
         if not record and named.is_file():  # a checkpoint of another folder: it is that run that goes on
             record = json.loads(named.read_text()) | {"done": False}
-        return cls(own.parent, fingerprint(fields), fields, contents(fields), record)
+        inputs = _inputs(fields)
+        return cls(own.parent, fingerprint(fields, inputs), fields, contents(inputs), record)
 
     @property
     def mode(self) -> str:

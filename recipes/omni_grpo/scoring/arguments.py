@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from omni_grpo.run.construct import word
@@ -32,16 +32,10 @@ class SharingArguments:
         media_feature_cache_gb (`float`, defaults to `20.0`): Limit of that folder, least recently used go first.
     """
 
-    share_prompt: Literal["auto", "off", "verify"] = field(
-        default="auto", metadata={"help": "Compute a prompt once for all its completions: auto, off, verify."}
-    )
-    share_media: Literal["auto", "off"] = field(
-        default="auto", metadata={"help": "Encode a media item once for all rows and passes: auto, off."}
-    )
-    media_feature_cache: str | None = field(
-        default=None, metadata={"help": "Folder that keeps the features of frozen towers across epochs and runs."}
-    )
-    media_feature_cache_gb: float = field(default=20.0, metadata={"help": "Limit of media_feature_cache, in GB."})
+    share_prompt: Literal["auto", "off", "verify"] = "auto"
+    share_media: Literal["auto", "off"] = "auto"
+    media_feature_cache: str | None = None
+    media_feature_cache_gb: float = 20.0
 
     def check_sharing(self) -> None:
         """

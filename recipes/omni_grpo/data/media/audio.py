@@ -82,7 +82,7 @@ def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
     if not (streams := sounds(container)) and container.streams.audio:
         raise MediaError(f"{path}: its sound is coded in a way that cannot be decoded; convert it, or drop the row")
     if not streams:
-        raise MediaError(f'{path}: has no sound track; set use_audio to false or "if_present" on this row')
+        raise MediaError(f"{path}: has no sound track; give a file that has one, or drop the row")
     return default_track(streams)
 
 

@@ -74,13 +74,32 @@ def _decoded(content: bytes) -> str:
     return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of fields that are written once each; the last one would go for all."""
+    if len(found := dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is written twice")
+    return found
+
+
+def _parsed(text: str) -> Any:
+    """What JSON says. Halves of characters, which no file and no table can hold, are refused."""
+    try:
+        value = json.loads(text, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _read_json(content: bytes, path: Path) -> Iterator[Row]:
     """Each line of JSON lines, or each item of a JSON array."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         content = _decoded(content).encode()
     if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
         try:
-            yield from ((f"{path}[{index}]", row) for index, row in enumerate(json.loads(_decoded(content))))
+            yield from ((f"{path}[{index}]", row) for index, row in enumerate(_parsed(_decoded(content))))
             return
         except ValueError as error:
             if getattr(error, "msg", "") != "Extra data":  # lines that are lists are told one by one
@@ -89,7 +108,7 @@ def _read_json(content: bytes, path: Path) -> Iterator[Row]:
     for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip(b"\xef\xbb\xbf \t\r"):
             try:
-                row = json.loads(_decoded(line))
+                row = _parsed(_decoded(line))
             except ValueError as error:
                 row = ValueError(f"not JSON ({error}); write one object a line, in UTF-8")
             yield f"{path}:{number}", row
@@ -99,10 +118,11 @@ def _read_csv(content: bytes, path: Path, delimiter: str) -> Iterator[Row]:
     """Each record under the header, all cells as texts; lists and objects are written in them as JSON."""
     try:
         records = csv.DictReader(io.StringIO(_decoded(content), newline=""), delimiter=delimiter, strict=True)
+        _object([(name, None) for name in records.fieldnames or () if name])
         for record in records:
             try:
                 cells = {name: value for name, value in record.items() if value and name}
-                row = {name: json.loads(value) if name in STRUCTURED else value for name, value in cells.items()}
+                row = {name: _parsed(value) if name in STRUCTURED else value for name, value in cells.items()}
             except ValueError as error:
                 row = ValueError(f"{', '.join(STRUCTURED)}: not JSON ({error}); write a list or object into the cell")
             if None in record:
