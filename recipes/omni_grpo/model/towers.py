@@ -140,7 +140,7 @@ class MediaEmbedder:
         input_ids, cache = kwargs.get("input_ids", args[0] if args else None), kwargs.get("past_key_values")
         if input_ids is None or (cache is not None and cache.get_seq_length() > 0):
             return None
-        kwargs = {**kwargs, "input_ids": input_ids}
+        kwargs = {**kwargs, "input_ids": input_ids, **self.family.types(base, input_ids)}
         masks = {m: input_ids == getattr(base.config, f"{m}_token_id") for m in self.family.modalities}
         self._check_rows(masks)
         self._ready, dummies = {}, []

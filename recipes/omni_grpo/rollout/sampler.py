@@ -16,6 +16,7 @@ from trl.trainer.utils import pad
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.settings import MediaError
+from omni_grpo.families import base_of
 from omni_grpo.model.loading import token_ids_alone
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
@@ -98,6 +99,7 @@ class GenerateSampler:
             asked = {**config.update(**asked), "generation_config": config}
         if self.constraint is not None:
             asked["logits_processor"] = [SectionLogitsProcessor(self.constraint)]
+        inputs |= self.media.family.types(base_of(model), inputs["input_ids"])
         before = self.media.placed.copy()
         with explicit_decoding(model):
             output = self._generate(model, prompts, inputs, asked)
