@@ -51,6 +51,7 @@ class TinyFamily:
         side (`int`): Pixels of a picture's side.
         mutants (`tuple[str, ...]`): What is broken on purpose, for the oracle to find.
         linears (`int`): Linear layers of the language model that LoRA adapts, routed experts not among them.
+        experts (`bool`): Whether tokens are routed to experts.
     """
 
     build: Callable[..., tuple[Any, Any]]
@@ -58,6 +59,7 @@ class TinyFamily:
     side: int
     mutants: tuple[str, ...]
     linears: int
+    experts: bool = False
 
 
 def tokenizer(marks: Mapping[str, str], vocab_size: int = 420) -> PreTrainedTokenizerFast:
@@ -231,11 +233,11 @@ ALWAYS = ("positions", "another item")
 # One line a family. `linears`: 3 layers with q, k, v, o and, where they are no experts, gate, up, down.
 FAMILIES = {
     "qwen2_5_omni": TinyFamily(qwen2_5_omni, OMNI, 56, ALWAYS, 21),
-    "qwen3_omni": TinyFamily(qwen3_omni, OMNI, 64, (*ALWAYS, "deepstack"), 12),
+    "qwen3_omni": TinyFamily(qwen3_omni, OMNI, 64, (*ALWAYS, "deepstack"), 12, experts=True),
     "qwen2_5_vl": TinyFamily(qwen2_5_vl, VISION, 56, (*ALWAYS, "token types"), 21),
     "qwen2_5_vl-sliding": TinyFamily(lambda: qwen2_5_vl(window=12), VISION, 56, (*ALWAYS, "window"), 21),
     "qwen3_vl": TinyFamily(qwen3_vl, VISION, 64, (*ALWAYS, "deepstack", "token types"), 21),
-    "qwen3_vl_moe": TinyFamily(lambda: qwen3_vl(experts=True), VISION, 64, (*ALWAYS, "deepstack"), 12),
+    "qwen3_vl_moe": TinyFamily(lambda: qwen3_vl(experts=True), VISION, 64, (*ALWAYS, "deepstack"), 12, experts=True),
 }
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +48,13 @@ class Family:
         return tuple(m for m in MODALITIES if m in self.inputs)
 
     # Prompts.
+
+    def cannot_take(self, shown: Iterable[str]) -> str | None:
+        """What is wrong with a row that shows these modalities, or `None`."""
+        if not (lacking := sorted(set(shown) - set(self.modalities))):
+            return None
+        taken = ", ".join(self.modalities) or "text alone"
+        return f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
 
     def placeholders(self, processor: Any) -> dict[str, int]:
         """Token id of each modality's placeholder."""

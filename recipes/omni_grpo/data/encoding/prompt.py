@@ -107,6 +107,8 @@ def encode_prompt(
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
+    if problem := family.cannot_take(modality for modality, _, _ in media_items(messages)):
+        raise MediaError(f"row {name!r}: {problem}")
     try:
         loaded, rates, video_of_sound = _load(messages, settings, blank, read)
         refuse_long_sounds(processor, loaded["audio"])
