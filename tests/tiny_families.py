@@ -52,6 +52,8 @@ class TinyFamily:
         mutants (`tuple[str, ...]`): What is broken on purpose, for the oracle to find.
         linears (`int`): Linear layers of the language model that LoRA adapts, routed experts not among them.
         experts (`bool`): Whether tokens are routed to experts.
+        packs (`bool`): Whether completions of a prompt can be scored in one row.
+        relative (`float`): How far off a gradient may be, of its largest entry.
     """
 
     build: Callable[..., tuple[Any, Any]]
@@ -60,6 +62,8 @@ class TinyFamily:
     mutants: tuple[str, ...]
     linears: int
     experts: bool = False
+    packs: bool = True
+    relative: float = 1e-4
 
 
 def tokenizer(marks: Mapping[str, str], vocab_size: int = 420) -> PreTrainedTokenizerFast:
@@ -227,6 +231,19 @@ def qwen3_vl(experts: bool = False) -> tuple[Any, Any]:
     return qwen3_vl_processor(tok), seeded(f"Qwen3VL{kind}ForConditionalGeneration", config, tok)
 
 
+def qwen3_5() -> tuple[Any, Any]:
+    tok = tokenizer(VISION_MARKS)
+    linear = {f"linear_{name}_head_dim": 8 for name in ("key", "value")}
+    linear |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "head_dim": 16}
+    rotary = {"mrope_section": [1, 1, 0], "mrope_interleaved": True, "partial_rotary_factor": 0.25}
+    config = hf.Qwen3_5Config(
+        text_config=text_config(tok, layers=4, rope_parameters=rope(16, **rotary), **linear),
+        vision_config=vision_config(num_position_embeddings=64),
+        **ids_of(tok, **VISION_IDS, vision_end_token_id="<|vision_end|>"),
+    )
+    return qwen3_vl_processor(tok), seeded("Qwen3_5ForConditionalGeneration", config, tok)
+
+
 OMNI, VISION = ("image", "video", "audio"), ("image", "video")
 ALWAYS = ("positions", "another item")
 
@@ -238,6 +255,7 @@ FAMILIES = {
     "qwen2_5_vl-sliding": TinyFamily(lambda: qwen2_5_vl(window=12), VISION, 56, (*ALWAYS, "window"), 21),
     "qwen3_vl": TinyFamily(qwen3_vl, VISION, 64, (*ALWAYS, "deepstack", "token types"), 21),
     "qwen3_vl_moe": TinyFamily(lambda: qwen3_vl(experts=True), VISION, 64, (*ALWAYS, "deepstack"), 12, experts=True),
+    "qwen3_5": TinyFamily(qwen3_5, VISION, 64, ("another item", "token types"), 16, packs=False, relative=2e-3),
 }
 
 

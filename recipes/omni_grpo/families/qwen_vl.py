@@ -44,3 +44,4 @@ QWEN3_VL = replace(
     processors=("Qwen3VLProcessor",),
 )
 QWEN3_VL_MOE = replace(QWEN3_VL, model_types=("qwen3_vl_moe",), model_class="Qwen3VLMoeForConditionalGeneration")
+QWEN3_5 = replace(QWEN3_VL, model_types=("qwen3_5",), model_class="Qwen3_5ForConditionalGeneration")

@@ -22,9 +22,9 @@ from omni_grpo.rollout.sampler import GenerateSampler
 from omni_grpo.scoring import packed_attention, packing
 from omni_grpo.scoring.scorer import Batch
 from small_runs import SMALL_RUN, length_reward
-from tiny_families import FAMILIES, media_settings
+from tiny_families import FAMILIES, TinyFamily, media_settings
 
-NATS, RELATIVE, TOKENS = 2e-6, 1e-4, 8
+NATS, TOKENS = 2e-6, 8
 LENGTHS = (8, 3)  # of a prompt's completions
 
 
@@ -32,6 +32,7 @@ LENGTHS = (8, 3)  # of a prompt's completions
 class Oracle:
     """What a family's own model makes of rows, one at a time; and the trainer whose scores must be those."""
 
+    family: TinyFamily
     trainer: Any
     batch: Batch
     lengths: list[int]
@@ -40,14 +41,14 @@ class Oracle:
     gradients: dict[str, torch.Tensor]
     tokens: dict[str, list[int]]
 
-    def score(self, share: bool, encoded: bool = False) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    def score(self, share: bool = True, encoded: bool = False) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
         """Ours: log-probabilities of each completion, and gradients of their weighted sum."""
         trainer, batch = self.trainer, self.batch
         trainer.model.zero_grad()
         if encoded:
             prompts = trainer.media_embedder.encode(trainer.model, batch.prompts, torch.device("cpu"))
             batch = batch._replace(prompts=prompts)
-        packed = packing.pack_rows(trainer.model, *batch) if share else None
+        packed = packing.pack_rows(trainer.model, *batch) if share and self.family.packs else None
         scored = trainer.scorer.score(trainer.model, batch, packed).logps
         logps = [row[:n] for row, n in zip(scored, self.lengths, strict=True)]
         sum((row * weight).sum() for row, weight in zip(logps, self.weights, strict=True)).backward()
@@ -133,7 +134,7 @@ def make(checkpoint, dataset_of, tmp_path_factory):
             tokens[prompt.name] = own.generate(**inputs, **asked)[0, len(prompt.input_ids) :].tolist()
         gradients = {n: p.grad for n, p in own.named_parameters() if p.grad is not None}
         batch = Batch(prompts, ids, mask, max(LENGTHS))
-        made[name] = Oracle(trainer, batch, lengths, weights, [x.detach() for x in logps], gradients, tokens)
+        made[name] = Oracle(FAMILIES[name], trainer, batch, lengths, weights, [x.detach() for x in logps], gradients, tokens)
         return made[name]
 
     return build
@@ -151,13 +152,13 @@ def test_scores_and_gradients_are_the_models_own(oracle, way):
     assert oracle.apart(logps) <= NATS
     if way == "encoded once":  # nothing reaches a tower whose features are brought
         return
-    assert oracle.trainer.scorer.shares, "nothing refused to be packed"
+    assert oracle.trainer.scorer.shares is oracle.family.packs
     own = {name: g for name, g in oracle.gradients.items() if g.abs().max() > 0}
     assert own.keys() <= gradients.keys()
     largest = max(g.abs().max() for g in own.values())
     for name, gradient in own.items():
         scale = max(gradient.abs().max(), 1e-4 * largest)  # of what is rounding alone, relative errors say nothing
-        assert (gradients[name] - gradient).abs().max() <= RELATIVE * scale, name
+        assert (gradients[name] - gradient).abs().max() <= oracle.family.relative * scale, name
 
 
 def test_greedy_tokens_are_the_models_own(oracle):
@@ -199,7 +200,7 @@ def test_the_oracle_finds_what_is_broken(make, monkeypatch, name, mutant):
     oracle = make(name)
     monkeypatch.setattr(*MUTANTS[mutant])
     try:
-        logps, _ = oracle.score(share=True)
+        logps, _ = oracle.score()
     except (MediaError, StopIteration, ValueError):
         return
     assert oracle.apart(logps) > 50 * NATS
