@@ -14,7 +14,7 @@ from omni_grpo.credit.credit import Credit, credit_places
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
-from omni_grpo.families import base_of, family_of, head_of
+from omni_grpo.families import base_of, family_of, family_of_processor, head_of
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import freeze_towers, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
@@ -55,7 +55,8 @@ def ready_model(
         quantization_config (`BitsAndBytesConfig`, *optional*): Of a model that is loaded here.
 
     Raises:
-        `ValueError`: No family covers the model, or it was loaded before its quantisation was asked for.
+        `ValueError`: No family covers the model, or its processor is another family's, or it was loaded before its
+            quantisation was asked for.
     """
     if isinstance(model, str):
         asked = {"quantization_config": quantization_config} if quantization_config is not None else {}
@@ -63,9 +64,14 @@ def ready_model(
         args.model_init_kwargs = None
     elif quantization_config is not None:
         raise ValueError("quantization_config: the model is loaded already; give it to `load_model`, or a name here")
-    family_of(model)
+    family = family_of(model)
     if processing_class is None:
         processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
+    if family_of_processor(processing_class).processors != family.processors:
+        raise ValueError(
+            f"the processor is a {type(processing_class).__name__}, the model's is a {', '.join(family.processors)}; "
+            "load both from one checkpoint"
+        )
     freeze_towers(model, args.freeze_vision, args.freeze_audio)
     return model, processing_class, encoder or PromptEncoder(processing_class, MediaSettings())
 
@@ -113,7 +119,7 @@ def collaborators(
     args, accelerator, tokenizer = trainer.args, trainer.accelerator, trainer._tokenizer
     everywhere = modalities if accelerator.num_processes > 1 else ()
     media = attach_media_embedder(trainer.model, everywhere)
-    media.encodes_once = args.share_media != "off"
+    media.encodes_once, modalities = args.share_media != "off", modalities & {*media.family.modalities}
     media.cache = _feature_cache(trainer, media, encoder, modalities)
     reference_media, takes = None, frozenset[str]()
     if trainer.ref_model is not None:
@@ -124,6 +130,8 @@ def collaborators(
     forbidden = sorted({*media.family.control_ids(encoder.processor), *given})
     constraint = section_constraint(args, tokenizer, head, trainer.eos_token_ids, schema, forbidden)
     if constraint is not None:
+        if trainer.aux_loss_enabled:
+            raise ValueError("constrained_decoding: makes no router loss; set `router_aux_loss_coef: 0`")
         for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
             if model is not None:
                 add_constrained_head(model, trainer.temperature, args.cast_lm_head_to_fp32)

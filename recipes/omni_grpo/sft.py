@@ -13,11 +13,13 @@ from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.build import ready_model
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data.dataset import modalities_of, with_files
+from omni_grpo.data.dataset import modalities_of, refuse_lacking, with_files
 from omni_grpo.data.encoding.checks import target_ids
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import collate_media
 from omni_grpo.data.encoding.lookahead import EncodesAhead
+from omni_grpo.families import family_of
+from omni_grpo.model.loading import written_out
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.rollout.answers import generate
 from omni_grpo.run.checkpoints import CompleteCheckpoints
@@ -119,10 +121,12 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
             args.check_rows(len(train_dataset))
         quantization = kwargs.pop("quantization_config", None)
         model, processing_class, encoder = ready_model(model, args, processing_class, encoder, quantization)
+        kwargs["peft_config"] = written_out(kwargs.get("peft_config"), model)
         given: dict[str, Any] = dict(args.dataset_kwargs or {})  # type: ignore[arg-type]
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
         train_dataset, eval_dataset = with_files(train_dataset, targets=True), with_files(eval_dataset, targets=True)
+        refuse_lacking(family_of(model), train_dataset, eval_dataset)
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
             eval_dataset = with_lengths(eval_dataset, encoder, args.length_column_name)

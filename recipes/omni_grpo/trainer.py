@@ -15,7 +15,7 @@ from omni_grpo.build import check_fit, collaborators, ready_model, rewards_in_se
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
-from omni_grpo.data.dataset import modalities_of, with_files
+from omni_grpo.data.dataset import modalities_of, refuse_lacking, with_files
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.encoding.lookahead import EncodesAhead
@@ -25,7 +25,8 @@ from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import PairedSampler, check_contrast
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
 from omni_grpo.model.evaluation_mode import in_evaluation
-from omni_grpo.model.loading import reference_copied_from
+from omni_grpo.families import family_of
+from omni_grpo.model.loading import reference_copied_from, written_out
 from omni_grpo.model.towers import lasting
 from omni_grpo.rollout.policy import whole_policy
 from omni_grpo.rollout.record import Rollout
@@ -97,6 +98,9 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         check_contrast(args, train_dataset)
         quantization = kwargs.pop("quantization_config", None)
         model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
+        kwargs["peft_config"] = written_out(kwargs.get("peft_config"), model)
+        evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+        refuse_lacking(family_of(model), train_dataset, *evals)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
@@ -108,7 +112,6 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
                 processing_class=processor,
                 **kwargs,
             )
-        evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log = collaborators(
             self, self.encoder, self.schema, modalities_of(train_dataset, *evals)
         )

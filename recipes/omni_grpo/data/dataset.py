@@ -28,6 +28,7 @@ from omni_grpo.data.rows.prompts import build_messages, target_in_sections
 from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
+from omni_grpo.families import Family
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -183,6 +184,23 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
         for part in (part for prompt in dataset["prompt"] for part in _parts(prompt)) if dataset is not None else ():
             found.update((part["type"], "audio") if part.get("audio_in_video") else (part["type"],))
     return frozenset(found & set(MODALITIES))
+
+
+def refuse_lacking(family: Family, *datasets: Dataset | IterableDataset | None) -> None:
+    """
+    Hold data sets to the modalities that a model takes; a stream is held to them row by row, as it is encoded.
+
+    Raises:
+        `DataError`: Naming every row that shows another.
+    """
+    problems = []
+    for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - {*family.modalities}):
+        names = dataset["id"] if "id" in dataset.column_names else [f"#{i}" for i in range(len(dataset))]
+        for name, prompt in zip(names, dataset["prompt"], strict=True):
+            shown = [kind for part in _parts(prompt) for kind in (part["type"], part.get("audio_in_video") and "audio")]
+            if problem := family.cannot_take({*shown} & {*MODALITIES}):
+                problems.append(f"row {name!r}: {problem}")
+    refuse(problems, "row(s) cannot be used")
 
 
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:

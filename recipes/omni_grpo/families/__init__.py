@@ -11,7 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from omni_grpo.families.family import MODALITIES, Family
-from omni_grpo.families.qwen_omni import QWEN2_5_OMNI
+from omni_grpo.families.qwen_omni import QWEN2_5_OMNI, QWEN3_OMNI
+from omni_grpo.families.qwen_vl import QWEN2_5_VL, QWEN3_5, QWEN3_VL, QWEN3_VL_MOE
 
 __all__ = [
     "FAMILIES",
@@ -24,7 +25,7 @@ __all__ = [
     "head_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI,)
+FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:
@@ -69,8 +70,8 @@ def family_of(model: nn.Module) -> Family:
             return family
     known = ", ".join(f"`{family.model_class}`" for family in FAMILIES)
     raise ValueError(
-        f"the model is a {type(found).__name__}; supported is {known}, from `load_model`, or as the `thinker` of a full "
-        "Qwen2.5-Omni model"
+        f"the model is a {type(found).__name__}; supported are {known}, from `load_model`, or as the `thinker` of a full "
+        "omni model"
     )
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +28,8 @@ class Family:
         inputs (`Mapping[str, tuple[str, ...]]`):
             Model inputs by modality: the features, then what belongs to them item by item.
         towers (`Mapping[str, tuple[str, ...]]`): Modules of the base model by modality, projectors among them.
-        marks (`tuple[str, ...]`): Attributes of the processor that name the tokens around media.
+        token_types (`bool`): Whether the model is told of each token whether it stands for a picture, a video or a sound.
+        marks (`tuple[str, ...]`): The tokens around media, or the attributes of the processor that name them.
         language_layers (`str`): The language model's linear layers, as a regular expression in which `{names}` stands.
     """
 
@@ -37,6 +38,7 @@ class Family:
     processors: tuple[str, ...]
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     towers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    token_types: bool = False
     marks: tuple[str, ...] = ()
     # In one nn.Linear name order: PEFT matches a string target as a full regular expression on module names.
     language_layers: str = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
@@ -46,6 +48,13 @@ class Family:
         return tuple(m for m in MODALITIES if m in self.inputs)
 
     # Prompts.
+
+    def cannot_take(self, shown: Iterable[str]) -> str | None:
+        """What is wrong with a row that shows these modalities, or `None`."""
+        if not (lacking := sorted(set(shown) - set(self.modalities))):
+            return None
+        taken = ", ".join(self.modalities) or "text alone"
+        return f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
 
     def placeholders(self, processor: Any) -> dict[str, int]:
         """Token id of each modality's placeholder."""
@@ -58,7 +67,7 @@ class Family:
         None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
         """
         names = [*(f"{m}_token" for m in self.modalities), *self.marks]
-        return sorted(set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name) for name in names])))
+        return sorted(set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name, name) for name in names])))
 
     def processor_kwargs(
         self,
@@ -86,7 +95,27 @@ class Family:
 
     def longest_sound(self, processor: Any) -> int | None:
         """Samples beyond which the processor would cut a sound; `None` where it does not."""
-        return getattr(processor.feature_extractor, "n_samples", None)
+        return getattr(processor.feature_extractor, "n_samples", None) if "audio" in self.inputs else None
+
+    def pixel_multiple(self, processor: Any) -> int:
+        """What both sides of a picture are multiples of: the side of what becomes one token."""
+        return processor.image_processor.patch_size * processor.image_processor.merge_size
+
+    def fitted(self, settings: Any, processor: Any) -> Any:
+        """
+        Media settings ([`MediaSettings`]) with what the processor decides.
+
+        Raises:
+            `ValueError`: They ask for sizes that its patches do not fill.
+        """
+        if not {"image", "video"} & set(self.inputs):
+            return settings
+        own = {"pixel_multiple": self.pixel_multiple(processor)}
+        own["frame_multiple"] = getattr(processor.video_processor, "temporal_patch_size", 1)
+        for name, value in own.items():
+            if (asked := getattr(settings, name)) and asked % value:
+                raise ValueError(f"{name}: {asked} is no multiple of {value}, this model's own; set it to {value}")
+        return replace(settings, pixel_multiple=settings.pixel_multiple or own["pixel_multiple"])
 
     # Items of a modality.
 
@@ -115,15 +144,23 @@ class Family:
         return [module for name in self.towers[modality] if (module := getattr(base, name)) is not None]
 
     def encode(self, base: Any, modality: str, media: Media) -> torch.Tensor:
-        """Encoder output for model inputs of one modality, `(placeholders, width)`."""
+        """
+        Encoder output for model inputs of one modality, `(placeholders, width)`; `(placeholders, levels, width)` where
+        further levels are added to deeper layers (deepstack).
+        """
         given = {name: media[name] for name in self.inputs[modality] if media.get(name) is not None}
         output = getattr(type(base), f"get_{modality}_features")(base, **given, return_dict=True)
-        rows = output.pooler_output
-        return torch.cat(list(rows)) if isinstance(rows, (tuple, list)) else rows
+        levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        rows = [torch.cat(list(level)) if isinstance(level, (tuple, list)) else level for level in levels]
+        return torch.stack(rows, dim=1) if len(rows) > 1 else rows[0]
 
     def encoded(self, base: Any, modality: str, rows: torch.Tensor) -> Any:
         """[`encode`] backwards: what the model's own forward takes for its encoder's output."""
-        return SimpleNamespace(last_hidden_state=rows, pooler_output=rows if modality == "audio" else (rows,))
+        first, *deeper = rows.unbind(1) if rows.ndim == 3 else (rows,)
+        pooled = first if modality == "audio" else (first,)
+        return SimpleNamespace(
+            last_hidden_state=first, pooler_output=pooled, deepstack_features=[(level,) for level in deeper]
+        )
 
     def smallest(self, base: Any, modality: str) -> dict[str, torch.Tensor]:
         """
@@ -145,18 +182,28 @@ class Family:
 
     # Language model.
 
+    def types(self, base: Any, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Model input `(B, L)` with 0 at text, 1 at images, 2 at videos and 3 at sounds, where the model takes one."""
+        if not self.token_types:
+            return {}
+        types = torch.zeros_like(input_ids)
+        for number, modality in enumerate(("image", "video", "audio"), start=1):
+            if modality in self.inputs:
+                types[input_ids == getattr(base.config, f"{modality}_token_id")] = number
+        return {"mm_token_type_ids": types}
+
     def positions(self, head: Any, input_ids: Sequence[int], media: Media) -> torch.Tensor:
         """Positions `(axes, P)` of a prompt's tokens, its media among them, as `generate` would give them."""
         ids = torch.tensor([input_ids])
-        whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **media}
+        whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **media, **self.types(head.base_model, ids)}
         positions = head._prepare_position_ids_for_generation(ids, whole)  # (1, P), or (4, 1, P) with the text's first
         return positions[1:, 0] if positions.ndim == 3 else positions
 
     def cannot_pack(self, base: Any) -> str | None:
         """Why completions of one prompt cannot be segments of one row, or `None`."""
         kinds = set(getattr(base.config.get_text_config(), "layer_types", None) or ())
-        if strange := kinds - {"full_attention"}:
-            return f"layers of kind {', '.join(sorted(strange))} see less than the prompt, or carry a state"
+        if strange := kinds - {"full_attention", "sliding_attention"}:
+            return f"layers of kind {', '.join(sorted(strange))} carry a state from token to token"
         return None
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,4 +64,11 @@ QWEN2_5_OMNI = QwenOmni(
     },
     towers={"audio": ("audio_tower",), "image": ("visual",), "video": ("visual",)},
     marks=("vision_bos_token", "vision_eos_token", "audio_bos_token", "audio_eos_token"),
+)
+
+QWEN3_OMNI = replace(
+    QWEN2_5_OMNI,
+    model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
+    model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
+    processors=("Qwen3OmniMoeProcessor",),
 )

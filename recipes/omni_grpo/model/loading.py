@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load a thinker and its processor, freeze towers, and keep LoRA out of them."""
+"""Load a model and its processor, freeze towers, and keep LoRA out of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LANGUAGE_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pro
 
 def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwargs: Any) -> PreTrainedModel:
     """
-    The thinker of a Qwen2.5-Omni checkpoint: a thinker's own directory, a full Omni checkpoint whose talker and
+    A model of a family, see [`~omni_grpo.families.FAMILIES`]: its own directory, a full omni checkpoint whose talker and
     vocoder are left out, or a LoRA adapter's directory, merged into the model that it was trained on.
 
     Args:
@@ -129,6 +129,21 @@ def language_model_targets(names: str | list[str] | None) -> str | list[str]:
     if all(re.fullmatch(r"\w+", name) for name in names):
         return Family.language_layers.format(names="|".join(names))
     return names if len(names) > 1 or re.fullmatch(r"[\w.]+", names[0]) else names[0]
+
+
+def written_out(config: Any, model: nn.Module) -> Any:
+    """
+    A PEFT configuration, or `None`, whose regular expression is written out as the linear layers that it names. PEFT
+    would make plain names of it where experts are routed, and `q_proj` is the audio tower's, too. Routed experts are no
+    linear layers, and get no adapters.
+    """
+    expression = getattr(config, "target_modules", None)
+    if not isinstance(expression, str) or not getattr(base_of(model).config.get_text_config(), "num_experts", None):
+        return config
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    config = copy.copy(config)
+    config.target_modules = {name for name in linears if re.fullmatch(expression, name)}
+    return config
 
 
 @contextmanager

@@ -75,6 +75,7 @@ class MediaEmbedder:
             `MediaError`: An item gives another number of rows than its prompt has placeholders; the row is named.
         """
         base, features = base_of(model), [dict[str, torch.Tensor | None]() for _ in prompts]
+        self._ready = {}  # of a pass that failed
         for modality in self.family.modalities:
             encoded = self._encode_distinct(base, modality, prompts, device)
             for prompt, own in zip(prompts, features, strict=True):
@@ -140,10 +141,10 @@ class MediaEmbedder:
         input_ids, cache = kwargs.get("input_ids", args[0] if args else None), kwargs.get("past_key_values")
         if input_ids is None or (cache is not None and cache.get_seq_length() > 0):
             return None
-        kwargs = {**kwargs, "input_ids": input_ids}
+        kwargs = {**kwargs, "input_ids": input_ids, **self.family.types(base, input_ids)}
         masks = {m: input_ids == getattr(base.config, f"{m}_token_id") for m in self.family.modalities}
         self._check_rows(masks)
-        self._ready, dummies = {}, []
+        self._ready, ready, dummies = {}, {}, []
         for modality, mask in masks.items():
             name, brought = self.family.inputs[modality][0], _bring(self._expected or (), modality)
             ran = self.passes[modality]
@@ -151,7 +152,7 @@ class MediaEmbedder:
             if features is not None or mask.any():
                 self._check_count(modality, mask, 0 if features is None else len(features))
             if features is not None:
-                self._ready[modality] = features
+                ready[modality] = features
                 self.placed[modality] += len(features)
             kwargs[name] = features  # whether there are some; what they are, `_replay` says
             if modality in self.everywhere and not brought and ran == self.passes[modality]:
@@ -160,6 +161,7 @@ class MediaEmbedder:
             embeds = kwargs.get("inputs_embeds")
             embeds = base.get_input_embeddings()(input_ids) if embeds is None else embeds
             kwargs["inputs_embeds"] = embeds + 0.0 * torch.stack(dummies).sum().to(embeds.device, embeds.dtype)
+        self._ready = ready  # not before: to encode a video, a model may call its own `get_image_features`
         return args[1:] if args else args, kwargs
 
     def replay(self, base: Any, modality: str, *args: Any, **kwargs: Any) -> Any:

@@ -78,7 +78,7 @@ def prefill(
 
     Args:
         model (`PreTrainedModel`): Model.
-        inputs (`Mapping[str, Tensor]`): `input_ids` and `attention_mask` `(D, P)` of the distinct prompts.
+        inputs (`Mapping[str, Tensor]`): `input_ids`, `attention_mask` and the like `(D, P)` of the distinct prompts.
         media (`Mapping[str, Tensor]`): Their media.
         index (sequence of `int`): The place of each row's prompt.
     """

@@ -16,6 +16,7 @@ from trl.trainer.utils import pad
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.settings import MediaError
+from omni_grpo.families import base_of
 from omni_grpo.model.loading import token_ids_alone
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
@@ -98,6 +99,7 @@ class GenerateSampler:
             asked = {**config.update(**asked), "generation_config": config}
         if self.constraint is not None:
             asked["logits_processor"] = [SectionLogitsProcessor(self.constraint)]
+        inputs |= self.media.family.types(base_of(model), inputs["input_ids"])
         before = self.media.placed.copy()
         with explicit_decoding(model):
             output = self._generate(model, prompts, inputs, asked)
@@ -142,15 +144,20 @@ class GenerateSampler:
 def explicit_decoding(model: Any) -> Iterator[None]:
     """
     Within: `model.generate` decodes by what it is given alone. A checkpoint's `generation_config.json` would fill in
-    all that is not given (penalties, `min_p`, beams, …), unseen; here it says which tokens end and pad, and no more.
+    all that is not given (penalties, `min_p`, beams, …), unseen; here it says which tokens end and pad, and no more. Nor
+    is the router's loss made, which a model that was trained with it would reckon over one token.
     """
     model = model.get_base_model() if isinstance(model, PeftModel) else model
-    own = model.generation_config
-    model.generation_config = token_ids_alone(own)
+    own, config = model.generation_config, model.config.get_text_config()
+    model.generation_config, router = token_ids_alone(own), getattr(config, "output_router_logits", None)
+    if router:
+        config.output_router_logits = False
     try:
         yield
     finally:
         model.generation_config = own
+        if router:
+            config.output_router_logits = router
 
 
 def several_processes() -> bool:

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import flex_attention_mask, sdpa_mask
+from transformers.masking_utils import causal_mask_function, flex_attention_mask, sdpa_mask
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,27 @@ class PackedGroup:
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Groups of a packed row, in order. Given to the model in the place of an attention mask."""
+    """
+    Groups of a packed row, in order. Given to the model in the place of an attention mask.
+
+    Args:
+        groups (`tuple` of [`PackedGroup`]): The groups.
+        masks (`tuple` of `Tensor`, *optional*):
+            Of layers that see less, or more, than what stands before, a window for one: for each group what its prompt
+            and its longest segment see of each other, `(1, 1, n, n)`, or `None` where that is causal.
+    """
 
     groups: tuple[PackedGroup, ...]
+    masks: tuple[torch.Tensor | None, ...] = ()
 
     @property
     def size(self) -> int:
         return sum(group.size for group in self.groups)
+
+    def under(self, **rule: Any) -> PackedLayout:
+        """The layout for layers with a rule of their own, as [`~transformers.masking_utils.sdpa_mask`] takes it."""
+        spans = [(start, g.prompt + max(g.segments)) for g, start in zip(self.groups, _starts(self), strict=True)]
+        return replace(self, masks=tuple(sdpa_mask(1, n, n, start, start, **rule) for start, n in spans))
 
     def labels(self, device: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Group and segment of each token, both `(N,)`; a prompt is segment 0."""
@@ -61,15 +75,26 @@ class PackedLayout:
                 segments += [k] * length
         return torch.tensor(groups, device=device), torch.tensor(segments, device=device)
 
-    def sees(self, device: Any = None):
-        """The rule as a function of two positions, in FlexAttention's form `mask_mod(batch, head, query, key)`."""
+    def sees(self, device: Any = None, rule: Any = causal_mask_function):
+        """
+        What is seen, as a function of two positions in FlexAttention's form `mask_mod(batch, head, query, key)`. `rule`
+        is the layer's own, of the same form, for a row with one segment.
+        """
         group, segment = self.labels(device)
+        place = torch.cat([torch.arange(n) + start for start, n in self._runs()]).to(device)
 
         def mask_mod(batch, head, query, key):
             visible = (segment[key] == 0) | (segment[key] == segment[query])
-            return (group[key] == group[query]) & visible & (key <= query)
+            return (group[key] == group[query]) & visible & rule(batch, head, place[query], place[key])
 
         return mask_mod
+
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """First place and length of each prompt and segment, were it the only one of its group."""
+        for group, start in zip(self.groups, _starts(self), strict=True):
+            yield start, group.prompt
+            yield from ((start + group.prompt, length) for length in group.segments)
 
 
 _layout: ContextVar[PackedLayout | None] = ContextVar("packed layout", default=None)
@@ -87,16 +112,19 @@ def packed_as(layout: PackedLayout | None) -> Iterator[None]:
 
 def _sdpa_mask(*args: Any, **kwargs: Any) -> Any:
     """transformers' own mask; within [`packed_as`] the layout, which goes to the attention in its place."""
-    return _layout.get() or sdpa_mask(*args, **kwargs)
+    if (layout := _layout.get()) is None:
+        return sdpa_mask(*args, **kwargs)
+    return layout.under(**{name: kwargs[name] for name in _RULE if name in kwargs})
 
 
-def _flex_mask(*args: Any, device: Any = "cpu", **kwargs: Any) -> Any:
+def _flex_mask(*args: Any, device: Any = "cpu", mask_function: Any = causal_mask_function, **kwargs: Any) -> Any:
     """transformers' own block mask, or the layout's."""
     if (layout := _layout.get()) is None:
-        return flex_attention_mask(*args, device=device, **kwargs)
+        return flex_attention_mask(*args, device=device, mask_function=mask_function, **kwargs)
     from torch.nn.attention.flex_attention import create_block_mask
 
-    return create_block_mask(layout.sees(device), None, None, layout.size, layout.size, device=device)
+    sees = layout.sees(device, mask_function)
+    return create_block_mask(sees, None, None, layout.size, layout.size, device=device)
 
 
 def shared_prompt_attention(
@@ -117,20 +145,27 @@ def shared_prompt_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     outputs: list[torch.Tensor] = []
     spans = query, key, value
-    for group, start in zip(attention_mask.groups, _starts(attention_mask), strict=True):
+    masks = attention_mask.masks or [None] * len(attention_mask.groups)
+    for group, start, mask in zip(attention_mask.groups, _starts(attention_mask), masks, strict=True):
         shared = slice(start, start + group.prompt)
         own = slice(shared.stop, start + group.size)
         if group.prompt:
             queries, keys, values = (x[:, :, shared] for x in spans)
-            outputs.append(sdpa_attention_forward(module, queries, keys, values, None, is_causal=True, **kwargs)[0])
+            seen = None if mask is None else mask[..., : group.prompt, : group.prompt]
+            outputs.append(
+                sdpa_attention_forward(module, queries, keys, values, seen, is_causal=seen is None, **kwargs)[0]
+            )
         queries, keys, values = (_as_batch(x[0, :, own], group.segments) for x in spans)
         prefix = [x[:, :, shared].expand(len(group.segments), -1, -1, -1) for x in (key, value)]
         keys, values = (torch.cat(pair, dim=2) for pair in zip(prefix, (keys, values), strict=True))
         longest = queries.size(
             2
         )  # (segments, heads, longest, head size); what pads a segment stands behind its tokens
-        seen = torch.ones(longest, group.prompt + longest, dtype=torch.bool, device=query.device).tril(group.prompt)
-        scored = sdpa_attention_forward(module, queries, keys, values, seen[None, None], **kwargs)[0]
+        if mask is None:
+            mask = torch.ones(longest, group.prompt + longest, dtype=torch.bool, device=query.device)
+            mask = mask.tril(group.prompt)[None, None]
+        seen = mask[..., -longest:, :]
+        scored = sdpa_attention_forward(module, queries, keys, values, seen, **kwargs)[0]
         outputs.append(torch.cat([row[:length] for row, length in zip(scored, group.segments, strict=True)])[None])
     return torch.cat(outputs, dim=1), None
 
@@ -164,6 +199,7 @@ def prepare_attention(base: Any) -> str | None:
     return None
 
 
+_RULE = ("mask_function", "allow_is_causal_skip", "local_size", "use_vmap", "device")  # of a layer, to `sdpa_mask`
 # Attention of transformers -> the same, which takes layouts too.
 _PACKED = {"sdpa": "shared_prompt_sdpa", "flex_attention": "shared_prompt_flex_attention"}
 AttentionInterface.register("shared_prompt_sdpa", shared_prompt_attention)

@@ -29,6 +29,7 @@ class PackedRows:
     Args:
         input_ids (`Tensor` `(1, N)`): Token ids.
         position_ids (`Tensor` `(axes, 1, N)`): Time, height and width; or `(1, N)` of a model that counts tokens alone.
+        counts (`Tensor` `(1, N)`): How many rows of the batch a token stands for.
         layout ([`PackedLayout`]): Which token sees which.
         prompts (`list` of [`EncodedPrompt`]): The distinct prompts, in order.
         rows, columns, places (`Tensor` `(M,)`):
@@ -37,6 +38,7 @@ class PackedRows:
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
+    counts: torch.Tensor
     layout: PackedLayout
     prompts: list[EncodedPrompt]
     rows: torch.Tensor
@@ -55,7 +57,12 @@ class PackedRows:
 
 
 def pack_rows(
-    model: Any, prompts: Sequence[EncodedPrompt], input_ids: torch.Tensor, attention_mask: torch.Tensor, kept: int
+    model: Any,
+    prompts: Sequence[EncodedPrompt],
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    kept: int,
+    every_token: bool = False,
 ) -> PackedRows:
     """
     Pack a batch.
@@ -66,6 +73,7 @@ def pack_rows(
         input_ids (`Tensor` `(B, L)`): Prompts padded on the left, completions on the right.
         attention_mask (`Tensor` `(B, L)`): 1 at tokens.
         kept (`int`): Columns of the completions, the last ones.
+        every_token (`bool`): Whether tokens that predict none are wanted, too: the last ones, and masked rows' prompts.
 
     Raises:
         `MediaError`: A prompt ends in a media token, whose position the completion cannot go on from.
@@ -77,11 +85,12 @@ def pack_rows(
     family, head = family_of(model), head_of(model)
     groups: dict[Any, list[int]] = {}
     for i, prompt in enumerate(prompts):
-        if lengths[i]:
+        if lengths[i] or every_token:
             groups.setdefault(prompt.identity, []).append(i)
     ids: list[torch.Tensor] = []
     positions: list[torch.Tensor] = []
     layout: list[PackedGroup] = []
+    counts: list[torch.Tensor] = []
     rows, columns, places = [], [], []
     at = 0
     for members in groups.values():
@@ -92,20 +101,24 @@ def pack_rows(
         whole = torch.tensor(prompt.input_ids, device=input_ids.device)
         ids.append(whole[:-1])
         positions.append(where[:, :-1])
+        counts.append(torch.full((len(whole) - 1,), len(members)))
         at += len(whole) - 1
         for i in members:
             n = lengths[i]
-            ids += [whole[-1:], input_ids[i, first : first + n - 1]]
-            positions.append(where[:, -1:] + torch.arange(n, device=where.device))
+            size = n + every_token
+            ids += [whole[-1:], input_ids[i, first : first + size - 1]]
+            positions.append(where[:, -1:] + torch.arange(size, device=where.device))
+            counts.append(torch.ones(size, dtype=torch.long))
             rows.append(torch.full((n,), i))
             columns.append(torch.arange(first, first + n))
             places.append(torch.arange(at, at + n))
-            at += n
-        layout.append(PackedGroup(len(whole) - 1, tuple(lengths[i] for i in members)))
+            at += size
+        layout.append(PackedGroup(len(whole) - 1, tuple(lengths[i] + every_token for i in members)))
     index = (torch.cat(part).to(input_ids.device) for part in (rows, columns, places))
     return PackedRows(
         torch.cat(ids)[None],
         torch.cat(positions, dim=1)[:, None].squeeze(0),
+        torch.cat(counts)[None].to(input_ids.device),
         PackedLayout(tuple(layout)),
         [prompts[members[0]] for members in groups.values()],
         *index,

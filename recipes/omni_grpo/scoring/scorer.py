@@ -128,7 +128,7 @@ class Scorer:
         for start in range(0, len(batch.prompts), size):
             span = slice(start, start + size)
             chunk = Batch(batch.prompts[span], batch.input_ids[span], batch.attention_mask[span], batch.kept)
-            packed = self._packed(model, chunk)
+            packed = self._packed(model, chunk, aux_loss)
             chunks.append(self.score(model, chunk, packed, entropy=entropy, aux_loss=aux_loss))
         logps, entropies, aux_losses = zip(*chunks, strict=True)
         return Scores(
@@ -187,6 +187,7 @@ class Scorer:
                 index = pad(inputs["set_index"], (labels.size(1) - kept, 0), value=-1)
                 inputs["set_index"] = packed.pack(index, -1)
             inputs |= {"input_ids": packed.input_ids, "position_ids": packed.position_ids}
+            inputs["attention_mask"] = packed.counts  # the router's loss weighs tokens by it; what sees what, the layout
             inputs["shift_labels"], prompts = packed.pack(labels, -100), packed.prompts
         is_reference = model is self.reference and self.reference_media is not None
         media = self.reference_media if is_reference and self.reference_media else self.media
@@ -201,13 +202,13 @@ class Scorer:
         logps, entropies = (None if x is None else x[:, -kept:] for x in scores)
         return Scores(logps, entropies, output.aux_loss if aux_loss else None)  # type: ignore[arg-type]
 
-    def _packed(self, model: Any, batch: Batch) -> PackedRows | None:
+    def _packed(self, model: Any, batch: Batch, aux_loss: bool = False) -> PackedRows | None:
         """The batch as a packed row, once all processes know that theirs can be packed, and are scored right."""
         if not self.shares:
             return None
         packed, reason = None, "rows of another process cannot be packed"
         try:
-            packed = pack_rows(model, *batch)
+            packed = pack_rows(model, *batch, aux_loss)
         except Exception as error:  # whatever it is, rows can be scored one by one
             reason = f"rows cannot be packed: {error!r}"
         told = torch.tensor([[batch.input_ids.size(1), packed is None]], device=batch.input_ids.device)

@@ -91,8 +91,12 @@ def text_problems(tokenizer: Any, row: Mapping[str, Any], escape: bool = False) 
 
 def media_problems(processor: Any, messages: Messages, settings: MediaSettings, read: MediaReader) -> Iterator[str]:
     """What is wrong with each medium of a prompt, whatever is wrong with the others."""
+    family, items = family_of_processor(processor), list(media_items(messages))
+    if problem := family.cannot_take(kind for kind, _, _ in items):
+        yield problem
+        items = [item for item in items if item[0] in family.modalities]
     cut = replace(settings, max_audio_seconds=longest_sound(processor) + 1.0, long_audio="truncate")
-    for kind, source, _ in media_items(messages):
+    for kind, source, _ in items:
         item, path, segment = None, source["path"], segment_of(source)
         try:
             item = read(kind, path, settings, segment)

@@ -23,6 +23,7 @@ from omni_grpo.data.media.decode_cache import DecodeCache
 from omni_grpo.data.media.reader import MediaReader, read_media
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.data.rows.prompts import Messages
+from omni_grpo.families import family_of_processor
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class PromptEncoder:
         escape: bool = False,
     ) -> None:
         self.processor = processor
-        self.settings = settings
+        self.settings = family_of_processor(processor).fitted(settings, processor)
         self.max_prompt_length = max_prompt_length
         self.escape = escape
         self.encoded = 0

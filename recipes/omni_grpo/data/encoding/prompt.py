@@ -107,6 +107,8 @@ def encode_prompt(
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
+    if problem := family.cannot_take(modality for modality, _, _ in media_items(messages)):
+        raise MediaError(f"row {name!r}: {problem}")
     try:
         loaded, rates, video_of_sound = _load(messages, settings, blank, read)
         refuse_long_sounds(processor, loaded["audio"])
@@ -126,8 +128,9 @@ def encode_prompt(
         **family.processor_kwargs(loaded, rates, sized, video_of_sound),
     )
     input_ids = without_escapes(tokenizer, inputs.pop("input_ids")[0].tolist())
-    inputs.pop("attention_mask", None)
     replaced = inputs.pop("text_replacement_offsets", [[]])[0]
+    for name in ("attention_mask", "mm_token_type_ids"):  # of tokens, which are one row's here
+        inputs.pop(name, None)
     media = {k: v if isinstance(v, torch.Tensor) else torch.tensor(v) for k, v in inputs.items()}
     media.pop("num_audio_tokens", None)
     media = family.finish(media, rates, processor)

@@ -58,7 +58,7 @@ def fitted_size(height: int, width: int, settings: MediaSettings, path: str | Pa
         return height, width
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise MediaError(f"{path}: {width}×{height} pixels is thinner than 1:{MAX_ASPECT}; crop it, or drop the row")
-    step = settings.pixel_multiple
+    step = settings.pixel_multiple or 28
 
     def rounded(rounding: Callable[[float], int], scale: float) -> tuple[int, int]:
         return max(step, rounding(height * scale / step) * step), max(step, rounding(width * scale / step) * step)

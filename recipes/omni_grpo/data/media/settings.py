@@ -27,14 +27,15 @@ class MediaSettings:
         max_frames (`int`, defaults to `768`):
             Most frames under `"fps"`; a longer clip is sampled more thinly, never cut.
         frame_multiple (`int`, defaults to `2`):
-            Frames in a temporal patch of the vision tower (2 for Qwen2.5-Omni).
+            Frames in a temporal patch of the vision tower, or a multiple of it.
         min_pixels (`int`, *optional*):
             Smallest area of a frame or an image, in pixels. `None` sets no lower bound.
         max_pixels (`int`, *optional*):
             Largest area of a frame or an image, in pixels. `None` sets no upper bound. With both `None` the size is
             left to the processor.
-        pixel_multiple (`int`, defaults to `28`):
-            Where a bound is set, both sides become multiples of this many pixels (28 for Qwen2.5-Omni).
+        pixel_multiple (`int`, *optional*):
+            Where a bound is set, both sides become multiples of this many pixels; by default of the model's own, 28
+            where no model is known.
         sampling_rate (`int`, defaults to `16_000`):
             Samples a second of the sound handed out.
         max_audio_seconds (`float`, *optional*, defaults to `30.0`):
@@ -66,7 +67,7 @@ class MediaSettings:
     frame_multiple: int = 2
     min_pixels: int | None = None
     max_pixels: int | None = None
-    pixel_multiple: int = 28
+    pixel_multiple: int | None = None
     sampling_rate: int = 16_000
     max_audio_seconds: float | None = 30.0
     long_audio: Literal["refuse", "truncate"] = "refuse"

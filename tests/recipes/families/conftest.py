@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of the tiny families, each built once, and rows that show them what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.rows.schema import Example, MediaItem
+from tiny_families import FAMILIES, TEXTS, save_tiny
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Callable[[str], str]:
+    """Directory of a family's tiny model."""
+    made: dict[str, str] = {}
+
+    def of(name: str) -> str:
+        if name not in made:
+            made[name] = save_tiny(name, tmp_path_factory.mktemp("families") / name)
+        return made[name]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def rows_of(clips) -> Callable[..., list[Example]]:
+    """Rows of text alone, of each modality that a family has, of all, and of all in the other order with two images."""
+
+    def of(name: str) -> list[Example]:
+        kinds = FAMILIES[name].modalities
+        suffix = {"image": "png", "video": "mp4", "audio": "wav"}
+        stem = {"image": "image", "video": "clip", "audio": "sound"}
+        mixes = [(), *((kind,) for kind in kinds), kinds, (*kinds[::-1], "image" if "image" in kinds else kinds[0])]
+        return [
+            Example(
+                id=f"row{i}",
+                problem="Does the voice agree with the face?" + " Look." * i,
+                problem_type="yes_no",
+                solution="no" if i % 2 else "yes",
+                target=TEXTS[0],
+                media=tuple(
+                    MediaItem(kind, str(clips / f"{stem[kind]}{(i + k) % 4}.{suffix[kind]}"))
+                    for k, kind in enumerate(mix)
+                ),
+            )
+            for i, mix in enumerate(mixes)
+        ]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def dataset_of(rows_of):
+    """Those rows as a data set with prompts."""
+    return lambda name: to_dataset(rows_of(name), "short")
