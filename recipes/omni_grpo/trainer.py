@@ -24,8 +24,8 @@ from omni_grpo.data.rows.prompts import as_parts
 from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import PairedSampler, check_contrast
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
-from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.families import family_of
+from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import reference_copied_from, written_out
 from omni_grpo.model.towers import lasting
 from omni_grpo.rollout.policy import whole_policy
