@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
 
 setup: $(READY)
 
@@ -86,6 +86,11 @@ PROCESSES ?= $(if $(CONFIG),1,2)
 eval: export OMP_NUM_THREADS ?= 1
 eval: setup
 	$(BIN)/torchrun --standalone --nproc_per_node $(PROCESSES) recipes/eval_omni.py --config $(or $(CONFIG),$(DEMO)/eval.yaml)
+
+# Many completions a row, scored; recipes/select_rows.py chooses a band, worked examples or pairs from them.
+sample: export OMP_NUM_THREADS ?= 1
+sample: setup
+	$(BIN)/torchrun --standalone --nproc_per_node $(PROCESSES) recipes/sample_omni.py --config $(or $(CONFIG),$(DEMO)/sample.yaml)
 
 # Two evaluated models, question by question: make compare A=runs/demo/eval/rl B=runs/demo/eval/sft
 compare: setup

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +48,49 @@ class Share:
     wait: Callable[[], None] = lambda: None
 
 
+def in_shares(
+    file: Path,
+    ids: Sequence[str],
+    batch_size: int,
+    share: Share,
+    complete: Callable[[Sequence[range]], Iterable[Sequence[Any]]],
+    rows_of: Callable[[Sequence[tuple[int, Any]]], Sequence[Any]],
+    title: str = "",
+) -> list[Any]:
+    """
+    Complete rows batch by batch and write one record a line, resumable to the row and on any number of processes.
+
+    Batches are the same however often the run is cut and on however many processes it goes on: a batch of which some
+    rows are written is completed whole again, and its other rows are added.
+
+    Args:
+        file (`Path`): Where the records go; each has the `id` of its row.
+        ids (sequence of `str`): Of all rows, in their order.
+        batch_size (`int`): Rows completed together.
+        share ([`Share`]): This process's part.
+        complete (`Callable`): From the batches that are left, as places in `ids`, to what each of their rows got.
+        rows_of (`Callable`): From places, each with what its row got, to their records.
+        title (`str`): What is shown before the bar.
+
+    Returns:
+        `list[dict]`: The records, in the order of `ids`; on processes but the first, none.
+
+    Raises:
+        `ValueError`: `file` holds other rows.
+    """
+    own = part_file(file, share.index, share.count)
+    done, places = finished(file, own, ids), range(len(ids))
+    batches = [places[i : i + batch_size] for i in places[::batch_size]][share.index :: share.count]
+    left = [batch for batch in batches if any(ids[i] not in done for i in batch)]
+    shown = tqdm(left, desc=title, unit="batch", disable=share.index > 0)
+    for batch, completed in zip(shown, complete(left), strict=True):
+        append(own, rows_of([(i, c) for i, c in zip(batch, completed, strict=True) if ids[i] not in done]))
+    share.wait()
+    merged = merge(file, ids) if share.index == 0 else []
+    share.wait()
+    return merged
+
+
 def predict(
     model: Any,
     embedder: MediaEmbedder,
@@ -66,8 +109,7 @@ def predict(
     """
     Complete every example, greedily unless `protocol` says otherwise, and write one prediction a line.
 
-    Batches are the same however often the run is cut and on however many processes it goes on: a batch of which some
-    rows are written is generated whole again, and its other rows are added. `bare` is for models that were never
+    A run that was cut goes on as [`in_shares`] says. `bare` is for models that were never
     taught sections: where there is no `<answer>`, the whole completion is the answer. For any other model a missing
     `<answer>` is a miss.
 
@@ -85,12 +127,7 @@ def predict(
     interleaved = encoder.settings.load_audio_from_video
     plan = plan or plan_variant(examples, prompt_style, interleaved, variant)
     examples, donors = plan.examples, plan.donors
-    ids, own = [e.id for e in examples], part_file(output_file, share.index, share.count)
-    done = finished(output_file, own, ids)
     schema = PROMPT_STYLES[prompt_style].schema
-    batches = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)][share.index :: share.count]
-    left = [batch for batch in batches if any(e.id not in done for e in batch)]
-    title = f"{output_file.parent.name} · {variant}"
 
     own_prompts: dict[str, Messages] = {}
 
@@ -99,9 +136,9 @@ def predict(
             own_prompts[example.id] = build_messages(example, prompt_style, interleaved)
         return own_prompts[example.id]
 
-    def prompts(batch: Sequence[Example]) -> list[tuple[Messages, str]]:
-        lent = [built(donors[e.id]) if e.id in donors else None for e in batch]
-        return [(vary(built(e), variant, e.id, donor), e.id) for e, donor in zip(batch, lent, strict=True)]
+    def prompt(example: Example) -> tuple[Messages, str]:
+        donor = built(donors[example.id]) if example.id in donors else None
+        return vary(built(example), variant, example.id, donor), example.id
 
     def answered(example: Example, completion: Completion) -> Prediction:
         row = prediction_row(example, completion, schema, variant, bare, protocol.answers)
@@ -111,16 +148,22 @@ def predict(
         return row
 
     blank = VARIANTS[variant].blanked
-    coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
-    for batch, asked in zip(tqdm(left, desc=title, unit="batch", disable=share.index > 0), coming, strict=True):
-        rows = [encoder(messages, name, blank) for messages, name in asked]
-        completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
-        pairs = zip(batch, completions, strict=True)
-        append(own, [answered(e, completion) for e, completion in pairs if e.id not in done])
-    share.wait()
-    merged = merge(output_file, ids) if share.index == 0 else []
-    share.wait()
-    return merged
+
+    def complete(batches: Sequence[range]) -> Iterator[list[Completion]]:
+        asked = ([prompt(examples[i]) for i in batch] for batch in batches)
+        for prompts in LookAhead(asked, lambda prompts: encoder.expect(prompts, blank)):
+            rows = [encoder(messages, name, blank) for messages, name in prompts]
+            yield generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
+
+    return in_shares(
+        output_file,
+        [e.id for e in examples],
+        batch_size,
+        share,
+        complete,
+        lambda found: [answered(examples[i], completion) for i, completion in found],
+        f"{output_file.parent.name} · {variant}",
+    )
 
 
 def evaluate(

@@ -25,7 +25,7 @@ from omni_grpo.run.run_lock import release
 # Fields whose value names files that the stage reads.
 INPUT_FIELDS = ("model_name_or_path", "models", "train_file", "validation_file", "test_file")
 RESUME = ("auto", "force", "fresh")
-WORK = ("checkpoint-*/COMPLETE", "*/predictions*.jsonl")  # what a cut run can go on from
+WORK = ("checkpoint-*/COMPLETE", "*/predictions*.jsonl", "samples*.jsonl")  # what a cut run can go on from
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
 
 
@@ -184,7 +184,7 @@ class Stage:
         names = sorted({*record["contents"], *self.contents} - {*found})
         found |= {n: "its contents" for n in names if record["contents"].get(n) != self.contents.get(n)}
         processes = record["processes"] if record["done"] else self.processes
-        if "models" not in self.fields:  # an evaluation has no steps
+        if self._has_steps:
             now = {**self.fields, **self.kept_rows()}
             found |= changed_rows(record["fields"], record["processes"], now, processes)
         return found
@@ -192,9 +192,20 @@ class Stage:
     def kept_rows(self) -> dict[str, int]:
         """Fields to set, for a cut run that goes on, so that a step has the rows that it had; see [`keep_rows`]."""
         record = self.record
-        if "fields" not in record or record["done"] or self.mode != "auto" or not self._has_work():
+        if (
+            not self._has_steps
+            or "fields" not in record
+            or record["done"]
+            or self.mode != "auto"
+            or not self._has_work()
+        ):
             return {}
         return keep_rows(record["fields"], record["processes"], self.fields, self.processes)
+
+    @property
+    def _has_steps(self) -> bool:
+        """It trains, step by step; evaluation and sampling give the same rows on any processes."""
+        return self.fields.keys().isdisjoint(("models", "num_completions"))
 
     def _has_work(self) -> bool:
         """Something that a run could go on from."""

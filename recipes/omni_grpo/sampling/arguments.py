@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fields of a sampling run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omni_grpo.run.reward_settings import DEFAULT_REWARDS, read_settings
+
+
+@dataclass
+class SampleArguments:
+    """
+    How often each row is answered, by which model, and what scores the answers.
+
+    Args:
+        model_name_or_path (`str`): The checkpoint that answers.
+        output_dir (`str`): Where `samples.jsonl` goes.
+        num_completions (`int`): Completions of each row; HumanOmniV2 draws 8.
+        reward_funcs (`list[str]`): Dotted paths of rewards, the RL run's own.
+        reward_settings (`dict`, *optional*): Their settings by path, as in the RL run.
+        allow_unused_rewards (`bool`, defaults to `False`): Go on where a reward applies to no row of the data.
+        temperature (`float`, defaults to `1.0`): Of sampling; nothing is cut off by `top_k` or `top_p`.
+        top_k (`int`, defaults to `0`): Draw from so many likeliest tokens; 0 is all.
+        top_p (`float`, defaults to `1.0`): Draw from the likeliest tokens with this share of the probability.
+        max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
+        batch_size (`int`, defaults to `8`): Rows answered together; a row's prompt is computed once for all its completions.
+        seed (`int`, defaults to `0`): Of sampling; what a row gets depends on it and on the rows of its batch alone.
+        dtype (`str`, defaults to `"float32"`): Type of the weights.
+        prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory.
+    """
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "The checkpoint that answers."})
+    output_dir: str | None = field(default=None, metadata={"help": "Where samples.jsonl goes."})
+    num_completions: int | None = field(default=None, metadata={"help": "Completions of each row, 8 say."})
+    reward_funcs: list[str] = field(
+        default_factory=lambda: list(DEFAULT_REWARDS), metadata={"help": "Dotted paths of rewards, the RL run's own."}
+    )
+    reward_settings: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Settings of rewards by their path (on the command line as JSON)."}
+    )
+    allow_unused_rewards: bool = field(
+        default=False, metadata={"help": "Go on where a reward applies to no row of the data; refused otherwise."}
+    )
+    temperature: float = field(default=1.0, metadata={"help": "Of sampling."})
+    top_k: int = field(default=0, metadata={"help": "Draw from so many likeliest tokens; 0 is all."})
+    top_p: float = field(default=1.0, metadata={"help": "Draw from the likeliest tokens with this probability."})
+    max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
+    batch_size: int = field(default=8, metadata={"help": "Rows answered together."})
+    seed: int = field(default=0, metadata={"help": "Of sampling."})
+    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
+    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+
+    def __post_init__(self) -> None:
+        for name in ("model_name_or_path", "output_dir", "num_completions"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: required")
+        for name in ("num_completions", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not self.temperature > 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ValueError("temperature must be above 0, top_p above 0 and at most 1, top_k at least 0")
+        self.reward_settings = read_settings(self.reward_settings)
