@@ -36,7 +36,7 @@ quality: setup
 test: quality
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not distributed" -q
 
-# Two processes under DDP, ZeRO-2 and ZeRO-3 against one; the first run compiles DeepSpeed's op.
+# Two processes under ZeRO-2 and ZeRO-3 against one (DDP is in `make test`); the first run compiles DeepSpeed's op.
 test-distributed: setup
 	$(BIN)/python -m pytest -m distributed -v
 

@@ -2,57 +2,101 @@
 """
 Does a long run grow? Memory, file handles and threads of the smallest model's GRPO over many steps.
 
-    python benchmarks/long_run.py [--steps 2000] [--output long_run.json]
+    OMP_NUM_THREADS=1 nice python benchmarks/long_run.py     # writes benchmarks/results/long_run.md and .json
+    python benchmarks/long_run.py --warm_up 5 --steps 40 --every 1 --results /tmp/long_run.md
 
-Mixed rows of a few small clips, sounds and images, all sharing on, a log event and a checkpoint every 100 steps. The
-parsed sections of the last 8,192 texts are remembered by design, so that many are parsed before; and the trainer keeps
-every log event for its checkpoints. Reported, of the last three quarters of the steps: the first and the last 50, the
-growth in 1,000 steps by a straight line, and how many standard errors of that line it is: below 2 it is noise.
+Mixed rows of a few small clips, sounds and images through the trainer, all sharing on, a log event and a checkpoint
+every 100 steps. Measured after a warm-up of as many steps as fill what is remembered by design: the parsed sections of
+the last 8,192 texts, four a step. Exits with 1 where something grows beyond noise.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
-import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
+from statistics import fmean, linear_regression
+from typing import Any
+
+from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "recipes"), str(ROOT / "rewards")]
 
+TOGETHER = 5  # successive samples resemble each other: so many count as one
+NAMES = {"memory_mb": "resident memory, MB", "files": "open files", "threads": "threads"}
+
 
 def measured() -> dict[str, float]:
-    """Resident memory in MB, open files and threads of this process, as Linux counts them."""
+    """
+    Resident memory in MB, open files and threads of this process, as Linux counts them, once glibc has given back what
+    it only keeps at hand: that rises with each new peak and never falls, which is no leak.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     memory, threads = int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"])
     return {"memory_mb": memory, "files": len(os.listdir("/proc/self/fd")), "threads": threads}
 
 
-def growth(values: list[float]) -> dict[str, float]:
+def growth(values: list[float], every: int) -> dict[str, Any]:
     """
-    Of the last three quarters (the first one fills caches): what 1,000 steps add by a straight line through them, and
-    how many standard errors of that line it is. Successive values resemble each other, so 50 in a row count as one.
+    What 1,000 steps add, by a straight line through the samples, and its 95 % interval.
+
+    Args:
+        values (`list[float]`): Samples of a figure.
+        every (`int`): Steps from one to the next.
     """
-    blocks = [statistics.fmean(values[i : i + 50]) for i in range(len(values) // 4, len(values) - 49, 50)]
-    places = range(len(blocks))
-    slope, start = statistics.linear_regression(places, blocks)
-    left = sum((y - start - slope * x) ** 2 for x, y in zip(places, blocks, strict=True))
-    spread = sum((x - statistics.fmean(places)) ** 2 for x in places)
-    error = (left / max(len(blocks) - 2, 1) / spread) ** 0.5
-    return {
-        "first": blocks[0],
-        "last": blocks[-1],
-        "per_1000_steps": slope * 20,
-        "standard_errors": slope / max(error, 1e-9),
-    }
+    means = [fmean(values[i : i + TOGETHER]) for i in range(0, len(values) - TOGETHER + 1, TOGETHER)]
+    slope, start = linear_regression(places := range(len(means)), means)
+    left = sum((y - start - slope * x) ** 2 for x, y in zip(places, means, strict=True))
+    error = (left / (len(means) - 2) / sum((x - fmean(places)) ** 2 for x in places)) ** 0.5
+    half, per_1000 = float(t.ppf(0.975, len(means) - 2)) * error, 1000 / (every * TOGETHER)
+    ends = [(slope - half) * per_1000, (slope + half) * per_1000]
+    return {"first": means[0], "last": means[-1], "per_1000_steps": slope * per_1000, "ci95": ends}
 
 
-def main() -> None:
+def grows(figure: dict[str, Any]) -> bool:
+    """Whether the whole interval lies above zero."""
+    return figure["ci95"][0] > 0
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    machine, figures = results["machine"], results["growth"]
+    lines = [
+        "# Long runs",
+        "",
+        f"{results['date']}, {machine['processor']}, torch {machine['torch']}, TRL {machine['trl']}, transformers "
+        f"{machine['transformers']}; {results['steps']:,} GRPO steps of the smallest model after "
+        f"{results['warm_up']:,} that fill its caches, a sample every {results['every']}, {results['minutes']:.0f} minutes, "
+        "`python benchmarks/long_run.py`. Growth by a straight line [95 % interval; "
+        f"{TOGETHER} samples in a row count as one].",
+        "",
+        "| of the process | at first | at last | growth in 1,000 steps |",
+        "|---|---|---|---|",
+    ]
+    for name, words in NAMES.items():
+        row = figures[name]
+        low, high = row["ci95"]
+        shown = f"{row['per_1000_steps']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        lines.append(f"| {words} | {row['first']:.1f} | {row['last']:.1f} | {shown} |")
+    grown = [words for name, words in NAMES.items() if grows(figures[name])]
+    told = f"Beyond noise grows: {', '.join(grown)}." if grown else "Nothing grows beyond noise."
+    return "\n".join([*lines, "", told, ""])
+
+
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--output", type=Path, help="where the figures go, every step's among them")
-    options = parser.parse_args()
+    parser.add_argument("--warm_up", type=int, default=2100, help="steps before these")
+    parser.add_argument("--every", type=int, default=20, help="steps from one sample to the next")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/long_run.md")
+    options = parser.parse_args(argv)
 
     import numpy as np
     import torch
@@ -67,15 +111,17 @@ def main() -> None:
     from omni_grpo.data.rows.loading import load_examples
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.run.log_file import LogFile
-    from omni_rewards import CONTEXT_THINK_ANSWER, parse_sections
+    from omni_grpo.run.machine import describe_machine
     from small_runs import SMALL_RUN, length_reward
 
     torch.set_num_threads(1)
-    steps: list[dict[str, float]] = []
+    samples, began = list[dict[str, float]](), time.monotonic()
 
     class Measure(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            steps.append(measured())
+            step = state.global_step - options.warm_up
+            if step > 0 and step % options.every == 0:
+                samples.append(measured())
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -93,7 +139,7 @@ def main() -> None:
         args = OmniGRPOConfig(
             **{**SMALL_RUN, "save_strategy": "steps", "disable_tqdm": True, "logging_steps": 100},
             output_dir=str(folder / "run"),
-            max_steps=options.steps,
+            max_steps=options.warm_up + options.steps,
             save_steps=100,
             save_total_limit=2,
             per_device_train_batch_size=4,
@@ -111,15 +157,22 @@ def main() -> None:
             callbacks=[LogFile(folder / "run" / "log.jsonl"), Measure()],
         )
         trainer.remove_callback(PrinterCallback)
-        for i in range(8192):
-            parse_sections(f"{i} <context>as long as what is sampled here", CONTEXT_THINK_ANSWER)
         trainer.train()
-    figures = {name: growth([step[name] for step in steps]) for name in steps[0]}
-    for name, figure in figures.items():
-        print(f"{name:10}", "  ".join(f"{key} {value:.3f}" for key, value in figure.items()))
-    if options.output:
-        options.output.write_text(json.dumps({"steps": steps, "growth": figures}))
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": describe_machine(),
+        "steps": options.steps,
+        "warm_up": options.warm_up,
+        "every": options.every,
+        "minutes": (time.monotonic() - began) / 60,
+        "growth": {name: growth([sample[name] for sample in samples], options.every) for name in NAMES},
+        "samples": samples,
+    }
+    options.results.write_text(table(results), encoding="utf-8")
+    options.results.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+    sys.exit(any(map(grows, results["growth"].values())))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

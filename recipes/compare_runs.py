@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 
 from omni_grpo.evaluation.comparison import compare_runs, comparison_table, read_predictions
+from omni_grpo.run.console import run
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,11 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     names = [side[0].name for side in sides]
     if names[0] == names[1]:  # rl of one run and of another
         names = [args.a, args.b]
-    try:
-        rows = [[read_predictions(folder, args.variant) for folder in side] for side in sides]
-        compared = compare_runs(rows[0], rows[1], (names[0], names[1]), args.group_by)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    rows = [[read_predictions(folder, args.variant) for folder in side] for side in sides]
+    compared = compare_runs(rows[0], rows[1], (names[0], names[1]), args.group_by)
     print(comparison_table(compared))
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -42,4 +40,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,14 +12,14 @@ you like.
 """
 
 import json
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from omni_grpo.run.command_line import help_text, parse, with_default_config
-from omni_grpo.run.scripts import claim, watch
+from omni_grpo.run.console import run
+from omni_grpo.run.scripts import announce, claim, watch
 
 
 def main(argv: list[str]) -> None:
@@ -45,7 +45,8 @@ def main(argv: list[str]) -> None:
     from omni_grpo.evaluation.arguments import EvalArguments
     from omni_grpo.evaluation.benchmarks import load_benchmark
     from omni_grpo.evaluation.evaluate import Share, evaluate
-    from omni_grpo.evaluation.scoring import compare, table
+    from omni_grpo.evaluation.results_table import headline, table
+    from omni_grpo.evaluation.scoring import compare
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
     from omni_grpo.run.machine import describe_machine
@@ -103,9 +104,9 @@ def main(argv: list[str]) -> None:
         for a, b in (pair.split(":") for pair in args.compare)
         for group in (*args.combined, "all")
     ]
-    run = Path(args.run_dir) if args.run_dir else Path(args.output_dir).parent
-    run.mkdir(parents=True, exist_ok=True)
-    folders = [f for f in run.iterdir() if "." not in f.name]  # one with a date behind a dot was set aside
+    run_dir = Path(args.run_dir) if args.run_dir else Path(args.output_dir).parent
+    run_dir.mkdir(parents=True, exist_ok=True)
+    folders = [f for f in run_dir.iterdir() if "." not in f.name]  # one with a date behind a dot was set aside
     records = {f.name: f / "stage.json" for f in folders if (f / "stage.json").is_file()}
     seconds = {n: json.loads(f.read_text()).get("seconds") for n, f in records.items()}
     summary = {
@@ -115,10 +116,12 @@ def main(argv: list[str]) -> None:
         "machine": describe_machine(),
         "seconds": {**{n: s for n, s in seconds.items() if s is not None}, "eval": time.time() - start},
     }
-    (run / "metrics.json").write_text(json.dumps(summary, indent=1))
+    (run_dir / "metrics.json").write_text(json.dumps(summary, indent=1))
     stage.finish(seconds=time.time() - start)
-    print(table(summary))
+    (run_dir / "metrics.txt").write_text(table(summary) + "\n", encoding="utf-8")
+    where = f"answers in {args.output_dir}, every figure in {run_dir / 'metrics.txt'}"
+    announce(f"{headline(summary)}\n{where}\nnext: python recipes/report.py --run {run_dir}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -9,11 +9,11 @@ Without --config it runs the demo's RL stage on this machine. An interrupted run
 checkpoint; a finished one is not run again until its inputs change.
 """
 
-import sys
 import time
 from pathlib import Path
 
 from omni_grpo.run.command_line import help_text, parse, with_default_config
+from omni_grpo.run.console import run
 from omni_grpo.run.reward_settings import check_rewards, configured_rewards
 from omni_grpo.run.scripts import announce, claim, is_main_process, watch
 
@@ -41,6 +41,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.run.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.run.log_file import LogFile
+    from omni_grpo.run.progress import finish, follow
     from omni_grpo.run.reward_columns import check_reward_columns
     from omni_grpo.run.scripts import (
         as_trained,
@@ -49,7 +50,6 @@ def main(argv: list[str]) -> None:
         model_kwargs,
         note_settings,
         peft_config,
-        save_final,
     )
     from omni_grpo.trainer import OmniGRPOTrainer
 
@@ -97,13 +97,10 @@ def main(argv: list[str]) -> None:
     )
 
     # 3. Train, from the last complete checkpoint if there is one.
+    follow(trainer, "RL")
     trainer.train(resume_from_checkpoint=resume_checkpoint(args.output_dir, args.resume_from_checkpoint))
-    save_final(trainer, processor)
-    if is_main_process():
-        best = {"best": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
-        stage.finish(seconds=time.time() - start, steps=trainer.state.global_step, **best)
-    announce(f"saved {args.output_dir}")
+    finish(trainer, processor, stage, "RL", argv, start)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -8,8 +8,9 @@ The demo's model before it has learned anything: real Qwen2.5-Omni architecture,
 """
 
 import argparse
-import sys
 from pathlib import Path
+
+from omni_grpo.run.console import run
 
 
 def main(argv: list[str]) -> None:
@@ -32,4 +33,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from omni_demo.config import load_config, parse_overrides
 from omni_demo.generate import generate
+from omni_grpo.run.console import run
 
 
 def main(argv: list[str]) -> None:
@@ -34,4 +34,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(sys.argv[1:])
+    run(main)

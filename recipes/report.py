@@ -12,9 +12,10 @@ import logging
 from pathlib import Path
 
 from omni_grpo.report import write_comparison, write_report, write_viewer
+from omni_grpo.run.console import run
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--run",
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--num_embedded", type=int, default=48, help="media files inside the viewer; others are linked (default: 48)"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if len(arguments.run) > 1:
         page = write_comparison(arguments.run, arguments.output or Path("comparison.html"))
@@ -46,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,11 +10,11 @@ difficulty band, worked examples and pairs, as often as you like. A cut run goes
 many processes as you like, and draws what it would have drawn.
 """
 
-import sys
 import time
 from datetime import timedelta
 
 from omni_grpo.run.command_line import help_text, parse, with_default_config
+from omni_grpo.run.console import run
 from omni_grpo.run.reward_settings import check_rewards, configured_rewards
 from omni_grpo.run.scripts import announce, claim, is_main_process, watch
 
@@ -86,4 +86,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main)

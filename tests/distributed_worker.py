@@ -45,14 +45,14 @@ class FixedRollouts(OmniGRPOTrainer):
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         super()._generate_single_turn(prompt_ids, *args, **kwargs)
         tokenizer, group = self.processing_class.tokenizer, self.num_generations
-        texts = [completion_of(name, i % group) for i, name in enumerate(self._names)]
+        texts = [completion_of(row.name, i % group) for i, row in enumerate(self._rollout.rows)]
         return [tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] for text in texts], None
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
         lengths = output["completion_mask"].sum(dim=1).tolist()
-        for i, (row, length) in enumerate(zip(output["advantages"], lengths, strict=True)):
-            self.credited[f"{self._names[i]} {i % self.num_generations}"] = row[:length].tolist()
+        for i, (row, own, length) in enumerate(zip(output["rows"], output["advantages"], lengths, strict=True)):
+            self.credited[f"{row.name} {i % self.num_generations}"] = own[:length].tolist()
         return output
 
     def _compute_loss(self, model, inputs):
@@ -71,6 +71,9 @@ def context_reward(completions: list, **kwargs: Any) -> list[float | None]:
     """Another figure for each text, and none at all for some."""
     words = [c[-1]["content"].partition("</context>")[0].split() for c in completions]
     return [None if len(said) == 5 else len(said) + said.count("face") / 2 for said in words]
+
+
+context_reward.sections = ("context",)
 
 
 def common(out: Path) -> dict[str, Any]:

@@ -139,7 +139,8 @@ def _make(clips: list[ClipSpec], config: DemoDataConfig, root: Path) -> None:
     if not clips:
         return
     work = partial(_make_clip, config=config, root=root)
-    with _mapper(config.num_workers or os.cpu_count() or 1) as mapped, tqdm(total=len(clips), unit="clip") as bar:
+    bar = tqdm(total=len(clips), unit="clip", leave=False, delay=5)
+    with _mapper(config.num_workers or os.cpu_count() or 1) as mapped, bar:
         for _ in mapped(work, clips):
             bar.update()
 

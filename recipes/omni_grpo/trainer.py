@@ -218,7 +218,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     def _compute_loss(self, model, inputs):
         with self._at(Rollout(inputs["rows"])) as rollout:
             self.note_rows([row.name for row in rollout.rows])
-            rollout.check_prompts(inputs["prompt_ids"], inputs["prompt_mask"])
+            rollout.check_pairing(*(inputs[name] for name in ("prompt_ids", "prompt_mask", "completion_ids")))
             return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(

@@ -8,6 +8,7 @@ import re
 import resource
 import subprocess
 import sys
+from argparse import ArgumentError
 from enum import Enum
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -110,9 +111,9 @@ def test_a_config_that_is_a_list_is_refused(config):
 
 
 def test_a_value_of_the_wrong_type_is_named_by_its_key(config, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(ArgumentError) as caught:
         parse(CLASSES["eval"], [*config("num_frames: four"), *NEEDED["eval"]])
-    assert "--num_frames" in (error := capsys.readouterr().err) and "invalid int value: 'four'" in error
+    assert "--num_frames" in (error := str(caught.value)) and "invalid int value: 'four'" in error
 
 
 REFUSED = {

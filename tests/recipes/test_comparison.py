@@ -80,11 +80,10 @@ def test_the_command_reads_folders_in_any_order_and_names_what_is_missing(tmp_pa
     command.main([str(tmp_path / "rl"), str(tmp_path / "sft"), "--output", str(tmp_path / "out.json")])
     written = json.loads((tmp_path / "out.json").read_text())
     rows = [read_predictions(tmp_path / name) for name in ("rl", "sft")]
-    assert written == compare_runs(rows[:1], rows[1:], ("rl", "sft"))
+    assert written == json.loads(json.dumps(compare_runs(rows[:1], rows[1:], ("rl", "sft"))))
     assert written[-1]["ci95"][0] > 0 and "rl %" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
+    with pytest.raises(FileNotFoundError, match="name the folder of one evaluated model"):
         command.main([str(tmp_path / "rl"), str(tmp_path / "control")])
-    assert "no " in capsys.readouterr().err
 
 
 def test_an_evaluation_that_was_cut_is_not_compared(tmp_path):

@@ -3,7 +3,8 @@
 Two processes on the CPU, by `accelerate launch` with the shipped configs: DDP, ZeRO-2, ZeRO-3.
 
 They train on mixed rows, so arranged that in every micro-step the two ranks hold different modalities, and must end
-where one process ends on the same global batches. The first DeepSpeed run on a machine compiles a small op.
+where one process ends on the same global batches. DDP is in `make test`; ZeRO is marked `distributed`, because the
+first DeepSpeed run on a machine compiles a small op.
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("processes")]
+pytestmark = pytest.mark.xdist_group("processes")
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "tests" / "distributed_worker.py"
 JOBS = {
-    "ddp": ["grpo", "frozen"],
+    "ddp": ["grpo", "strict", "frozen", "sft"],
     "zero2": ["grpo", "strict", "lora", "frozen"],
     "zero3": ["grpo", "sft", "frozen", "gain"],
 }
+ALONE = [("grpo", "strict", "frozen", "plain", "sft"), ("lora", "gain")]  # in one process each
+distributed = pytest.mark.distributed
+each_config = pytest.mark.parametrize(
+    "config", ["ddp", *(pytest.param(z, marks=distributed) for z in ("zero2", "zero3"))]
+)
 SECONDS = 400  # for a run that does not hang: 30 on two idle cores, and once 40 for DeepSpeed's op
 # Largest difference of any weight: measured 7e-9 (LoRA 3e-8), where the towers move by 9e-5 to 4e-3.
 SAME, MOVED = 1e-6, 2e-5
@@ -100,12 +106,16 @@ def succeeded(run: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def alone(tiny, data, tmp_path_factory) -> Path:
-    """All jobs in one process."""
-    out = tmp_path_factory.mktemp("alone")
-    jobs = ["grpo", "strict", "lora", "sft", "frozen", "plain", "gain"]
-    succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), *jobs]))
-    return out
+def alone(tiny, data, tmp_path_factory) -> Callable[[str], Path]:
+    """The folder of a job in one process, run with those of its line when one of them is first asked for."""
+
+    @functools.cache
+    def run(jobs: tuple[str, ...]) -> Path:
+        out = tmp_path_factory.mktemp("alone")
+        succeeded(finish([sys.executable, str(WORKER), tiny, str(data), str(out), *jobs]))
+        return out
+
+    return lambda job: run(next(jobs for jobs in ALONE if job in jobs)) / job
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +141,7 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], n
     return max((a[key] - b[key]).abs().max().item() for key in a if name in key)
 
 
-@pytest.mark.parametrize("config", JOBS)
+@each_config
 def test_grpo_on_two_processes_ends_where_one_ends(config, together, alone, tiny):
     """Fails without the dummy tower calls (ZeRO-2, ZeRO-3), and when a rank's gradient or normaliser is left out."""
     folder = together(config) / "grpo"
@@ -140,12 +150,12 @@ def test_grpo_on_two_processes_ends_where_one_ends(config, together, alone, tiny
         assert (known["world"], known["steps"]) == (2, 3)
         assert known["met"] == MET[rank]
     trained, start = (load_file(path / "model.safetensors") for path in (folder, Path(tiny)))
-    assert largest_difference(trained, load_file(alone / "grpo" / "model.safetensors")) < SAME
+    assert largest_difference(trained, load_file(alone("grpo") / "model.safetensors")) < SAME
     for tower in ("audio_tower", "visual", "layers"):
         assert largest_difference(trained, start, tower) > MOVED
 
 
-@pytest.mark.parametrize("config", JOBS)
+@each_config
 def test_reference_starts_as_the_policy_and_stays(config, together, alone):
     """A copy of what a rank holds of a shard is no copy; a reference that shares weights would keep the KL at 0."""
     for rank in (0, 1):
@@ -153,41 +163,49 @@ def test_reference_starts_as_the_policy_and_stays(config, together, alone):
         assert known["reference"] == 0.0
         assert known["kl"][0] == pytest.approx(0.0, abs=1e-9)
         assert known["kl"][-1] > 1e-5
-        assert known["kl"] == pytest.approx(facts(alone / "grpo")["kl"], rel=1e-3, abs=1e-9)
+        assert known["kl"] == pytest.approx(facts(alone("grpo"))["kl"], rel=1e-3, abs=1e-9)
 
 
-def test_credit_by_section_is_that_of_one_process(together, alone):
-    """A group lies on one rank, its rewards' scale and gaps on both: a rank that scaled its own alone would differ."""
-    single = facts(alone / "strict")["credited"]
-    ranks = [facts(together("zero2") / "strict", rank)["credited"] for rank in (0, 1)]
+@pytest.mark.parametrize("config", ["ddp", pytest.param("zero2", marks=distributed)])
+def test_credit_by_section_is_that_of_one_process(config, together, alone):
+    """
+    A group lies on one rank, its rewards' scale and gaps on both. Mutants: every rank takes the advantages of rank 0's
+    rows; a rank scales its own rewards alone.
+    """
+    single = facts(alone("strict"))["credited"]
+    ranks = [facts(together(config) / "strict", rank)["credited"] for rank in (0, 1)]
     assert not ranks[0].keys() & ranks[1].keys()
     both = ranks[0] | ranks[1]
     assert both.keys() == single.keys()
     for row, advantages in single.items():
         assert both[row] == pytest.approx(advantages, abs=1e-6), row
     assert any(len(set(advantages)) > 2 for advantages in single.values()), "differs within a completion"
+    weights = (load_file(path / "model.safetensors") for path in (together(config) / "strict", alone("strict")))
+    assert largest_difference(*weights) < SAME
 
 
+@distributed
 def test_context_gain_with_zero3_is_that_of_one_process(together, alone):
     """Its passes, too, are made by all ranks, also by one whose rows are text: a rank that stays away hangs the run."""
-    out, single = together("zero3") / "gain", alone / "gain"
+    out, single = together("zero3") / "gain", alone("gain")
     assert largest_difference(*(load_file(f / "model.safetensors") for f in (out, single))) < SAME
     both = facts(out, 0)["credited"] | facts(out, 1)["credited"]
     assert both.keys() == facts(single)["credited"].keys()
     for row, advantages in facts(single)["credited"].items():
         assert both[row] == pytest.approx(advantages, abs=1e-3), row  # a gain of rounding is divided by its deviation
-    assert facts(single)["credited"] != facts(alone / "grpo")["credited"]
+    assert facts(single)["credited"] != facts(alone("grpo"))["credited"]
 
 
+@distributed
 def test_lora_with_zero2_ends_where_one_process_ends(together, alone):
     out, weights = together("zero2"), "adapter_model.safetensors"
     trained, start = load_file(out / "lora" / weights), load_file(out / "lora" / "start" / weights)
-    assert largest_difference(start, load_file(alone / "lora" / "start" / weights)) == 0.0
-    assert largest_difference(trained, load_file(alone / "lora" / weights)) < SAME
+    assert largest_difference(start, load_file(alone("lora") / "start" / weights)) == 0.0
+    assert largest_difference(trained, load_file(alone("lora") / weights)) < SAME
     assert largest_difference(trained, start) > MOVED
 
 
-@pytest.mark.parametrize("config", JOBS)
+@each_config
 def test_frozen_towers_are_encoded_while_sampling_and_never_later(config, together, alone, tiny):
     """
     Two iterations a batch, which the ranks fill with different modalities, prompts scored once: the weights are those
@@ -195,7 +213,7 @@ def test_frozen_towers_are_encoded_while_sampling_and_never_later(config, togeth
     the run hangs (ZeRO-3) or its gradients do not meet the other's.
     """
     out = together(config) / "frozen"
-    trained, start, plain = (load_file(f / "model.safetensors") for f in (out, Path(tiny), alone / "plain"))
+    trained, start, plain = (load_file(f / "model.safetensors") for f in (out, Path(tiny), alone("plain")))
     assert largest_difference(trained, plain) < SAME
     assert largest_difference(trained, start, "layers") > MOVED
     for tower in ("audio_tower", "visual"):
@@ -204,23 +222,25 @@ def test_frozen_towers_are_encoded_while_sampling_and_never_later(config, togeth
     assert all(rank["shares"] for rank in known)
     assert known[0]["encoded"] != known[1]["encoded"]
     both = {m: sum(rank["encoded"].get(m, 0) for rank in known) for m in ("audio", "image", "video")}
-    assert both == facts(alone / "frozen")["encoded"]
-    assert all(n < facts(alone / "plain")["encoded"][m] for m, n in both.items())
+    assert both == facts(alone("frozen"))["encoded"]
+    assert all(n < facts(alone("plain"))["encoded"][m] for m, n in both.items())
 
 
-def test_sft_with_zero3_saves_whole_weights_that_load(together, alone, tiny):
+@pytest.mark.parametrize("config", ["ddp", pytest.param("zero3", marks=distributed)])
+def test_sft_saves_whole_weights_that_load(config, together, alone, tiny):
     """Catches shards saved as they lie, and names that no loader knows; the weights are those of one process."""
     from omni_grpo.model.loading import load_model
 
-    out = together("zero3")
-    assert [facts(out / "sft", rank)["evaluated"] for rank in (0, 1)] == [facts(alone / "sft")["evaluated"]] * 2
-    folders = (out / "sft", alone / "sft", Path(tiny))
+    out = together(config)
+    assert [facts(out / "sft", rank)["evaluated"] for rank in (0, 1)] == [facts(alone("sft"))["evaluated"]] * 2
+    folders = (out / "sft", alone("sft"), Path(tiny))
     trained, single, start = (load_model(str(folder)).state_dict() for folder in folders)
     assert largest_difference(trained, single) < SAME
     for tower in ("audio_tower", "visual", "language_model"):
         assert largest_difference(trained, start, tower) > MOVED
 
 
+@distributed
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["zero2", "zero3"])
 def test_without_dummy_tower_calls_two_processes_come_apart(config, tiny, data, tmp_path):

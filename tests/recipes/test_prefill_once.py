@@ -15,6 +15,7 @@ from transformers import Cache
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint
 from omni_grpo.data.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
+from omni_grpo.data.media.settings import MediaError
 from omni_grpo.families import base_of
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
@@ -331,3 +332,20 @@ def test_training_goes_on_where_the_cache_cannot_be_repeated(run, monkeypatch):
         sampled, passes, _ = run()
     assert sampled[0] == run(share_prompt="off")[0][0]
     assert [rows for rows, _ in passes[0][:2]] == [4, 16], "the prefill in vain, then every prompt"
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_sampling_that_did_not_see_the_media_is_refused(tiny, rows, share, steps):
+    """
+    A model whose passes nothing counts sees too few, one that computes prompts anew for each token too many. Mutants:
+    `!=` as `<`, as `>`.
+    """
+    model = load_model(tiny)
+    embedder = attach_media_embedder(model)
+    asked = {"do_sample": False, "max_new_tokens": steps}
+    with pytest.raises(MediaError, match=r"sampling saw \d+ of \d+ audio features of rows \['row0'"):
+        if steps == 1:
+            GenerateSampler(embedder, 0, (), share=share)(load_model(tiny), rows, **asked)
+        else:
+            GenerateSampler(embedder, 0, (), share=share)(model, rows, use_cache=False, **asked)

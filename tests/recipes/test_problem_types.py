@@ -60,7 +60,7 @@ def test_one_entry_is_all_that_a_new_problem_type_takes(side, tmp_path):
     with pytest.raises(DataError, match="solution: gold answer 'above' is no side; correct it"):
         check_rows([("line 1", row("above"))], tmp_path, graded=True)
 
-    assert chance_level([row("left") | {"meta": {}}], kind_of, reward) == 0.5
+    assert chance_level([row("left") | {"meta": {}, "options": None}], kind_of, reward) == 0.5
 
 
 def test_a_type_that_needs_options_asks_for_them(monkeypatch, tmp_path):

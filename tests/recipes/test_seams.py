@@ -10,6 +10,7 @@ from transformers import DynamicCache, Qwen2_5OmniThinkerForConditionalGeneratio
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerModel
 from trl import GRPOTrainer, SFTTrainer
 from trl.trainer import grpo_trainer
+from trl.trainer.utils import RepeatSampler
 
 SEAMS = {
     (GRPOTrainer, "_tokenize_prompts"): ["self", "prompts"],
@@ -107,3 +108,26 @@ def test_deepspeed_asks_its_engine_to_step_through_the_attribute_that_we_replace
     from accelerate.utils.deepspeed import DeepSpeedEngineWrapper
 
     assert "self.engine.step()" in getsource(DeepSpeedEngineWrapper.backward)
+
+
+def test_the_sampler_of_rows_holds_what_pairs_and_resumed_epochs_read():
+    """An order is drawn by the sampler's own generator when an epoch begins, and rows are repeated by these fields."""
+    leading = ["data_source", "mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed"]
+    assert list(signature(RepeatSampler).parameters) == leading
+    sampler = RepeatSampler(list("abcdef"), 2, 3, 2, True, 1)
+    assert [getattr(sampler, name) for name in leading] == [list("abcdef"), 2, 3, 2, True, 1]
+    state = sampler.generator.get_state()
+    next(iter(sampler))
+    assert not sampler.generator.get_state().equal(state)
+    assert list(RepeatSampler([0, 1], 2, 1, 2, shuffle=False)) == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert "return RepeatSampler(" in getsource(GRPOTrainer._get_train_sampler)
+
+
+def test_the_table_of_completions_is_kept_under_the_names_that_we_write_to():
+    begun, scored = (getsource(getattr(GRPOTrainer, n)) for n in ("__init__", "_generate_and_score_completions"))
+    for column in ("prompt", "completion", "advantages"):
+        assert f'"{column}": deque(maxlen=args.generation_batch_size)' in begun
+        assert f'self._logs["{column}"].extend(' in scored
+    for columns in ("rewards", "extra"):
+        assert f'"{columns}": defaultdict(lambda: deque(maxlen=args.generation_batch_size))' in begun
+    assert "self._metrics = {" in begun

@@ -102,6 +102,7 @@ def answered(rows: list[dict], predictor, variant: str) -> list[dict]:
                 **r,
                 "answer_score": float(answer == r["solution"]),
                 "answer_parsed": answer,
+                "answer_reason": "right" if answer == r["solution"] else "wrong",
                 "sections": {"context": f"{seen['face']} {seen['voice']}", "answer": answer},
                 "altered": True,
                 "donor": donors.get(r["id"]),

@@ -256,19 +256,25 @@ def test_media_ids_are_never_sampled(make, tiny):
     assert set(free[0, 3:].tolist()) <= set(forbidden), "unsuppressed, the bent head samples them at once"
 
 
-def test_a_micro_batch_with_anothers_prompt_is_refused(make):
-    trainer = make(max_steps=1)
-    original = GRPOTrainer._generate_and_score_completions
+@pytest.mark.parametrize("rolled", [("prompt_ids", "prompt_mask"), ("rows",)], ids=["prompts", "media"])
+def test_a_micro_batch_with_anothers_prompt_or_media_is_refused(make, mixed, same_size, rolled):
+    """
+    Media of one size change places between rows of one question, which every count of placeholders takes. Mutants: no
+    check, which leaves those; prompts alone are compared, or completions alone.
+    """
+    trainer = make(same_size if rolled == ("rows",) else mixed, max_steps=1)
+    original = OmniGRPOTrainer._generate_and_score_completions
 
     def swapped(self, inputs):
-        output = original(self, inputs)
-        output["prompt_ids"] = output["prompt_ids"].roll(4, 0)
-        output["prompt_mask"] = output["prompt_mask"].roll(4, 0)
+        output, past = original(self, inputs), self.num_generations
+        for name in rolled:
+            values = output[name]
+            output[name] = values.roll(past, 0) if isinstance(values, torch.Tensor) else values[past:] + values[:past]
         return output
 
     with (
-        mock.patch.object(GRPOTrainer, "_generate_and_score_completions", swapped),
-        pytest.raises(MediaError, match="row 'row"),
+        mock.patch.object(OmniGRPOTrainer, "_generate_and_score_completions", swapped),
+        pytest.raises(MediaError, match=r"row '(row|v)\d': the micro-batch pairs its media with another row's tokens"),
     ):
         trainer.train()
 

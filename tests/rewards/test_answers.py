@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import time
 
 import pytest
 from hypothesis import given
@@ -7,6 +6,7 @@ from hypothesis import strategies as st
 
 from gold_answers import GOLD, completion, options_of
 from omni_rewards import CHOICE_TYPES, PROBLEM_TYPES, answer_reward, answer_score
+from work import soon
 
 OPTIONS = ["A. praise", "B. taunt", "C. calm, patient", "D. He asks: why?"]
 
@@ -170,15 +170,14 @@ def test_a_row_does_not_depend_on_its_neighbours_nor_on_its_place(rows, data: st
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 def test_answers_of_100_kb_are_scored_in_no_time(problem_type: str) -> None:
     gold, options = GOLD[problem_type][0][0], options_of(problem_type)
-    started = time.process_time()
-    for text in (
-        "a " * 50_000,
-        "1" * 100_000,
-        "[" * 100_000,
-        "1," * 50_000,
-        "好" * 33_000,
-        "-" * 100_000,
-        " " * 100_000,
-    ):
-        assert answer_score(text, gold, problem_type, options) < 1.0
-    assert time.process_time() - started < 20  # of processor time, for 700 kB
+    with soon():
+        for text in (
+            "a " * 50_000,
+            "1" * 100_000,
+            "[" * 100_000,
+            "1," * 50_000,
+            "好" * 33_000,
+            "-" * 100_000,
+            " " * 100_000,
+        ):
+            assert answer_score(text, gold, problem_type, options) < 1.0

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a thought concludes is read only where it is certain: the last clear conclusion decides, all else is `None`."""
 
-import time
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from omni_rewards import EMOTION_LABEL_SETS, PROBLEM_TYPES, conclusion_agrees
+from work import soon
 
 OPTIONS = ["A. praise", "B. taunt", "C. a joke", "D. calm, patient"]
 MOODS = ["happy", "sad", "angry"]
@@ -202,7 +201,6 @@ def test_aliases_are_words_for_labels() -> None:
 )
 def test_long_thoughts_take_no_time(unit: str) -> None:
     think = unit * (100_000 // len(unit))
-    start = time.process_time()
-    for kind in ("yes_no", "multiple choice", "emer_ov_mc", "numerical", "label", "emotion"):
-        conclusion_agrees(think, "B", kind, OPTIONS)
-    assert time.process_time() - start < 3.0  # about 0.1 s
+    with soon():
+        for kind in ("yes_no", "multiple choice", "emer_ov_mc", "numerical", "label", "emotion"):
+            conclusion_agrees(think, "B", kind, OPTIONS)

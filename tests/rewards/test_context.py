@@ -5,7 +5,6 @@ import asyncio
 import itertools
 import pickle
 import random
-import time
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -16,6 +15,7 @@ from judge_server import JudgeServer, grade_of
 from omni_demo import targets
 from omni_rewards import AsyncContextReward, ContextReward, Judge, SectionSchema, context_reward, context_score
 from omni_rewards._elements import key_elements
+from work import soon
 
 PAIRS = list(itertools.product(targets.FACES, targets.VOICES))
 WORDS = ["happy", "sad", "man", "table", "smiles", "frowns", "shouts", "music", "quiet", "red", "runs", "dog"]
@@ -204,9 +204,8 @@ def test_the_order_of_sentences_that_name_their_sense_does_not_matter(clauses: l
 )
 def test_takes_time_linear_in_the_text(unit: str) -> None:
     text = unit * (100_000 // len(unit))
-    start = time.process_time()
-    assert context_score(text, REFERENCE) == 0.0
-    assert time.process_time() - start < 3.0  # about 0.1 s
+    with soon():
+        assert context_score(text, REFERENCE) == 0.0
 
 
 def test_three_outcomes() -> None:

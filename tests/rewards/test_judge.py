@@ -7,7 +7,6 @@ import logging
 import os
 import pickle
 import random
-import time
 
 import pytest
 
@@ -32,20 +31,19 @@ def test_scores_come_back_in_the_order_of_the_questions() -> None:
     assert len(set(scores)) > 3
 
 
-def test_256_completions_in_two_seconds_at_64_in_flight() -> None:
-    """A server that takes 100 ms answers 64 at a time in 0.4 s; one at a time would take 25 s."""
-    seconds: list[float] = []
-    for _ in range(3):  # the machine may be busy: the best counts
-        with JudgeServer(after(0.1)) as server:
-            start = time.perf_counter()
-            judgement = judge_of(server).ask(QUESTIONS)
-            seconds.append(time.perf_counter() - start)
-        assert judgement.scores == [expected(question) for question in QUESTIONS]
-        assert judgement.num_requests == len(server.requests) == 256
-        assert 32 < server.most_in_flight <= 64
-        if seconds[-1] < 2.0:
-            break
-    assert min(seconds) < 2.0, seconds
+def test_256_completions_go_out_64_at_a_time() -> None:
+    """A server that answers nobody before 64 have asked. Mutant: fewer at a time, whom it lets wait."""
+
+    async def together(request) -> bytes:
+        while server.most_in_flight < 64:
+            await asyncio.sleep(0.01)
+        return await honest(request)
+
+    with JudgeServer(together) as server:
+        judgement = judge_of(server, timeout_s=60.0, budget_s=60.0).ask(QUESTIONS)
+    assert judgement.scores == [expected(question) for question in QUESTIONS]
+    assert judgement.num_requests == len(server.requests) == 256
+    assert server.most_in_flight == 64
 
 
 @pytest.mark.parametrize("limit", [1, 3])

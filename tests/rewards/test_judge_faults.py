@@ -120,7 +120,7 @@ def test_a_slow_server_costs_no_more_than_the_budget() -> None:
         seconds = time.perf_counter() - start
     assert judgement.scores == [None] * len(QUESTIONS)
     assert judgement.num_requests == 2  # the others never got a turn
-    assert 0.4 <= seconds < 5.0
+    assert 0.4 <= seconds < 20.0, "not the 30 s of the server"
 
 
 def test_a_slow_try_ends_after_its_own_time_and_is_tried_again() -> None:
@@ -128,9 +128,8 @@ def test_a_slow_try_ends_after_its_own_time_and_is_tried_again() -> None:
         return await (after(30.0) if request.number == 1 else honest)(request)
 
     with JudgeServer(slow_once) as server:
-        start = time.perf_counter()
-        assert None not in judge_of(server, timeout_s=0.3).ask(QUESTIONS[:1]).scores
-        assert 0.3 <= time.perf_counter() - start < 5.0
+        assert None not in judge_of(server, timeout_s=2.0).ask(QUESTIONS[:1]).scores
+    assert len(server.requests) == 2
 
 
 def test_what_was_scored_before_the_budget_ended_is_kept() -> None:
@@ -138,7 +137,7 @@ def test_what_was_scored_before_the_budget_ended_is_kept() -> None:
         return await (honest if request.texts["CANDIDATE"] < "text 3" else after(30.0))(request)
 
     with JudgeServer(slow_for_some) as server:
-        scores = judge_of(server, timeout_s=20.0, budget_s=2.0).ask(QUESTIONS).scores
+        scores = judge_of(server, timeout_s=20.0, budget_s=4.0).ask(QUESTIONS).scores
     assert [score is None for score in scores] == [False] * 3 + [True] * 3
 
 
@@ -147,7 +146,7 @@ def test_retries_stop_where_the_next_would_come_after_the_budget() -> None:
     with JudgeServer(always(http("", 503))) as server:
         start = time.perf_counter()
         assert judge_of(server, backoff_s=60.0, retries=5).ask(QUESTIONS[:1]).scores == [None]
-        assert time.perf_counter() - start < 5.0
+        assert time.perf_counter() - start < 15.0
     assert len(server.requests) == 1
 
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
-import time
 import unicodedata
 
 import pytest
@@ -16,6 +15,7 @@ from omni_rewards import (
     parse_sections,
 )
 from omni_rewards._lookalikes import is_blank
+from work import soon
 
 GOOD = "<context>A woman claps.</context>\n<think>Clapping is praise.</think>\n<answer>A</answer>"
 
@@ -200,29 +200,17 @@ HEAVY = {
 }
 
 
-def seconds_to_parse(text: str) -> float:
-    """Processor time, the least of three: a busy machine is no failure, and a quadratic step takes minutes."""
-    times: list[float] = []
-    for _ in range(3):
-        started = time.process_time()
-        parse_sections(text)
-        times.append(time.process_time() - started)
-        if times[-1] < 0.5:
-            break
-    return min(times)
-
-
 @pytest.mark.parametrize("kind", HEAVY)
-def test_a_megabyte_is_parsed_in_less_than_a_second(kind: str) -> None:
+def test_a_megabyte_is_parsed_soon(kind: str) -> None:
     text = (HEAVY[kind] * (MEGABYTE // len(HEAVY[kind]) + 1))[:MEGABYTE]
-    assert not parse_sections(text).ok
-    assert seconds_to_parse(text) < 1
+    with soon():
+        assert not parse_sections(text).ok
 
 
 def test_a_megabyte_in_good_form_is_parsed_in_less_than_a_second() -> None:
     text = GOOD.replace("Clapping", "Clapping 好 a < b > c " * (MEGABYTE // 21))
-    assert parse_sections(text).ok
-    assert seconds_to_parse(text) < 1
+    with soon():
+        assert parse_sections(text).ok
 
 
 @pytest.mark.parametrize("names", [(), ("think", "think"), ("Think",), ("a b",), ("a|b",), ("",)])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ from omni_rewards import (
 RIGHT = "<context>The face is sad.</context><think>The face is sad. So yes.</think><answer>yes</answer>"
 WRONG = "<context>The face is sad.</context><think>The face is sad. So no.</think><answer>no</answer>"
 VOCABULARY = ["<pad>", "<eos>", "sad?", RIGHT, WRONG, "yes", "<think>"]
+REPOSITORY = Path(__file__).parents[2]
+PAGES = [page for pattern in ("*.md", "docs/*.md", "recipes/configs/*/*.md") for page in REPOSITORY.glob(pattern)]
+EXAMPLES = {
+    str(page.relative_to(REPOSITORY)): re.findall(r"```py(?:thon)?\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    for page in sorted(PAGES)
+}
 CHAT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
@@ -96,6 +103,23 @@ def rewards() -> Iterator[dict[str, list[Any]]]:
                 AsyncReasoningReward(judge),
             ],
         }
+
+
+@pytest.mark.parametrize("page", [name for name, blocks in EXAMPLES.items() if blocks])
+def test_the_python_on_a_page_runs_and_learns(make, page) -> None:
+    """`...` stands for a model and rows of one's own. Mutants: a name that is not exported; a misspelt argument."""
+    for block in EXAMPLES[page]:
+        told: dict[str, Any] = {
+            "GRPOTrainer": lambda *own, reward_funcs: make(reward_funcs) if own == (...,) else None
+        }
+        exec(block, told)
+        told["trainer"].train()
+        names = [reward.__name__ for reward in told["trainer"].reward_funcs]
+        assert names and all(logged(told["trainer"], f"rewards/{name}/mean")[-1] == 1.0 for name in names)
+
+
+def test_the_readme_has_an_example() -> None:
+    assert len(EXAMPLES["README.md"]) == 1
 
 
 @pytest.mark.parametrize(("form", "conversational"), [("sync", False), ("async", True)])

@@ -238,7 +238,7 @@ def preflight(
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
         rows = dataset.select_columns([name for name in dataset.column_names if name not in PICTURES])
-        results = tqdm(pool.map(check, rows), total=len(dataset), desc="checking data", unit="row")
+        results = tqdm(pool.map(check, rows), "checking data", len(dataset), leave=False, unit="row", delay=5)
         errors = [error for error in results if error]
     refuse(errors, "row(s) cannot be used")
     if done_file:

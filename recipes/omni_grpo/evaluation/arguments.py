@@ -53,6 +53,7 @@ class EvalArguments:
         max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
         dtype (`str`, defaults to `"float32"`): Type of the weights.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory for the next model or variant.
+        log_level (`str`, defaults to `"warning"`): `info` for what libraries say as well.
         run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
     """
 
@@ -96,6 +97,7 @@ class EvalArguments:
     max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
     dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
     prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+    log_level: str = field(default="warning", metadata={"help": "info: also what libraries say."})
     run_dir: str | None = field(default=None, metadata={"help": "Where the combined metrics.json goes."})
 
     def __post_init__(self) -> None:

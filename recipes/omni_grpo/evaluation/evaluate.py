@@ -82,7 +82,7 @@ def in_shares(
     done, places = finished(file, own, ids), range(len(ids))
     batches = [places[i : i + batch_size] for i in places[::batch_size]][share.index :: share.count]
     left = [batch for batch in batches if any(ids[i] not in done for i in batch)]
-    shown = tqdm(left, desc=title, unit="batch", disable=share.index > 0)
+    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
     for batch, completed in zip(shown, complete(left), strict=True):
         append(own, rows_of([(i, c) for i, c in zip(batch, completed, strict=True) if ids[i] not in done]))
     share.wait()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from omni_grpo.evaluation.records import FULL, Comparison, Interval, RunMetrics, Shortcuts, Summary
 
+MOST_LINES = 20
 _SHOWN_WORDS = 5  # answers that are none of the labels
 
 
@@ -32,6 +33,20 @@ def table(summary: RunMetrics) -> str:
     return "\n".join([*lines, *map(comparison_line, summary["comparisons"])])
 
 
+def headline(summary: RunMetrics) -> str:
+    """The same in at most 20 lines: combined groups and all rows of each model, one group of a variant, comparisons."""
+    stages = {}
+    for name, metrics in summary["stages"].items():
+        groups = {g: f for g, f in metrics["groups"].items() if "+" in g or g == "all"}
+        first = next(iter(groups))
+        parts = {v: p["groups"] for v, p in metrics.get("variants", {}).items() if first in p["groups"]}
+        variants = {v: {"groups": {first: g[first]}} for v, g in parts.items()}
+        stages[name] = metrics | {"groups": groups, "variants": variants, "perception": {}, "shortcuts": {}}
+    lines = table({**summary, "stages": stages}).split("\n")
+    more = f"… {len(lines) - MOST_LINES + 1} more lines in metrics.txt and in the report"
+    return "\n".join(lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], more])
+
+
 def comparison_line(comparison: Comparison) -> str:
     """A difference of two runs in points, with its interval, McNemar's p where there is one, and n."""
     low, high = comparison["ci95"]
@@ -50,7 +65,8 @@ def _rows(part: Summary) -> Iterator[tuple[str, str]]:
         yield group, f"{_interval(figures['accuracy'], figures['ci95']):24} {tail}"
         if "uar" in figures and "uar_ci95" in figures:
             yield f"{group}, UAR", f"{_interval(figures['uar'], figures['uar_ci95']):24} {'':16} {figures['n']:5}"
-    yield "valid format", f"{_interval(part['format_rate'], part['format_ci95']):24} {'':16} {part['n']:5}"
+    if "format_rate" in part:
+        yield "valid format", f"{_interval(part['format_rate'], part['format_ci95']):24} {'':16} {part['n']:5}"
 
 
 def _notes(part: Summary) -> Iterator[str]:

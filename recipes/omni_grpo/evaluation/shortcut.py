@@ -85,7 +85,7 @@ def shortcut_index(
 
     Source: ours. With the true answer known it is the share of right answers that a counterfactual leaves as they are.
 
-    >>> row = {"problem": "Is she glad?", "problem_type": "yes_no", "solution": "yes", "meta": {}}
+    >>> row = {"problem": "Is she glad?", "problem_type": "yes_no", "solution": "yes", "options": None, "meta": {}}
     >>> whole = [{**row, "id": str(i), "answer_score": 1.0} for i in range(40)]
     >>> blind = [{**r, "donor": "0", "altered": True} for r in whole]
     >>> index = shortcut_index(whole, blind, "audio")

@@ -57,7 +57,8 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
             parameter.requires_grad_(parameter.is_floating_point())
         merged.config._name_or_path = name_or_path
         return merged
-    config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
+    with _named(name_or_path):
+        config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
     family = family_of_config(config, name_or_path)
     model_class = getattr(transformers, family.model_class)
     model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
@@ -74,6 +75,15 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
     return model
 
 
+@contextmanager
+def _named(name_or_path: str) -> Iterator[None]:
+    """Within: what transformers cannot find or fetch is named, as its own error does not always do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{name_or_path} is no folder with a checkpoint here, and the hub gave none: {error}") from error
+
+
 def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
     """Which tokens begin, end and pad, without anything that shapes what is generated."""
     return GenerationConfig(
@@ -84,7 +94,8 @@ def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
 def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
     """The checkpoint's processor, its tokenizer padding on the left as generation needs."""
     refuse_unfinished(name_or_path)
-    processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
+    with _named(name_or_path):
+        processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
     processor.tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
     return processor
 

@@ -93,16 +93,18 @@ class Rollout:
             for row, value in zip(self.rows, values, strict=True):
                 setattr(row, name, value)
 
-    def check_prompts(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
+    def check_pairing(self, ids: torch.Tensor, mask: torch.Tensor, completion_ids: torch.Tensor) -> None:
         """
-        Hold each row to the prompt that it stands beside.
+        Hold each row to the prompt and the completion that it stands beside.
 
         Args:
             ids, mask (`Tensor` `(B, P)`): TRL's prompts of the same rows.
+            completion_ids (`Tensor` `(B, T)`): Their completions, which tell rows of one question apart.
 
         Raises:
-            `MediaError`: A row's prompt is another one; the row is named.
+            `MediaError`: A row's prompt or completion is another one; the row is named.
         """
-        for row, tokens, is_token in zip(self.rows, ids, mask, strict=True):
-            if tokens[is_token.bool()].tolist() != row.prompt.input_ids:
-                raise MediaError(f"row {row.name!r}: the micro-batch pairs its media with another row's prompt")
+        for row, tokens, is_token, completion in zip(self.rows, ids, mask, completion_ids, strict=True):
+            own = completion[: len(row.completion_ids)].tolist() == row.completion_ids
+            if not own or tokens[is_token.bool()].tolist() != row.prompt.input_ids:
+                raise MediaError(f"row {row.name!r}: the micro-batch pairs its media with another row's tokens")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 from collections.abc import Collection, Iterator, Sequence
@@ -92,6 +93,9 @@ class GenerateSampler:
         asked = {"eos_token_id": sorted(self.end_token_ids), "pad_token_id": self._pad_token_id, **asked}
         if self.forbidden:
             asked["suppress_tokens"] = self.forbidden
+        if (config := asked.pop("generation_config", None)) is not None:  # `generate` takes no setting beside it
+            config = copy.copy(config)
+            asked = {**config.update(**asked), "generation_config": config}
         if self.constraint is not None:
             asked["logits_processor"] = [SectionLogitsProcessor(self.constraint)]
         before = self.media.placed.copy()

@@ -108,7 +108,12 @@ def _literal(node: ast.expr) -> str:
 
 def help_text(command: str, description: str) -> str:
     """Every field that `command` takes, grouped by the class it comes from; the first class to name a field wins."""
-    lines = [description.strip(), "", "usage: --config FILE.yaml [--field value …]", ""]
+    lines = [
+        description.strip(),
+        "",
+        "usage: --config FILE.yaml [--field value …] [--debug: tracebacks of mistakes, too]",
+        "",
+    ]
     shown: set[str] = set()
     for package, file, name in SOURCES[command]:
         entries = [e for e in _documented_fields(package, file, name) if e[0] not in shown]
@@ -128,6 +133,7 @@ def parse(classes: Sequence[Any], argv: Sequence[str]) -> tuple[Any, ...]:
     Raises:
         `FileNotFoundError`: The config file is not there.
         `ValueError`: A key that no class has, with the nearest that exists; or a value that a class refuses.
+        `ArgumentError`: A value on the command line that is not of its field's type.
     """
     from trl import TrlParser
 
@@ -144,7 +150,8 @@ def parse(classes: Sequence[Any], argv: Sequence[str]) -> tuple[Any, ...]:
             is_text = name in TEXT_OF and isinstance(value, bool)
             meant = TEXT_OF[name][value] if is_text else field_value(value, hints[name], name)
             words += [f"--{name}", meant] if isinstance(meant, str) and meant != value else []
-    parsed = TrlParser(classes).parse_args_and_config(args=[*argv, *words])
+    parser: Any = TrlParser(classes, exit_on_error=False)  # or it would print the usage of three hundred fields
+    parsed = parser.parse_args_and_config(args=[*argv, *words])
     for args in parsed:
         if hasattr(args, "check_weights"):  # a trainer in Python has its rewards from elsewhere
             args.check_weights(len(args.reward_funcs))

@@ -61,7 +61,8 @@ def read_fields(argv: Sequence[str]) -> dict[str, Any]:
     if (path := config_path(argv)) is not None:
         import yaml
 
-        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        with path.open(encoding="utf-8") as file:  # which mistakes in it name
+            written = yaml.safe_load(file) or {}
         if not isinstance(written, dict):
             raise ValueError(f"--config: {path} holds a {type(written).__name__}; write one `field: value` a line")
         fields.update(written)
