@@ -25,36 +25,30 @@ class SampleArguments:
         top_k (`int`, defaults to `0`): Draw from so many likeliest tokens; 0 is all.
         top_p (`float`, defaults to `1.0`): Draw from the likeliest tokens with this share of the probability.
         max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
-        batch_size (`int`, defaults to `8`): Rows answered together; a row's prompt is computed once for all its completions.
+        batch_size (`int`, defaults to `8`): Rows answered together, each with all its completions.
         seed (`int`, defaults to `0`): Of sampling; what a row gets depends on it and on the rows of its batch alone.
         dtype (`str`, defaults to `"float32"`): Type of the weights.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory.
     """
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "The checkpoint that answers."})
-    output_dir: str | None = field(default=None, metadata={"help": "Where samples.jsonl goes."})
-    num_completions: int | None = field(default=None, metadata={"help": "Completions of each row, 8 say."})
-    reward_funcs: list[str] = field(
-        default_factory=lambda: list(DEFAULT_REWARDS), metadata={"help": "Dotted paths of rewards, the RL run's own."}
-    )
-    reward_settings: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Settings of rewards by their path (on the command line as JSON)."}
-    )
-    allow_unused_rewards: bool = field(
-        default=False, metadata={"help": "Go on where a reward applies to no row of the data; refused otherwise."}
-    )
-    temperature: float = field(default=1.0, metadata={"help": "Of sampling."})
-    top_k: int = field(default=0, metadata={"help": "Draw from so many likeliest tokens; 0 is all."})
-    top_p: float = field(default=1.0, metadata={"help": "Draw from the likeliest tokens with this probability."})
-    max_new_tokens: int = field(default=128, metadata={"help": "Longest completion, in tokens."})
-    batch_size: int = field(default=8, metadata={"help": "Rows answered together."})
-    seed: int = field(default=0, metadata={"help": "Of sampling."})
-    dtype: str = field(default="float32", metadata={"help": "Type of the weights: float32, bfloat16, auto."})
-    prompt_cache_mb: int = field(default=512, metadata={"help": "Memory for encoded prompts, in MB."})
+    model_name_or_path: str | None = None
+    output_dir: str | None = None
+    num_completions: int | None = None
+    reward_funcs: list[str] = field(default_factory=lambda: list(DEFAULT_REWARDS))
+    reward_settings: dict[str, Any] | str | None = None
+    allow_unused_rewards: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_new_tokens: int = 128
+    batch_size: int = 8
+    seed: int = 0
+    dtype: str = "float32"
+    prompt_cache_mb: int = 512
 
     def __post_init__(self) -> None:
         for name in ("model_name_or_path", "output_dir", "num_completions"):
-            if not getattr(self, name):
+            if getattr(self, name) is None:
                 raise ValueError(f"{name}: required")
         for name in ("num_completions", "max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:

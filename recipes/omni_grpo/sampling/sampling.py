@@ -94,21 +94,19 @@ def sample(
     def rows_of(found: Sequence[tuple[int, list[Completion]]]) -> list[Sample]:
         flat = [(dataset[i], completion) for i, own in found for completion in own]
         scores = score(reward_funcs, [row for row, _ in flat], [completion for _, completion in flat])
-        drawn: Iterator[Drawn] = iter(
-            [
-                {
-                    "text": completion.text,
-                    "num_tokens": completion.num_tokens,
-                    "truncated": completion.truncated,
-                    "format_ok": parse_sections(completion.text, schema).ok,
-                    "rewards": {name: values[k] for name, values in scores.items()},
-                }
-                for k, (_, completion) in enumerate(flat)
-            ]
-        )
+        drawn: list[Drawn] = [
+            {
+                "text": completion.text,
+                "num_tokens": completion.num_tokens,
+                "truncated": completion.truncated,
+                "format_ok": parse_sections(completion.text, schema).ok,
+                "rewards": {name: values[k] for name, values in scores.items()},
+            }
+            for k, (_, completion) in enumerate(flat)
+        ]
         return [
-            {"id": ids[i], "problem_type": dataset[i]["problem_type"], "completions": [next(drawn) for _ in own]}
-            for i, own in found
+            {"id": ids[i], "problem_type": dataset[i]["problem_type"], "completions": drawn[k * count :][:count]}
+            for k, (i, _) in enumerate(found)
         ]
 
     return in_shares(file, ids, args.batch_size, share or Share(), complete, rows_of, "sampling")
