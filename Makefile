@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo data experiments-data base sft rl eval sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
 
 setup: $(READY)
 
@@ -56,7 +56,10 @@ test-gpu: setup
 smoke: setup
 	$(BIN)/python recipes/smoke.py
 
-demo: data base sft rl eval report
+demo: minutes data base sft rl eval report
+
+minutes: setup
+	@echo "about 14 minutes on two cores: data 1, SFT 4, RL 7, evaluation 1; nothing more is downloaded, the model ships with the project"
 
 data: setup
 	$(BIN)/python recipes/make_demo_data.py --config $(or $(CONFIG),$(DEMO)/data.yaml)
@@ -98,6 +101,17 @@ compare: setup
 
 report: setup
 	$(BIN)/python recipes/report.py --run $(RUN)
+
+# Serve the judge of a four-reward run (Qwen2.5-72B: 4 GPUs of 80 GB) with vLLM, which wants an environment of its own:
+#   python3 -m venv judge && judge/bin/pip install vllm, then: make judge VLLM=judge/bin/vllm
+MODEL ?= Qwen/Qwen2.5-72B-Instruct
+VLLM ?= vllm
+GPUS ?= 4
+PORT ?= 8000
+judge:
+	@command -v $(VLLM) > /dev/null || { echo "no $(VLLM) here; the judge needs vLLM in an environment of its own (python3 -m venv judge && judge/bin/pip install vllm; then make judge VLLM=judge/bin/vllm) and, for Qwen2.5-72B, 4 GPUs of 80 GB (GPUS=1 MODEL=Qwen/Qwen2.5-7B-Instruct for one)"; exit 1; }
+	@echo "elsewhere: export JUDGE_ENDPOINT=http://$$(hostname):$(PORT)/v1"
+	$(VLLM) serve $(MODEL) --port $(PORT) --tensor-parallel-size $(GPUS) --max-model-len 16384
 
 # What RL has to beat: SFT that goes on for as long as RL takes.
 control: setup

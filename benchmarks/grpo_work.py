@@ -36,6 +36,8 @@ class Work:
         self.inputs = trainer._prepare_inputs(self.batch)
         if completion_ids is not None:
             self.inputs["completion_ids"] = completion_ids
+            for row, ids in zip(self.inputs.get("rows", ()), completion_ids.tolist(), strict=False):
+                row.completion_ids = ids
         rows = len(self.inputs["completion_ids"])
         self.inputs["advantages"] = torch.linspace(-1, 1, rows, device=self.inputs["advantages"].device)
 

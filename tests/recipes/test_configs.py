@@ -16,12 +16,15 @@ from trl import ModelConfig
 
 from omni_demo.config import DemoDataConfig, load_config
 from omni_grpo.config import DataArguments, OmniGRPOConfig, OmniSFTConfig
+from omni_grpo.credit.advantages import SKILL_WEIGHTS
+from omni_grpo.credit.section_masks import TAG
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.data.rows.adapters import LAYOUTS
 from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.data.rows.selection import taken_indices
 from omni_grpo.evaluation.arguments import EvalArguments
 from omni_grpo.run.command_line import parse
+from omni_grpo.run.reward_settings import check_rewards, configured_rewards, read_settings
 from omni_grpo.run.scripts import load_object
 from omni_grpo.sampling.arguments import SampleArguments
 from readme_tables import header
@@ -96,6 +99,36 @@ def test_reward_paths_import_each_with_a_weight(path):
     assert len(fields["reward_weights"]) == len(rewards)
 
 
+JUDGED = [p for p in CONFIGS if "JUDGE_ENDPOINT" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if script_of(p) == "grpo_omni"], ids=named)
+def test_the_rewards_are_built_as_the_file_sets_them(path, monkeypatch):
+    """Mutants: a setting under another reward's name; an endpoint that is the variable's name itself."""
+    monkeypatch.setenv("JUDGE_ENDPOINT", "http://judge.example:8000/v1")
+    fields = written(path)
+    check_rewards(["--config", str(path)])
+    rewards = configured_rewards(fields["reward_funcs"], read_settings(fields.get("reward_settings")))
+    judges = {judge.endpoint for reward in rewards if (judge := getattr(reward, "judge", None)) is not None}
+    assert judges == ({"http://judge.example:8000/v1"} if path in JUDGED else set())
+    if path in JUDGED:
+        assert {reward.__name__ for reward in rewards} >= {"context_reward", "reasoning_reward", "answer_reward"}
+        monkeypatch.delenv("JUDGE_ENDPOINT")
+        with pytest.raises(ValueError, match="export JUDGE_ENDPOINT=http://localhost:8000/v1"):
+            check_rewards(["--config", str(path)])
+
+
+def test_the_method_is_shipped():
+    """Four rewards by the paper's credit, and by strict credit with the weights of the preset `skill`."""
+    paper, strict = sorted(JUDGED)[-2:]
+    assert [written(p)["credit_map"] for p in (paper, strict)] == ["paper", "strict"]
+    names = [load_object(name).__name__ for name in written(strict)["reward_funcs"]]
+    about = dict(zip(names, (TAG, "answer", "context", "think"), strict=True))
+    weights = dict(zip(names, written(strict)["reward_weights"], strict=True))
+    assert weights == {name: SKILL_WEIGHTS[section] for name, section in about.items()}
+    assert written(strict)["reward_settings"]["omni_rewards.answer_reward"] == {"require_agreement": True}
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=named)
 def test_the_header_has_needs_command_and_result(path):
     parts = header(path)
@@ -142,12 +175,21 @@ def test_the_controls_differ_from_what_they_control_in_what_they_say(folder):
     configs = {p.stem: written(p) for p in CONFIGS if p.parent.name == "controls" and p.parent.parent.name == folder}
     rl = written(REPOSITORY / f"recipes/configs/{folder}" / ("rl.yaml" if folder == "demo" else "rl_context.yaml"))
     sft = written(REPOSITORY / f"recipes/configs/{folder}/sft.yaml")
-    said = {"output_dir", "prompt_style", "sft_target", "reward_funcs", "reward_weights", "credit_map"}
+    said = {
+        "output_dir",
+        "prompt_style",
+        "sft_target",
+        "reward_funcs",
+        "reward_weights",
+        "credit_map",
+        "reward_settings",
+    }
     for name, base, more in (
         ("answer_only_sft", sft, {"train_file", "max_steps", "eval_steps", "save_steps", "validation_max_new_tokens"}),
         ("no_context_sft", sft, set()),
         ("format_only_rl", rl, set()),
         ("uniform_grpo", rl, {"model_name_or_path"}),
+        *([("two_rewards", rl, set())] if "two_rewards" in configs else ()),
     ):
         keys = configs[name].keys() | base.keys()
         assert {k for k in keys if configs[name].get(k) != base.get(k)} <= said | more, name

@@ -31,13 +31,13 @@ OURS = {
     rf"(SFT|RL) \d+/\d+(, {FIGURE})*, +[\d.]+ ?s/step, [\d:]+ left": 2,
     rf"(SFT|RL): ({FIGURE}, )+(on \d+ rows of validation|over the last \d+ of \d+ logged steps)": 2,
     r"weights in \S+, every step in \S+log\.jsonl": 2,
-    r"next: python recipes/\w+\.py --\w+ \S+": 2,
+    r"next: (python recipes/\w+\.py --\w+ \S+|RL, with `model_name_or_path: \S+`)": 2,
     r"no step moved the policy: in no group did two completions earn different rewards; look at the rewards": 1,
     r"the loop turns: data → SFT → GRPO, on video, image, audio and text": 1,
     r"answers in \S+, every figure in \S+": 1,
     r"\S+\.html \([\d.]+ MB\)(: every completion, with filters|, curves in \S+)": 2,
 }
-TABLE = r"(model +variant|(base|sft|rl) +\w+ |rl − sft on |… \d+ more lines in metrics\.txt|(base|sft|rl) \w+: ).*"
+TABLE = r"(model +variant|(base|sft|rl) +(full|no_\w+|silent|blank|swapped_\w+) |rl − sft on |… \d+ more lines in metrics\.txt|(base|sft|rl) \w+: ).*"
 
 
 def screen(run: subprocess.CompletedProcess[str]) -> list[str]:
@@ -124,9 +124,10 @@ def test_log_level_info_brings_the_rest_back(data, tmp_path):
     base = ROOT / "recipes" / "checkpoints" / "demo_base"
     files = ["--output_dir", str(tmp_path / "sft"), "--train_file", str(data / "sft.jsonl")]
     files += ["--model_name_or_path", str(base), "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    files += ["--validation_file", str(data / "sft.jsonl")]
     run = launch([*command, *files, "--max_steps", "1", "--save_strategy", "no", "--log_level", "info"])
     lines = screen(run)
-    assert any("Running training" in line for line in lines) and any("'loss'" in line for line in lines)
+    assert any("Running training" in line for line in lines) and any("train_runtime" in line for line in lines)
 
 
 LAUNCHERS = {
@@ -178,7 +179,10 @@ def test_every_script_answers_a_mistake_in_a_line(script, tmp_path):
         "make_demo_data": ["--config", "no/such.yaml"],
     }[script]
     base = f"{ROOT}/recipes/checkpoints/demo_base"
-    words += {"sft_omni": ["--model_name_or_path", base], "eval_omni": ["--models", f"a={base}"]}.get(script, [])
+    words += {
+        "sft_omni": ["--model_name_or_path", base],
+        "eval_omni": ["--models", *(f"{name}={base}" for name in ("base", "sft", "rl"))],
+    }.get(script, [])
     words += ["--output_dir", str(tmp_path / "out")] if script in ("sft_omni", "eval_omni") else []
     run = launch([sys.executable, f"recipes/{script}.py", *words])
     assert run.returncode in (1, 2) and "Traceback" not in run.stderr, run.stderr

@@ -37,7 +37,14 @@ pytestmark = pytest.mark.xdist_group("processes")
 BIN = Path(sys.executable).parent
 LAUNCHERS = {
     "script": [sys.executable],
-    "accelerate": [str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "accelerate_configs" / "cpu.yaml")],
+    "accelerate": [
+        str(BIN / "accelerate"),
+        "launch",
+        "--config_file",
+        str(ROOT / "accelerate_configs" / "cpu.yaml"),
+        "--num_cpu_threads_per_process",
+        "1",
+    ],
     "torchrun": [str(BIN / "torchrun"), "--standalone", "--nproc_per_node=2"],
 }
 PROCESSES = {"script": 1, "accelerate": 1, "torchrun": 2}

@@ -259,7 +259,8 @@ def run(tmp_path):
         ]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
-        return done.stderr.splitlines()[-1], imported, (tmp_path / "out").exists()
+        said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+        return said[-1], imported, (tmp_path / "out").exists()
 
     return start
 
@@ -270,7 +271,7 @@ YAML = f"reward_funcs: [{FORMAT}]\nreward_settings:\n  {FORMAT}: {{min_charcters
 def test_a_run_is_refused_before_torch_is_imported_and_before_its_folder_is_made(run):
     """`accelerate launch` starts the same file with the same arguments."""
     message, imported, touched = run(YAML)
-    assert message.startswith(f"ValueError: reward_settings: {FORMAT}: no such setting 'min_charcters'; did you mean")
+    assert message.startswith(f"reward_settings: {FORMAT}: no such setting 'min_charcters'; did you mean")
     assert "omni_rewards.sections" in imported and imported.isdisjoint({"torch", "trl", "transformers"})
     assert not touched
 

@@ -59,6 +59,8 @@ def batch_of(trainer):
     ends = torch.randint(1, inputs["completion_mask"].size(1) + 1, (len(inputs["rows"]), 1), generator=generator)
     inputs["completion_mask"] = (torch.arange(inputs["completion_mask"].size(1)) < ends).int()
     inputs["completion_ids"] = torch.where(inputs["completion_mask"].bool(), inputs["completion_ids"], 0)
+    for row, ids, end in zip(inputs["rows"], inputs["completion_ids"].tolist(), ends.flatten().tolist(), strict=True):
+        row.completion_ids = ids[:end]
     inputs["advantages"] = torch.randn(inputs["advantages"].shape, generator=generator)
     inputs["num_items_in_batch"] = inputs["completion_mask"].sum()
     return inputs

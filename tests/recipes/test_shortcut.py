@@ -252,8 +252,8 @@ def test_the_summary_has_every_group_and_is_printed():
     assert (silent["lost"]["difference"], silent["answers"]["share"]) == (0.0, 1.0)
     video = found["all"]["variants"]["swapped_video"]
     assert video["answers"]["share"] < 1 and found["all"]["variants"]["swapped_audio"]["contexts"]["share"] < 1
-    stage = summarise(results["full"], ["intent+agreement"]) | {"shortcuts": found}
-    printed = table({"stages": {"rl": stage}})
+    stage = summarise(results["full"], ["intent+agreement"]) | {"shortcuts": found, "variants": {}}
+    printed = table({"stages": {"rl": stage}, "comparisons": []})
     assert "rl: shortcut index of audio on intent 100.0 [" in printed
     assert "rl: unchanged under silent: 100.0 [" in printed
     assert summarise_shortcuts({"full": results["full"]}) == {} == summarise_shortcuts({"silent": results["silent"]})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from omni_grpo.evaluation.records import FULL, Comparison, Interval, RunMetrics, Shortcuts, Summary
 
@@ -34,14 +35,14 @@ def table(summary: RunMetrics) -> str:
 
 
 def headline(summary: RunMetrics) -> str:
-    """The same in at most 20 lines: combined groups and all rows of each model, one group of a variant, comparisons."""
-    stages = {}
+    """[`table`] in at most 20 lines: combined groups and all rows of each model, one group a variant, the comparisons."""
+    stages: dict[str, Any] = {}
     for name, metrics in summary["stages"].items():
         groups = {g: f for g, f in metrics["groups"].items() if "+" in g or g == "all"}
         first = next(iter(groups))
-        parts = {v: p["groups"] for v, p in metrics.get("variants", {}).items() if first in p["groups"]}
-        variants = {v: {"groups": {first: g[first]}} for v, g in parts.items()}
-        stages[name] = metrics | {"groups": groups, "variants": variants, "perception": {}, "shortcuts": {}}
+        parts = {v: p["groups"] for v, p in metrics["variants"].items() if first in p["groups"]}
+        variants = {v: {"groups": {first: g[first]}, "perception": {}} for v, g in parts.items()}
+        stages[name] = {**metrics, "groups": groups, "variants": variants, "perception": {}, "shortcuts": {}}
     lines = table({**summary, "stages": stages}).split("\n")
     more = f"… {len(lines) - MOST_LINES + 1} more lines in metrics.txt and in the report"
     return "\n".join(lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], more])

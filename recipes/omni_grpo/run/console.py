@@ -29,11 +29,12 @@ _ERRORS = (ValueError, OSError, ImportError, ArithmeticError, RuntimeError, Argu
 _OURS = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(omni_rewards.__file__).parent))
 _ASKED = ("parse", "read_fields", "load_processor")  # what fails in these was written by the user
 _LAUNCHERS = re.compile(r"accelerate(-launch)?|torchrun|(torch\.distributed|accelerate\.commands)\.\w+")
-# What libraries say on every run: transformers has new names for what TRL sets and asks for, DeepSpeed looks for a GPU on
-# the CPU, and a published checkpoint's configuration and tokenizer name other tokens (which ones follows).
+# What libraries say on every run: transformers has new names for what TRL sets and asks for, DeepSpeed and
+# bitsandbytes look for what a CPU lacks, and a published checkpoint's configuration and tokenizer name other tokens (which ones follows).
 _WARNED = r"`(is_)?gradient_checkpointing` is deprecated and will be removed in v6\. Use `\1activation_checkpointing` instead\.\Z"
 _LOGGED = {
     "DeepSpeed": "Setting accelerator to CPU. If you have GPU or other accelerator, we were unable to detect it.",
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
     "transformers.trainer_utils": "The tokenizer has new PAD/BOS/EOS tokens that differ from the model config and "
     "generation config. The model config and generation config were aligned accordingly",
 }

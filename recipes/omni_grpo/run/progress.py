@@ -108,20 +108,21 @@ def closing(trainer: Any, stage: str, argv: Sequence[str]) -> Iterator[str]:
         where = f"over the last {len(last)} of {len(steps)} logged steps"
     yield f"{stage}: {', '.join(parts) or 'nothing was logged'}, {where}"
     yield f"weights in {args.output_dir}, every step in {args.output_dir}/log.jsonl"
-    yield f"next: {next_command(args.output_dir, config_path(argv))}"
+    yield f"next: {next_command(args.output_dir, config_path(argv), stage)}"
     groups = [e["frac_zero_variance_groups"] for e in steps if "frac_zero_variance_groups" in e]
     if groups and min(groups) == 1 and not any(e.get("grad_norm") for e in steps):
         yield "no step moved the policy: in no group did two completions earn different rewards; look at the rewards"
 
 
-def next_command(folder: str, config: Path | None) -> str:
-    """The stage whose configuration, beside this one, begins with the model in `folder`; without one, the report."""
+def next_command(folder: str, config: Path | None, stage: str) -> str:
+    """The stage whose configuration, beside this one, begins with the model in `folder`; else RL after SFT, and the report."""
     named = re.compile(rf"[ =]{re.escape(folder)}(?=[,\]\s])")
     for other in sorted(config.parent.glob("*.yaml"), reverse=True) if config else ():  # RL before an evaluation
         script = {"rl": "grpo_omni", "ev": "eval_omni"}.get(other.name[:2])
         if script and other != config and named.search(other.read_text(encoding="utf-8")):
             return f"python recipes/{script}.py --config {other}"
-    return f"python recipes/report.py --run {Path(folder).parent}"
+    report = f"python recipes/report.py --run {Path(folder).parent}"
+    return f"RL, with `model_name_or_path: {folder}`" if stage == "SFT" else report
 
 
 def _value(name: str, value: float) -> str:

@@ -26,11 +26,11 @@ class Judge:
 
     **Unavailable is `None`, never 0**: a server that is down, slow, refuses, or writes no readable score leaves the
     row out of the reward. Faults of the server raise nothing; broken settings do. Sampling is at temperature 0 with a
-    fixed seed. Nothing is read from the environment before a question is asked, and then only the one variable that
-    `api_key_env` names; the key is in no log, `repr` or pickle.
+    fixed seed. Of the environment, the one variable that `endpoint` may name is read at construction, and the one that
+    `api_key_env` names when a question is asked; the key is in no log, `repr` or pickle.
 
     Args:
-        endpoint (`str`): Base URL, e.g. `http://localhost:8000/v1`.
+        endpoint (`str`): Base URL, e.g. `http://localhost:8000/v1`; `$NAME` for the environment variable that holds it.
         model (`str`): The model's name there.
         api_key_env (`str`, *optional*): **Name** of the environment variable that holds the key.
         max_in_flight (`int`, defaults to 64): Requests at a time, for each call of a reward.
@@ -79,6 +79,11 @@ class Judge:
     extra_body: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
     def __post_init__(self) -> None:
+        if self.endpoint.startswith("$"):
+            name = self.endpoint[1:].strip("{}")
+            if not os.environ.get(name):
+                raise ValueError(f"`endpoint`: set the variable it names, e.g. export {name}=http://localhost:8000/v1")
+            object.__setattr__(self, "endpoint", os.environ[name])
         if not self.endpoint or not self.model:
             raise ValueError("a judge needs `endpoint` (e.g. http://localhost:8000/v1) and `model`")
         chat_url(self.endpoint)
