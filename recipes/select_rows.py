@@ -13,7 +13,8 @@ from typing import Any
 
 from omni_grpo.run.console import run
 
-BAND, SCORE, EARNED = "[TYPE=]LEAST:MOST", "[TYPE=]SCORE", "REWARD=SCORE"  # what options look like
+SCORE = "[REWARD=]SCORE, e.g. 0.5 or reasoning_reward=0.5"
+SHARES = "[TYPE=]LEAST:MOST, e.g. 1/8:5/8 or yes_no=3/8:7/8"
 
 
 def band(text: str) -> tuple[Fraction, Fraction]:
@@ -24,17 +25,15 @@ def band(text: str) -> tuple[Fraction, Fraction]:
     return least, most
 
 
-def named(form: str, example: str, read: Callable[[str], Any]) -> Callable[[str], tuple[str, Any]]:
-    """Reads `NAME=VALUE`, or `VALUE` where `form` lets the name be left out."""
+def reader(read: Callable[[str], Any], form: str) -> Callable[[str], tuple[str, Any]]:
+    """Reads `NAME=VALUE`, or `VALUE` alone, whose name is empty."""
 
     def value(word: str) -> tuple[str, Any]:
         name, _, text = word.rpartition("=")
         try:
-            if name or form != EARNED:
-                return name, read(text)
+            return name, read(text)
         except (ValueError, ZeroDivisionError):
-            pass
-        raise argparse.ArgumentTypeError(f"{word!r} is not {form}; write e.g. {example}")
+            raise argparse.ArgumentTypeError(f"{word!r} is not {form}") from None
 
     return value
 
@@ -45,27 +44,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument("destination", type=Path, help="JSONL file to write, best beside the data that were sampled")
     parser.add_argument("--select", required=True, choices=("band", "worked_examples", "pairs"))
     parser.add_argument("--reward", default="answer_reward", help="says whether a completion is right (answer_reward)")
-    for option, form, example, read, text in (
-        (
-            "--right_above",
-            SCORE,
-            "0.5 or free-form=0.5",
-            float,
-            "right is above this score (0.2 for a band, else 0.5)",
-        ),
-        ("--band", BAND, "1/8:5/8 or yes_no=3/8:7/8", band, "shares of right completions that are kept (1/8:5/8)"),
-        ("--at_least", EARNED, "reasoning_reward=0.5", float, "what a worked example must earn besides"),
+    for option, read, form, text in (
+        ("--right_above", float, SCORE, "a completion is right that earns more (0.2 for a band, else 0.5)"),
+        ("--band", band, SHARES, "shares of right completions that are kept (1/8:5/8)"),
     ):
-        reader = named(form, example, read)
-        parser.add_argument(option, nargs="+", default=[], type=reader, metavar=form, help=f"{text}, e.g. {example}")
+        kind, metavar = reader(read, form), form[form.index("]") + 1 : form.index(",")]
+        parser.add_argument(option, nargs="+", default=[], type=kind, metavar=metavar, help=f"{text}: {form}")
     args = parser.parse_args(argv)
 
-    from omni_grpo.sampling.selected_rows import write_selection
-    from omni_grpo.sampling.selection import ANY, Rule
+    from omni_grpo.sampling.selection import Rule, write_selection
 
-    right_above = {ANY: 0.2 if args.select == "band" else 0.5} | dict(args.right_above)
-    rule = Rule(args.reward, right_above, Rule().band | dict(args.band), dict(args.at_least))
-    print(write_selection(args.select, args.samples, args.destination, rule))
+    above = [(args.reward, 0.2 if args.select == "band" else 0.5), *args.right_above]
+    rule = Rule({name or args.reward: score for name, score in above}, {**Rule().band, **dict(args.band)})
+    print(write_selection(args.select, rule, args.samples, args.destination))
 
 
 if __name__ == "__main__":

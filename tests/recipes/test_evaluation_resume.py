@@ -241,7 +241,9 @@ def test_two_processes_give_the_rows_of_one(real):
 @pytest.mark.distributed
 def test_cut_on_one_process_it_goes_on_on_two(real):
     """Mutant: `Stage.kept_rows` for an evaluation as well, which has no steps whose rows could be kept."""
-    assert run_script("tests/killed_evaluation.py", "eval_omni", *real.arguments("moved")).returncode == -signal.SIGKILL
+    assert (
+        run_script("tests/killed_evaluation.py", "eval_omni", *real.arguments("moved")).returncode == -signal.SIGKILL
+    )
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "recipes/eval_omni.py"]
     done = run_script(*launcher, *real.arguments("moved"))
     assert done.returncode == 0, done.stderr

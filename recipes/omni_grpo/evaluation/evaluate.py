@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,43 +48,30 @@ class Share:
     wait: Callable[[], None] = lambda: None
 
 
-def in_shares(
-    file: Path,
-    ids: Sequence[str],
-    batch_size: int,
-    share: Share,
-    complete: Callable[[Sequence[range]], Iterable[Sequence[Any]]],
-    rows_of: Callable[[Sequence[tuple[int, Any]]], Sequence[Any]],
-    title: str = "",
-) -> list[Any]:
+def batches_left(file: Path, ids: Sequence[str], size: int, share: Share) -> tuple[Path, dict[str, Any], list[range]]:
     """
-    Complete rows batch by batch and write one record a line, resumable to the row and on any number of processes.
+    Where a process writes, the records that are there, by id, and its batches that are left, as places in `ids`.
 
     Batches are the same however often the run is cut and on however many processes it goes on: a batch of which some
     rows are written is completed whole again, and its other rows are added.
 
     Args:
-        file (`Path`): Where the records go; each has the `id` of its row.
+        file (`Path`): Where the records of all processes go in the end, one a line; each has the `id` of its row.
         ids (sequence of `str`): Of all rows, in their order.
-        batch_size (`int`): Rows completed together.
+        size (`int`): Rows completed together.
         share ([`Share`]): This process's part.
-        complete (`Callable`): From the batches that are left, as places in `ids`, to what each of their rows got.
-        rows_of (`Callable`): From places, each with what its row got, to their records.
-        title (`str`): What is shown before the bar.
-
-    Returns:
-        `list[dict]`: The records, in the order of `ids`; on processes but the first, none.
 
     Raises:
         `ValueError`: `file` holds other rows.
     """
     own = part_file(file, share.index, share.count)
     done, places = finished(file, own, ids), range(len(ids))
-    batches = [places[i : i + batch_size] for i in places[::batch_size]][share.index :: share.count]
-    left = [batch for batch in batches if any(ids[i] not in done for i in batch)]
-    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
-    for batch, completed in zip(shown, complete(left), strict=True):
-        append(own, rows_of([(i, c) for i, c in zip(batch, completed, strict=True) if ids[i] not in done]))
+    batches = [places[i : i + size] for i in places[::size]][share.index :: share.count]
+    return own, done, [batch for batch in batches if any(ids[i] not in done for i in batch)]
+
+
+def put_together(file: Path, ids: Sequence[str], share: Share) -> list[Any]:
+    """Wait for all processes; `file` is whole then. Its records in the order of `ids`; on processes but the first, none."""
     share.wait()
     merged = merge(file, ids) if share.index == 0 else []
     share.wait()
@@ -109,9 +96,8 @@ def predict(
     """
     Complete every example, greedily unless `protocol` says otherwise, and write one prediction a line.
 
-    A run that was cut goes on as [`in_shares`] says. `bare` is for models that were never
-    taught sections: where there is no `<answer>`, the whole completion is the answer. For any other model a missing
-    `<answer>` is a miss.
+    A run that was cut goes on as [`batches_left`] says. `bare` is for models that were never taught sections: where there
+    is no `<answer>`, the whole completion is the answer. For any other model a missing `<answer>` is a miss.
 
     `plan` says which of the rows are asked, and with whose media; it is made of all `examples` if it is not given, see
     [`~omni_grpo.evaluation.donors.plan_variant`]. Rows of a variant have `altered`, whether it changed anything in
@@ -147,23 +133,18 @@ def predict(
             row["donor"] = donors[example.id].id if example.id in donors else None
         return row
 
-    blank = VARIANTS[variant].blanked
-
-    def complete(batches: Sequence[range]) -> Iterator[list[Completion]]:
-        asked = ([prompt(examples[i]) for i in batch] for batch in batches)
-        for prompts in LookAhead(asked, lambda prompts: encoder.expect(prompts, blank)):
-            rows = [encoder(messages, name, blank) for messages, name in prompts]
-            yield generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
-
-    return in_shares(
-        output_file,
-        [e.id for e in examples],
-        batch_size,
-        share,
-        complete,
-        lambda found: [answered(examples[i], completion) for i, completion in found],
-        f"{output_file.parent.name} · {variant}",
-    )
+    blank, ids = VARIANTS[variant].blanked, [example.id for example in examples]
+    own, done, left = batches_left(output_file, ids, batch_size, share)
+    asked = ([prompt(examples[i]) for i in batch] for batch in left)
+    coming = LookAhead(asked, lambda prompts: encoder.expect(prompts, blank))
+    title = f"{output_file.parent.name} · {variant}"
+    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
+    for batch, prompts in zip(shown, coming, strict=True):
+        rows = [encoder(messages, name, blank) for messages, name in prompts]
+        completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
+        answers = zip(batch, completions, strict=True)
+        append(own, [answered(examples[i], completion) for i, completion in answers if ids[i] not in done])
+    return put_together(output_file, ids, share)
 
 
 def evaluate(

@@ -185,7 +185,7 @@ class Stage:
         names = sorted({*record["contents"], *self.contents} - {*found})
         found |= {n: "its contents" for n in names if record["contents"].get(n) != self.contents.get(n)}
         processes = record["processes"] if record["done"] else self.processes
-        if self._has_steps:
+        if self.fields.keys().isdisjoint(("models", "num_completions")):  # evaluation and sampling have no steps
             now = {**self.fields, **self.kept_rows()}
             found |= changed_rows(record["fields"], record["processes"], now, processes)
         return found
@@ -193,26 +193,15 @@ class Stage:
     def kept_rows(self) -> dict[str, int]:
         """Fields to set, for a cut run that goes on, so that a step has the rows that it had; see [`keep_rows`]."""
         record = self.record
-        if (
-            not self._has_steps
-            or "fields" not in record
-            or record["done"]
-            or self.mode != "auto"
-            or not self._has_work()
-        ):
+        if "fields" not in record or record["done"] or self.mode != "auto" or not self._has_work(WORK[:1]):
             return {}
         return keep_rows(record["fields"], record["processes"], self.fields, self.processes)
 
-    @property
-    def _has_steps(self) -> bool:
-        """It trains, step by step; evaluation and sampling give the same rows on any processes."""
-        return self.fields.keys().isdisjoint(("models", "num_completions"))
-
-    def _has_work(self) -> bool:
+    def _has_work(self, marks: Sequence[str] = WORK) -> bool:
         """Something that a run could go on from."""
         if Path(str(self.fields.get("resume_from_checkpoint"))).is_dir():
             return True
-        return any(path for mark in WORK for path in self.folder.glob(mark))
+        return any(path for mark in marks for path in self.folder.glob(mark))
 
     def check(self) -> None:
         """

@@ -1,134 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What is chosen of the sampled rows, by name: a difficulty band, worked examples, pairs. Nothing is sampled again.
+What is chosen of the sampled rows, by name, and written: a difficulty band, worked examples, pairs. Nothing is sampled
+again.
 
-Each selection looks at one row, and gives the fields to add to it, or says why the row is left out.
+Each selection looks at one row's completions and at which of them are right, and gives the fields to add to the row, or
+says why the row is left out.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeVar
+from pathlib import Path
 
-from omni_grpo.sampling.sampling import Drawn, Sample
+from omni_grpo.config import DataArguments
+from omni_grpo.data.dataset import load_sources
+from omni_grpo.data.rows.writing import as_row, preference_rows
+from omni_grpo.run.stages import RECORD, contents
+from omni_grpo.sampling.sampling import SAMPLES, Row
 from omni_rewards import PROBLEM_TYPES
 
-Value = TypeVar("Value")
+Band = tuple[Fraction, Fraction]
 Chosen = dict[str, str] | str
-ANY = ""  # the problem types that have no value of their own
+ANSWER = "answer_reward"
+ANY = ""  # the problem types that have no band of their own
 
 
 @dataclass(frozen=True)
 class Rule:
     """
-    What is right, and what a selection asks; each value by problem type, and for all others under `""`.
+    What is right, and how much of it a difficulty band asks.
 
     Args:
-        reward (`str`, defaults to `"answer_reward"`): The reward that says whether a completion is right.
-        right_above (`Mapping[str, float]`): A completion is right above this score, HumanOmniV2's 0.2 by default.
+        right_above (`Mapping[str, float]`):
+            Scores by reward: a completion is right that earns more than each. HumanOmniV2's 0.2 by default.
         band (`Mapping[str, tuple[Fraction, Fraction]]`):
-            Least and greatest share of right completions, both included; HumanOmniV2's 1 to 5 of 8 by default.
-        at_least (`Mapping[str, float]`): Scores that a worked example needs, by reward: a judge's, say.
+            Least and greatest share of right completions, both included, by problem type, and for all others under `""`;
+            HumanOmniV2's 1 to 5 of 8 by default.
     """
 
-    reward: str = "answer_reward"
-    right_above: Mapping[str, float] = field(default_factory=lambda: {ANY: 0.2})
-    band: Mapping[str, tuple[Fraction, Fraction]] = field(
-        default_factory=lambda: {ANY: (Fraction(1, 8), Fraction(5, 8))}
-    )
-    at_least: Mapping[str, float] = field(default_factory=dict)
+    right_above: Mapping[str, float] = field(default_factory=lambda: {ANSWER: 0.2})
+    band: Mapping[str, Band] = field(default_factory=lambda: {ANY: (Fraction(1, 8), Fraction(5, 8))})
 
-    def is_right(self, sample: Sample, drawn: Drawn) -> bool | None:
-        """`None` where the reward gave no score."""
-        score = drawn["rewards"][self.reward]
-        return None if score is None else score > _of(self.right_above, sample)
+    def is_right(self, drawn: Row) -> bool | None:
+        """`None`, neither right nor wrong, where a reward gave no score and no other says that it is wrong."""
+        above = [None if (s := drawn["rewards"][n]) is None else s > least for n, least in self.right_above.items()]
+        return False if False in above else None if None in above else True
 
 
-def difficulty_band(sample: Sample, rule: Rule) -> Chosen:
+def difficulty_band(drawn: Sequence[Row], right: Sequence[bool | None], band: Band) -> Chosen:
     """
     The row as it is, where neither too few nor too many of its completions are right for it to teach anything.
 
     Source: HumanOmniV2 (https://huggingface.co/papers/2506.21277) keeps 1 to 5 of 8. Deviations: every problem type is
     scored by its own rule, and a row with a completion that a judge left without a score is left out, by that reason.
     """
-    rights = [rule.is_right(sample, drawn) for drawn in sample["completions"]]
-    if None in rights:
-        return "without a score"
-    least, most = _of(rule.band, sample)
-    share = Fraction(rights.count(True), len(rights))
-    return "too hard" if share < least else "too easy" if share > most else {}
+    share = Fraction(right.count(True), len(right))
+    return (
+        "without a score"
+        if None in right
+        else "too hard"
+        if share < band[0]
+        else "too easy"
+        if share > band[1]
+        else {}
+    )
 
 
-def worked_example(sample: Sample, rule: Rule) -> Chosen:
-    """As `target`, the shortest completion that is right, well-formed and earns what `rule.at_least` asks."""
-    right = _right(sample, rule)
-    good = [d for d in right if all((d["rewards"][name] or 0.0) >= least for name, least in rule.at_least.items())]
-    if not good:
-        return "none is right" if not right else "none earns what is asked"
-    return {"target": min(good, key=lambda drawn: drawn["num_tokens"])["text"]}
+def worked_example(drawn: Sequence[Row], right: Sequence[bool | None], band: Band) -> Chosen:
+    """As `target`, the shortest completion that is right, well-formed and whole."""
+    good = [d for d, is_right in zip(drawn, right, strict=True) if is_right and d["format_ok"] and not d["truncated"]]
+    return {"target": min(good, key=lambda d: d["num_tokens"])["text"]} if good else "none is right and well-formed"
 
 
-def pair(sample: Sample, rule: Rule) -> Chosen:
+def pair(drawn: Sequence[Row], right: Sequence[bool | None], band: Band) -> Chosen:
     """
-    As `chosen` the shortest well-formed completion that is right; as `rejected` a wrong one, well-formed if there is
-    such a one, and nearest to it in length, so that form and length tell the two apart as little as can be.
+    As `chosen` what [`worked_example`] takes; as `rejected` a wrong completion, well-formed if there is such a one, and
+    nearest to it in length, so that form and length tell the two apart as little as can be.
     """
-    right, wrong = _right(sample, rule), [d for d in sample["completions"] if rule.is_right(sample, d) is False]
-    if not right or not wrong:
-        return "none is right" if not right else "none is wrong"
-    chosen = min(right, key=lambda drawn: drawn["num_tokens"])
-    length = chosen["num_tokens"]
-    rejected = min(wrong, key=lambda drawn: (not drawn["format_ok"], abs(drawn["num_tokens"] - length)))
-    return {"chosen": chosen["text"], "rejected": rejected["text"]}
+    good = worked_example(drawn, right, band)
+    if isinstance(good, str) or False not in right:
+        return good if isinstance(good, str) else "none is wrong"
+    length = next(d["num_tokens"] for d in drawn if d["text"] == good["target"])
+    wrong = [d for d, is_right in zip(drawn, right, strict=True) if is_right is False]
+    rejected = min(wrong, key=lambda d: (not d["format_ok"], abs(d["num_tokens"] - length)))
+    return {"chosen": good["target"], "rejected": rejected["text"]}
 
 
-SELECTIONS: dict[str, Callable[[Sample, Rule], Chosen]] = {
-    "band": difficulty_band,
-    "worked_examples": worked_example,
-    "pairs": pair,
-}
+SELECTIONS = {"band": difficulty_band, "worked_examples": worked_example, "pairs": pair}
 
 
-def select(name: str, samples: Sequence[Sample], rule: Rule) -> tuple[dict[str, dict[str, str]], Counter[str]]:
+def select(name: str, samples: Sequence[Row], rule: Rule) -> dict[str, Chosen]:
     """
-    Fields to add to each row that is selected, by id, and how many rows are left out for which reason.
+    By row, the fields to add to it, or why it is left out.
+
+    Args:
+        name (`str`): Key of [`SELECTIONS`].
+        samples (sequence of `dict`): Lines of `samples.jsonl`.
+        rule ([`Rule`]): What is right and what is asked.
 
     Raises:
-        `ValueError`: A reward or a problem type of `rule` is unknown, or no row is left.
+        `ValueError`: A reward or a problem type of `rule` is unknown.
     """
     known = samples[0]["completions"][0]["rewards"]
-    if unknown := [n for n in (rule.reward, *rule.at_least) if n not in known]:
-        raise ValueError(f"{', '.join(unknown)}: was not among the rewards of this sampling, {', '.join(known)}")
-    if unknown := [kind for kind in (*rule.right_above, *rule.band) if kind not in (ANY, *PROBLEM_TYPES)]:
-        raise ValueError(f"problem type {unknown[0]!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
-    found = {sample["id"]: SELECTIONS[name](sample, rule) for sample in samples}
-    selected = {row: fields for row, fields in found.items() if not isinstance(fields, str)}
-    left_out = Counter(reason for reason in found.values() if isinstance(reason, str))
-    if not selected:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
-        raise ValueError(f"no row is selected ({reasons}); move the limits, or sample from another checkpoint")
-    return selected, left_out
+    if unknown := [n for n in rule.right_above if n not in known]:
+        raise ValueError(f"{unknown[0]!r} was not among the rewards of this sampling; there are {', '.join(known)}")
+    if unknown := rule.band.keys() - {ANY, *PROBLEM_TYPES}:
+        raise ValueError(f"problem type {min(unknown)!r} is unknown; one of {', '.join(PROBLEM_TYPES)}")
+    found: dict[str, Chosen] = {}
+    for row in samples:
+        right = [rule.is_right(drawn) for drawn in row["completions"]]
+        band = rule.band.get(row["problem_type"], rule.band[ANY])
+        found[row["id"]] = SELECTIONS[name](row["completions"], right, band)
+    return found
 
 
-def pass_rates(samples: Sequence[Sample], rule: Rule) -> str:
-    """A table for the terminal: rows of each problem type by how many of their completions are right."""
-    most = max(len(sample["completions"]) for sample in samples)
-    kinds: dict[str, list[int]] = {}
-    for sample in samples:
-        right = [rule.is_right(sample, drawn) for drawn in sample["completions"]].count(True)
-        kinds.setdefault(sample["problem_type"] or "-", [0] * (most + 1))[right] += 1
-    header = f"{rule.reward}, rows by right completions\n{'':18}" + "".join(f"{k:>6}" for k in range(most + 1))
-    return "\n".join([header, *(f"{kind:18}" + "".join(f"{n:>6}" for n in row) for kind, row in kinds.items())])
+def write_selection(name: str, rule: Rule, folder: Path, destination: Path) -> str:
+    """
+    Write a selection's rows to `destination` and say how many they are, and why the others are not.
+
+    A row of a `contrast_pairs` pair whose partner is not selected loses its `pair`. Media paths are relative to the
+    folder of `destination` where all media lie below it, and absolute otherwise.
+
+    Args:
+        name (`str`): Key of [`SELECTIONS`].
+        rule ([`Rule`]): What is right and what is asked.
+        folder (`Path`): `output_dir` of the sampling.
+        destination (`Path`): The JSONL file.
+
+    Raises:
+        `FileNotFoundError`: There is no sampling in `folder`.
+        `ValueError`: It is not finished, its rows have changed since, `destination` is one of its data files, no row is
+            selected, or as [`select`].
+    """
+    record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+    if "num_completions" not in record.get("fields", {}):
+        raise FileNotFoundError(f"{folder}: no sampling is there; run recipes/sample_omni.py, and name its output_dir")
+    if not record["done"]:
+        raise ValueError(f"{folder}: the sampling was cut; run recipes/sample_omni.py again, and it goes on")
+    data = DataArguments(**record["data"])
+    if not contents({"train_file": data.train_file}).items() <= record["contents"].items():
+        raise ValueError(f"{data.train_file}: its rows are not those that were sampled; sample them anew")
+    if destination.resolve() in [Path(file.strip()).resolve() for file in str(data.train_file).split(",")]:
+        raise ValueError(f"{destination}: is what was sampled, and stays; name another file")
+    found = select(name, [json.loads(line) for line in (folder / SAMPLES).read_bytes().splitlines()], rule)
+    reasons = Counter(reason for reason in found.values() if isinstance(reason, str)).most_common()
+    left_out = ", ".join(f"{count} {reason}" for reason, count in reasons) or "none"
+    examples = load_sources(data.train_file, data.media_root, data.train_split, data.media_roots)
+    chosen = [(e, added) for e in examples if not isinstance(added := found[e.id], str)]
+    if not chosen:
+        raise ValueError(f"no row is selected ({left_out}); move the limits, or sample from another checkpoint")
+    told = f"{len(chosen)} of {len(found)} rows written to {destination}; left out: {left_out}"
+    if name == "pairs":
+        rows = preference_rows(chosen, data.prompt_style, record["load_audio_from_video"])
+    else:
+        paths, below = [Path(m.path).parent for e, _ in chosen for m in e.media], destination.parent.resolve()
+        if not (are_below := all(path.is_relative_to(below) for path in paths)):
+            told += f"\ntheir media lie elsewhere: train with `media_root: {os.path.commonpath(paths)}`"
+        partners = Counter(e.pair for e, _ in chosen)
+        kept = [(e if partners[e.pair] == 2 else replace(e, pair=None), added) for e, added in chosen]
+        rows = [as_row(e, below if are_below else None) | added for e, added in kept]
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    draft = destination.with_name(f"{destination.name}.tmp")  # the file is whole or not there
+    draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    os.replace(draft, destination)
+    return told
 
 
-def _right(sample: Sample, rule: Rule) -> list[Drawn]:
-    """Completions that are right, well-formed and whole."""
-    whole = [d for d in sample["completions"] if d["format_ok"] and not d["truncated"]]
-    return [d for d in whole if rule.is_right(sample, d)]
-
-
-def _of(values: Mapping[str, Value], sample: Sample) -> Value:
-    return values.get(sample["problem_type"] or ANY, values[ANY])
+def pass_rates(samples: Sequence[Row]) -> str:
+    """For the terminal: how many rows have how many right completions, by [`ANSWER`] or else the first reward."""
+    name = min(samples[0]["completions"][0]["rewards"], key=lambda name: name != ANSWER)
+    right = [[Rule({name: 0.2}).is_right(drawn) for drawn in row["completions"]].count(True) for row in samples]
+    return f"rows by right completions ({name}): " + ", ".join(f"{k}: {n}" for k, n in sorted(Counter(right).items()))

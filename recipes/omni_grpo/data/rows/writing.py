@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_grpo.data.rows.prompts import build_messages, text_part
-from omni_grpo.data.rows.schema import FIELDS, Example
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.data.rows.trl_rows import PICTURES
 
 _UNSET = (None, False, 0.0, "", (), {})  # what a field is where a row leaves it out
@@ -23,20 +23,18 @@ def as_row(example: Example, folder: Path | None = None) -> dict[str, Any]:
 
     Paths in `media` are absolute, or relative to `folder`.
     """
-    row = {name: value for name in FIELDS if (value := getattr(example, name)) not in _UNSET}
-    media = [{name: value for name, value in asdict(m).items() if value not in _UNSET} for m in example.media]
+    row = {name: value for name, value in asdict(example).items() if value not in _UNSET}
+    media = [{name: value for name, value in item.items() if value not in _UNSET} for item in row.pop("media", ())]
     for item in media if folder else ():
         item["path"] = os.path.relpath(item["path"], folder)
-    if example.prompt is None and not example.columns:
-        return row | {"media": media}
-    row.pop("media", None)  # it stands in the prompt, pictures in their column
-    marked, items = {"text"} | ({"image"} if example.columns.keys() & set(PICTURES) else set()), iter(media)
-    files = (
-        (part, None if part["type"] == "text" else next(items)) for t in example.prompt or () for part in t["content"]
-    )
-    parts = iter([part if part["type"] in marked else file for part, file in files])
-    turns = [{**turn, "content": [next(parts) for _ in turn["content"]]} for turn in example.prompt or ()]
-    return row | dict(example.columns) | ({"prompt": turns} if turns else {})
+    turns, columns = row.pop("prompt", []), row.pop("columns", {})
+    if not turns and not columns:
+        return {**row, "media": media}
+    marked = ("text", "image") if columns.keys() & set(PICTURES) else ("text",)  # pictures stand in their column
+    items = (item for item in media if item["type"] not in marked)
+    for turn in turns:
+        turn["content"] = [part if part["type"] in marked else next(items) for part in turn["content"]]
+    return row | columns | ({"prompt": turns} if turns else {})
 
 
 def preference_rows(
@@ -48,17 +46,14 @@ def preference_rows(
     Where no row has media, contents are texts. Otherwise they are lists of parts; pictures are in `images`, as TRL has
     them, and sounds and films are parts with the `path` of their file, which TRL's own collators do not read.
     """
-    is_plain = not any(example.media for example, _ in pairs)
-
-    def turn(role: str, content: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        kept = [{name: part[name] for name in _KEYS.get(part["type"], ("type", "path"))} for part in content]
-        return {"role": role, "content": "".join(part["text"] for part in kept) if is_plain else kept}
-
-    rows = []
+    is_plain, rows = not any(example.media for example, _ in pairs), []
     for example, said in pairs:
-        turns = build_messages(example, style, interleaved)
-        answers = {name: [turn("assistant", [text_part(text)])] for name, text in said.items()}
-        pictures = [part["path"] for t in turns for part in t["content"] if part["type"] == "image"]
-        row = {"id": example.id, "prompt": [turn(**t) for t in turns], **answers}
-        rows.append(row if is_plain else {**row, "images": pictures})
+        asked = build_messages(example, style, interleaved)
+        answers = [{"role": "assistant", "content": [text_part(said[name])]} for name in ("chosen", "rejected")]
+        images = [part["path"] for turn in asked for part in turn["content"] if part["type"] == "image"]
+        for turn in (*asked, *answers):
+            parts = [{key: part[key] for key in _KEYS.get(part["type"], ("type", "path"))} for part in turn["content"]]
+            turn["content"] = "".join(part["text"] for part in parts) if is_plain else parts
+        row = {"id": example.id, "prompt": asked, "chosen": answers[:1], "rejected": answers[1:]}
+        rows.append(row if is_plain else {**row, "images": images})
     return rows
