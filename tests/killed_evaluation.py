@@ -19,10 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
 
-def main(script: str, *argv: str) -> None:
-    from omni_grpo.evaluation import evaluate as evaluation
+WRITERS = {"eval_omni": "omni_grpo.evaluation.evaluate", "sample_omni": "omni_grpo.sampling.sampling"}
 
-    written = evaluation.append
+
+def main(script: str, *argv: str) -> None:
+    writer = import_module(WRITERS[script])
+    written = writer.append
 
     def append_and_die(own, rows):
         if not own.exists():
@@ -33,7 +35,7 @@ def main(script: str, *argv: str) -> None:
             out.write(text.encode()[: -len(text) // 4])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    evaluation.append = append_and_die
+    writer.append = append_and_die
     import_module(script).main(list(argv))
 
 
