@@ -239,13 +239,17 @@ def test_two_processes_give_the_rows_of_one(real):
 
 
 @pytest.mark.distributed
-def test_cut_on_one_process_it_goes_on_on_two(real):
-    """Mutant: `Stage.kept_rows` for an evaluation as well, which has no steps whose rows could be kept."""
-    assert (
-        run_script("tests/killed_evaluation.py", "eval_omni", *real.arguments("moved")).returncode == -signal.SIGKILL
-    )
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "recipes/eval_omni.py"]
-    done = run_script(*launcher, *real.arguments("moved"))
-    assert done.returncode == 0, done.stderr
-    assert run_script("recipes/eval_omni.py", *real.arguments("stayed")).returncode == 0
+def test_cut_on_two_processes_it_goes_on_on_one(real):
+    """Mutant: `Stage.kept_rows` for an evaluation as well, which adds a field of training to its command."""
+    import eval_omni
+
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    assert run_script(*launcher, "tests/killed_evaluation.py", "eval_omni", *real.arguments("moved")).returncode == 1
+    assert json.loads((real.folder / "moved" / "eval" / "stage.json").read_text())["processes"] == 2
+    with pytest.MonkeyPatch.context() as patch:
+        from omni_grpo.rollout import answers as generation
+
+        patch.setattr(evaluation, "generate", generation.generate)
+        eval_omni.main(real.arguments("moved"))
+        eval_omni.main(real.arguments("stayed"))
     assert real.rows("moved") == real.rows("stayed")

@@ -82,15 +82,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(), capture_output=True, text=True)
 
 
-LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "recipes/sample_omni.py")
-
-
-def killed(drawn, name: str, tiny: str, mixed_file: Path) -> tuple[list[str], Path]:
-    """A sampling by a process of its own, killed within a line of its second batch."""
-    argv = config(drawn.folder / name, mixed_file, tiny, **LETTERS)
-    died = run("tests/killed_evaluation.py", "sample_omni", *argv)
-    assert died.returncode == -signal.SIGKILL, died.stderr
-    return argv, drawn.folder / name / "samples.jsonl"
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
 def test_killed_in_a_line_it_goes_on_to_the_same_file(drawn, tiny, mixed_file):
@@ -98,10 +90,12 @@ def test_killed_in_a_line_it_goes_on_to_the_same_file(drawn, tiny, mixed_file):
     Mutants: a batch of which rows are there drawn without them (other random numbers for the rest), `samples*.jsonl` left
     out of what a stage goes on from.
     """
-    argv, file = killed(drawn, "cut", tiny, mixed_file)
+    argv, file = config(drawn.folder / "cut", mixed_file, tiny, **LETTERS), drawn.folder / "cut" / "samples.jsonl"
+    died = run("tests/killed_evaluation.py", "sample_omni", *argv)
+    assert died.returncode == -signal.SIGKILL, died.stderr
     torn = file.read_bytes()
     assert torn.count(b"\n") == 4 and not torn.endswith(b"\n")
-    with pytest.raises(ValueError, match="temperature: is now 0.5"):
+    with pytest.raises(ValueError, match="the run that was cut there had other values: temperature"):
         sample_omni.main([*argv, "--temperature", "0.5"])
     sample_omni.main(argv)
     assert file.read_bytes() == drawn.file
@@ -110,33 +104,38 @@ def test_killed_in_a_line_it_goes_on_to_the_same_file(drawn, tiny, mixed_file):
 
 
 @pytest.mark.distributed
-def test_two_processes_give_the_file_of_one_also_of_a_run_cut_on_one(drawn, tiny, mixed_file):
-    """Mutants: every process draws every batch; a process waits for none before the files are put together."""
-    for argv in (
-        config(drawn.folder / "two", mixed_file, tiny, **LETTERS),
-        killed(drawn, "moved", tiny, mixed_file)[0],
-    ):
-        done = run(*LAUNCHER, *argv)
-        assert done.returncode == 0, done.stderr
-        assert (Path(argv[1]).with_suffix("") / "samples.jsonl").read_bytes() == drawn.file
+def test_two_processes_give_the_file_of_one_and_one_goes_on_where_two_were_cut(drawn, tiny, mixed_file):
+    """
+    Mutants: every process draws every batch; no process waits before the files are put together; `Stage.kept_rows` of a
+    sampling, which adds a field of training to the command.
+    """
+    argv = config(drawn.folder / "two", mixed_file, tiny, **LETTERS)
+    done = run(*LAUNCHER, "recipes/sample_omni.py", *argv)
+    assert done.returncode == 0, done.stderr
+    assert (drawn.folder / "two" / "samples.jsonl").read_bytes() == drawn.file
+    argv = config(drawn.folder / "moved", mixed_file, tiny, **LETTERS)
+    assert run(*LAUNCHER, "tests/killed_evaluation.py", "sample_omni", *argv).returncode == 1
+    assert json.loads((drawn.folder / "moved" / "stage.json").read_text())["processes"] == 2
+    sample_omni.main(argv)
+    assert (drawn.folder / "moved" / "samples.jsonl").read_bytes() == drawn.file
 
 
 @pytest.mark.parametrize("fields", [{"models": ["m=x"]}, {"num_completions": 4}], ids=["evaluation", "sampling"])
 def test_what_has_no_steps_keeps_no_rows_a_step_when_it_moves(fields, tmp_path):
     """
-    Cut on one process, it goes on on two with the fields it had; training gains those that keep a step's rows.
+    Cut on two processes, it goes on on one with the fields it had; training gains those that keep a step's rows.
 
     Mutant: `Stage.kept_rows` for whatever has work to go on from.
     """
     work = {"models": "m/predictions.jsonl", "num_completions": "samples.part0.jsonl"}
     for kind, files in ((fields, [work[name] for name in fields]), ({}, ["checkpoint-2/COMPLETE"])):
         folder = tmp_path / str(len(kind))
-        begun = Stage(folder, "x", fields=kind, processes=1)
+        begun = Stage(folder, "x", fields=kind, processes=2)
         begun.begin()
         for name in files:
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).touch()
-        moved = Stage(folder, "x", fields=kind, record=begun.record, processes=2)
+        moved = Stage(folder, "x", fields=kind, record=begun.record, processes=1)
         assert bool(moved.kept_rows()) == (not kind)
         if kind:
             moved.check()
@@ -172,21 +171,23 @@ def test_a_reward_that_is_no_score_is_refused_with_its_name(given):
         return given
 
     said = [Completion("a", 1, 0.0, False)] * 2
-    with pytest.raises(ValueError, match="^broken: gave no finite score for each of the completions of row 'r'"):
+    with pytest.raises(ValueError, match="broken: gave no finite score for each of the completions of row 'r'"):
         list(score([broken], {"id": ["r"] * 2, "prompt": [[]] * 2}, said))
 
 
 def test_a_judge_that_is_down_leaves_none_and_one_that_answers_a_score(tiny, mixed_file, tmp_path):
     """From a real server over HTTP. Mutant: `None` written as 0."""
-    rows = [{**json.loads(line), "context": "A face."} for line in mixed_file.read_text().splitlines()]
+    rows = [{**json.loads(line), "context": "He frowns."} for line in mixed_file.read_text().splitlines()]
     data = mixed_file.with_name("with_context.jsonl")
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     async def half(request):
-        return await honest(request) if len(request.texts["context"]) % 2 else http("down", 500)
+        said = next(text for text in request.texts.values() if text.startswith("A face with"))
+        return await honest(request) if said.endswith("no dot") else http("down", 500)
 
     def says(name, draw):
-        return f"<context>A face{'.' * draw}</context><think>So.</think><answer>yes</answer>", 9, False
+        end = f"{draw} and {'no dot' if draw % 2 else 'a dot.'}"
+        return f"<context>A face with {end}</context><think>So.</think><answer>yes</answer>", 9, False
 
     with JudgeServer(half) as server:
         judge = {"endpoint": server.endpoint, "model": "m", "retries": 0}
@@ -196,7 +197,7 @@ def test_a_judge_that_is_down_leaves_none_and_one_that_answers_a_score(tiny, mix
     assert server.requests
     for row in found:
         scores = [c["rewards"]["context_reward"] for c in row["completions"]]
-        assert [score is None for score in scores] == [len("A face") + k & 1 == 0 for k in range(4)]
+        assert [score is None for score in scores] == [True, False, True, False]
 
 
 def test_mistakes_are_met_before_a_finished_sampling_is_set_aside(drawn, tiny, mixed_file):
