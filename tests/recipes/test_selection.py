@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from omni_grpo.model.loading import load_processor
 from omni_grpo.sampling.selection import ANSWER, ANY, SELECTIONS, Rule, select
 from omni_rewards import CONTEXT_THINK_ANSWER, answer_reward, parse_sections
 from sampled_runs import numbered, read, write_samples
-from script_runs import GRPO, GRPO_FIELDS, SFT, SFT_FIELDS, start, write_config
+from script_runs import GRPO, GRPO_FIELDS, ROOT, SFT, SFT_FIELDS, start, write_config
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -203,6 +204,20 @@ def test_the_sft_script_takes_the_worked_examples_as_they_are(folder, data, tiny
     words = write_config(tmp_path / "sft", SFT_FIELDS, train_file=str(file), model_name_or_path=tiny, max_steps=1)
     start(SFT, *words)
     assert (tmp_path / "sft" / "model.safetensors").is_file()
+
+
+def test_the_commands_of_the_page_select(folder, tmp_path, monkeypatch):
+    """docs/own_data.md's own words, on this sampling. Mutant: an option of another name."""
+    page = (ROOT / "docs/own_data.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python recipes/select_rows\.py (.+?) *(?:#.*)?$", page, re.MULTILINE)
+    commands += [f"{commands[0]} {words}" for words in re.findall(r"`(--band .+?)`", page)]
+    (tmp_path / "runs/own_data").mkdir(parents=True)
+    (tmp_path / "runs/own_data/samples").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        select_rows.main(shlex.split(command))
+    assert {file.name for file in (tmp_path / "data/own").iterdir()} == {"rl.jsonl", "sft.jsonl", "pairs.jsonl"}
+    assert len(commands) == 4
 
 
 def of_text(folder: Path, data: Path, tiny: str, tmp_path: Path) -> Path:
