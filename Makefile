@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-gpu readme count clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean
 
 setup: $(READY)
 
@@ -90,6 +90,11 @@ eval: export OMP_NUM_THREADS ?= 1
 eval: setup
 	$(BIN)/torchrun --standalone --nproc_per_node $(PROCESSES) recipes/eval_omni.py --config $(or $(CONFIG),$(DEMO)/eval.yaml)
 
+# Many completions a row, scored; recipes/select_rows.py chooses a band, worked examples or pairs from them.
+sample: export OMP_NUM_THREADS ?= 1
+sample: setup
+	$(BIN)/torchrun --standalone --nproc_per_node $(PROCESSES) recipes/sample_omni.py --config $(or $(CONFIG),$(DEMO)/sample.yaml)
+
 # Two evaluated models, question by question: make compare A=runs/demo/eval/rl B=runs/demo/eval/sft
 compare: setup
 	$(BIN)/python recipes/compare_runs.py $(A) $(B)
@@ -135,6 +140,10 @@ bench: setup
 # The demo's RL on the plain path and on the fast one, 20 steps in turns; writes benchmarks/results/demo_step.md.
 bench-demo: setup
 	$(BIN)/python benchmarks/demo_step.py
+
+# `make sample` timed, and rows sampled again against what noise predicts; writes benchmarks/results/sample_band.md.
+bench-sample: setup
+	$(BIN)/python benchmarks/sample_band.py
 
 # One update of Qwen2.5-Omni-7B's architecture, random weights; exits with 2 where there is no CUDA device.
 bench-gpu: setup

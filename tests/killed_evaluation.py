@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Run the evaluation and kill its process with signal 9, as a machine does, while it writes its second batch:
+Run an evaluation or a sampling and kill its process with signal 9, as a machine does, while it writes its second batch:
 
-    python tests/killed_evaluation.py --config eval.yaml
+    python tests/killed_evaluation.py eval_omni --config eval.yaml
 
 One row of that batch is written whole and half of the next; the script itself runs as it is.
 """
@@ -13,16 +13,18 @@ import json
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 
 
-def main(argv: list[str]) -> None:
-    import eval_omni
-    from omni_grpo.evaluation import evaluate as evaluation
+WRITERS = {"eval_omni": "omni_grpo.evaluation.evaluate", "sample_omni": "omni_grpo.sampling.sampling"}
 
-    written = evaluation.append
+
+def main(script: str, *argv: str) -> None:
+    writer = import_module(WRITERS[script])
+    written = writer.append
 
     def append_and_die(own, rows):
         if not own.exists():
@@ -33,9 +35,9 @@ def main(argv: list[str]) -> None:
             out.write(text.encode()[: -len(text) // 4])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    evaluation.append = append_and_die
-    eval_omni.main(argv)
+    writer.append = append_and_die
+    import_module(script).main(list(argv))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

@@ -10,6 +10,7 @@ Read in this order:
 - `credit`: rewards to advantages: which reward moves which token
 - `trainer`, `sft`, `build`, `config`: TRL's `GRPOTrainer` and `SFTTrainer`, who works for them, and the fields they add
 - `run`: command line, stages, rewards by name, checkpoints, logs
+- `sampling`: many completions a row, and the rows that are chosen by them
 - `evaluation`, `report`: answers and figures with intervals; a run, its rollouts, or several runs as one page
 - `experimental`: rewards that our own tables show no gain for
 

@@ -20,18 +20,21 @@ from omni_grpo.config import DataArguments, EvalArguments, OmniGRPOConfig, OmniS
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.run.command_line import CONFIGS, SOURCES, help_text, parse, with_default_config
 from omni_grpo.run.scripts import load_object
+from omni_grpo.sampling.arguments import SampleArguments
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CLASSES = {
     "grpo": (DataArguments, MediaSettings, OmniGRPOConfig, ModelConfig),
     "sft": (DataArguments, MediaSettings, OmniSFTConfig, ModelConfig),
     "eval": (DataArguments, MediaSettings, EvalArguments),
+    "sample": (DataArguments, MediaSettings, SampleArguments),
 }
 CPU = ["--use_cpu", "true", "--bf16", "false"]
 NEEDED = {
     "grpo": ["--output_dir", "run", *CPU],
     "sft": ["--output_dir", "run", *CPU],
     "eval": ["--output_dir", "run", "--models", "a=x", "b=y", "--test_file", "t.jsonl"],
+    "sample": ["--output_dir", "run", "--model_name_or_path", "x", "--num_completions", "8"],
 }
 
 
@@ -206,6 +209,7 @@ SHOWN = {
         "learning_rate",
     ],
     "sft_omni.py": ["video_sampling", "train_file", "validate_answers", "freeze_vision", "packing", "learning_rate"],
+    "sample_omni.py": ["video_sampling", "num_completions", "top_p", "reward_settings"],
     "eval_omni.py": ["video_sampling", "models", "variants", "prompt_style", "max_audio_seconds"],
 }
 

@@ -26,6 +26,7 @@ from omni_grpo.evaluation.arguments import EvalArguments
 from omni_grpo.run.command_line import parse
 from omni_grpo.run.reward_settings import check_rewards, configured_rewards, read_settings
 from omni_grpo.run.scripts import load_object
+from omni_grpo.sampling.arguments import SampleArguments
 from readme_tables import header
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,6 +47,8 @@ def script_of(path: Path) -> str:
     keys = written(path).keys()
     if "splits" in keys:
         return "make_demo_data"
+    if "num_completions" in keys:
+        return "sample_omni"
     return "grpo_omni" if "reward_funcs" in keys else "eval_omni" if keys & {"models", "benchmark"} else "sft_omni"
 
 
@@ -53,7 +56,9 @@ def parsed(path: Path) -> dict[str, Any]:
     """Every field of the config after parsing, as its script would see it on a machine without a GPU."""
     config = {"grpo_omni": OmniGRPOConfig, "sft_omni": OmniSFTConfig}.get(script_of(path))
     argv = ["--config", str(path)]
-    if config is None:
+    if script_of(path) == "sample_omni":
+        objects = parse((DataArguments, MediaSettings, SampleArguments), argv)
+    elif config is None:
         if "benchmark" in written(path):  # whose models are for the command line
             argv += ["--models", "name=DIR"]
         objects = parse((DataArguments, MediaSettings, EvalArguments), argv)
@@ -65,7 +70,7 @@ def parsed(path: Path) -> dict[str, Any]:
 
 def test_there_are_configs_of_every_kind():
     """The next tests are only as good as the list they run over."""
-    assert {script_of(p) for p in CONFIGS} == {"make_demo_data", "sft_omni", "grpo_omni", "eval_omni"}
+    assert {script_of(p) for p in CONFIGS} == {"make_demo_data", "sft_omni", "grpo_omni", "eval_omni", "sample_omni"}
     assert len(CONFIGS) >= 10 and len(ACCELERATE) >= 6
 
 

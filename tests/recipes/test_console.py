@@ -168,11 +168,16 @@ def test_debug_shows_the_traceback(tmp_path):
     assert run.returncode == 1 and "Traceback" in run.stderr and "no/such.jsonl" in run.stderr
 
 
-@pytest.mark.parametrize("script", ["sft_omni", "eval_omni", "ask_omni", "compare_runs", "report", "make_demo_data"])
+@pytest.mark.parametrize(
+    "script",
+    ["sft_omni", "eval_omni", "sample_omni", "select_rows", "ask_omni", "compare_runs", "report", "make_demo_data"],
+)
 def test_every_script_answers_a_mistake_in_a_line(script, tmp_path):
     words = {
         "sft_omni": ["--config", str(DEMO / "sft.yaml"), "--train_file", "no/such.jsonl"],
         "eval_omni": ["--config", str(DEMO / "eval.yaml"), "--test_file", "no/such.jsonl"],
+        "sample_omni": ["--config", str(DEMO / "sample.yaml"), "--train_file", "no/such.jsonl"],
+        "select_rows": ["no/such", str(tmp_path / "out.jsonl"), "--select", "band"],
         "ask_omni": ["--model", "no/such", "--question", "What?"],
         "compare_runs": ["no/such", "no/other"],
         "report": ["--run", "no/such"],
@@ -181,9 +186,10 @@ def test_every_script_answers_a_mistake_in_a_line(script, tmp_path):
     base = f"{ROOT}/recipes/checkpoints/demo_base"
     words += {
         "sft_omni": ["--model_name_or_path", base],
+        "sample_omni": ["--model_name_or_path", base],
         "eval_omni": ["--models", *(f"{name}={base}" for name in ("base", "sft", "rl"))],
     }.get(script, [])
-    words += ["--output_dir", str(tmp_path / "out")] if script in ("sft_omni", "eval_omni") else []
+    words += ["--output_dir", str(tmp_path / "out")] if script in ("sft_omni", "eval_omni", "sample_omni") else []
     run = launch([sys.executable, f"recipes/{script}.py", *words])
     assert run.returncode in (1, 2) and "Traceback" not in run.stderr, run.stderr
     assert "no/such" in run.stderr or "no such" in run.stderr.lower(), run.stderr

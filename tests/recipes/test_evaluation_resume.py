@@ -211,7 +211,7 @@ def test_a_process_that_is_killed_goes_on_at_the_row(real):
     """The real script, model and media; signal 9 in the middle of a line."""
     import eval_omni
 
-    died = run_script("tests/killed_evaluation.py", *real.arguments("cut"))
+    died = run_script("tests/killed_evaluation.py", "eval_omni", *real.arguments("cut"))
     assert died.returncode == -signal.SIGKILL, died.stderr
     torn = (real.folder / "cut" / "eval" / "m" / "predictions.jsonl").read_bytes()
     assert torn.count(b"\n") == 4 and not torn.endswith(b"\n")
@@ -236,3 +236,20 @@ def test_two_processes_give_the_rows_of_one(real):
     assert alone.returncode == 0, alone.stderr
     assert real.rows("two") == real.rows("alone")
     assert json.loads((real.folder / "two" / "metrics.json").read_text())["stages"]["m"]["n"] == 8
+
+
+@pytest.mark.distributed
+def test_cut_on_two_processes_it_goes_on_on_one(real):
+    """Mutant: `Stage.kept_rows` for an evaluation as well, which adds a field of training to its command."""
+    import eval_omni
+
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    assert run_script(*launcher, "tests/killed_evaluation.py", "eval_omni", *real.arguments("moved")).returncode == 1
+    assert json.loads((real.folder / "moved" / "eval" / "stage.json").read_text())["processes"] == 2
+    with pytest.MonkeyPatch.context() as patch:
+        from omni_grpo.rollout import answers as generation
+
+        patch.setattr(evaluation, "generate", generation.generate)
+        eval_omni.main(real.arguments("moved"))
+        eval_omni.main(real.arguments("stayed"))
+    assert real.rows("moved") == real.rows("stayed")

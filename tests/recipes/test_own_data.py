@@ -29,7 +29,7 @@ SMALL = {
 def steps(page: str) -> dict[str, list[str]]:
     """Script -> its command's words, in the order of a page."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    text = text[text.index("# Your own data") :].partition("\n## What it guards")[0]
+    text = re.split(r"\n## (?:What it guards|Choose the rows)", text[text.index("# Your own data") :])[0]
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     words = [shlex.split(line) for line in lines]
     return {Path(next(w for w in line if w.endswith(".py"))).stem: line for line in words}

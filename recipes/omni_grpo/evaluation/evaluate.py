@@ -48,6 +48,36 @@ class Share:
     wait: Callable[[], None] = lambda: None
 
 
+def batches_left(file: Path, ids: Sequence[str], size: int, share: Share) -> tuple[Path, dict[str, Any], list[range]]:
+    """
+    Where a process writes, the records that are there, by id, and its batches that are left, as places in `ids`.
+
+    Batches are the same however often the run is cut and on however many processes it goes on: a batch of which some
+    rows are written is completed whole again, and its other rows are added.
+
+    Args:
+        file (`Path`): Where the records of all processes go in the end, one a line; each has the `id` of its row.
+        ids (sequence of `str`): Of all rows, in their order.
+        size (`int`): Rows completed together.
+        share ([`Share`]): This process's part.
+
+    Raises:
+        `ValueError`: `file` holds other rows.
+    """
+    own = part_file(file, share.index, share.count)
+    done, places = finished(file, own, ids), range(len(ids))
+    batches = [places[i : i + size] for i in places[::size]][share.index :: share.count]
+    return own, done, [batch for batch in batches if any(ids[i] not in done for i in batch)]
+
+
+def put_together(file: Path, ids: Sequence[str], share: Share) -> list[Any]:
+    """Wait for all processes; `file` is whole then. Its records in the order of `ids`; on processes but the first, none."""
+    share.wait()
+    merged = merge(file, ids) if share.index == 0 else []
+    share.wait()
+    return merged
+
+
 def predict(
     model: Any,
     embedder: MediaEmbedder,
@@ -66,10 +96,8 @@ def predict(
     """
     Complete every example, greedily unless `protocol` says otherwise, and write one prediction a line.
 
-    Batches are the same however often the run is cut and on however many processes it goes on: a batch of which some
-    rows are written is generated whole again, and its other rows are added. `bare` is for models that were never
-    taught sections: where there is no `<answer>`, the whole completion is the answer. For any other model a missing
-    `<answer>` is a miss.
+    A run that was cut goes on as [`batches_left`] says. `bare` is for models that were never taught sections: where there
+    is no `<answer>`, the whole completion is the answer. For any other model a missing `<answer>` is a miss.
 
     `plan` says which of the rows are asked, and with whose media; it is made of all `examples` if it is not given, see
     [`~omni_grpo.evaluation.donors.plan_variant`]. Rows of a variant have `altered`, whether it changed anything in
@@ -85,12 +113,7 @@ def predict(
     interleaved = encoder.settings.load_audio_from_video
     plan = plan or plan_variant(examples, prompt_style, interleaved, variant)
     examples, donors = plan.examples, plan.donors
-    ids, own = [e.id for e in examples], part_file(output_file, share.index, share.count)
-    done = finished(output_file, own, ids)
     schema = PROMPT_STYLES[prompt_style].schema
-    batches = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)][share.index :: share.count]
-    left = [batch for batch in batches if any(e.id not in done for e in batch)]
-    title = f"{output_file.parent.name} · {variant}"
 
     own_prompts: dict[str, Messages] = {}
 
@@ -99,9 +122,9 @@ def predict(
             own_prompts[example.id] = build_messages(example, prompt_style, interleaved)
         return own_prompts[example.id]
 
-    def prompts(batch: Sequence[Example]) -> list[tuple[Messages, str]]:
-        lent = [built(donors[e.id]) if e.id in donors else None for e in batch]
-        return [(vary(built(e), variant, e.id, donor), e.id) for e, donor in zip(batch, lent, strict=True)]
+    def prompt(example: Example) -> tuple[Messages, str]:
+        donor = built(donors[example.id]) if example.id in donors else None
+        return vary(built(example), variant, example.id, donor), example.id
 
     def answered(example: Example, completion: Completion) -> Prediction:
         row = prediction_row(example, completion, schema, variant, bare, protocol.answers)
@@ -110,18 +133,18 @@ def predict(
             row["donor"] = donors[example.id].id if example.id in donors else None
         return row
 
-    blank = VARIANTS[variant].blanked
-    coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
+    blank, ids = VARIANTS[variant].blanked, [example.id for example in examples]
+    own, done, left = batches_left(output_file, ids, batch_size, share)
+    asked = ([prompt(examples[i]) for i in batch] for batch in left)
+    coming = LookAhead(asked, lambda prompts: encoder.expect(prompts, blank))
+    title = f"{output_file.parent.name} · {variant}"
     shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
-    for batch, asked in zip(shown, coming, strict=True):
-        rows = [encoder(messages, name, blank) for messages, name in asked]
+    for batch, prompts in zip(shown, coming, strict=True):
+        rows = [encoder(messages, name, blank) for messages, name in prompts]
         completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
-        pairs = zip(batch, completions, strict=True)
-        append(own, [answered(e, completion) for e, completion in pairs if e.id not in done])
-    share.wait()
-    merged = merge(output_file, ids) if share.index == 0 else []
-    share.wait()
-    return merged
+        answers = zip(batch, completions, strict=True)
+        append(own, [answered(examples[i], completion) for i, completion in answers if ids[i] not in done])
+    return put_together(output_file, ids, share)
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -41,12 +41,12 @@ def finished(file: Path, own: Path, ids: Sequence[str]) -> dict[str, Prediction]
         for row in _whole_rows(path.read_bytes())[0]:
             if row["id"] not in known or row["id"] in rows:
                 fault = "twice" if row["id"] in rows else "not among the questions"
-                raise ValueError(f"{path}: row {row['id']!r} is {fault}; move the folder away and evaluate anew")
+                raise ValueError(f"{path}: row {row['id']!r} is {fault}; move the folder away and begin anew")
             rows[row["id"]] = row
     return rows
 
 
-def append(own: Path, rows: Iterable[Prediction]) -> None:
+def append(own: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Add rows to a process's own file; they are in the hands of the operating system when this returns."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with own.open("ab") as out:

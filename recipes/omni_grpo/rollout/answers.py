@@ -22,12 +22,13 @@ PLAIN_SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, 
 
 @dataclass(frozen=True)
 class Completion:
-    """Text of one completion, its length in tokens (end token included) and its share of the batch's seconds."""
+    """Text of one completion, its length in tokens (end token included), its share of the batch's seconds, its tokens."""
 
     text: str
     num_tokens: int
     seconds: float
     truncated: bool
+    token_ids: Sequence[int] = ()
 
 
 def decoding_settings(max_new_tokens: int, **asked: Any) -> dict[str, Any]:
@@ -73,6 +74,6 @@ def generate(
     seconds = (time.perf_counter() - start) / len(rows)
     texts = tokenizer.batch_decode(sampled.completion_ids, skip_special_tokens=True)
     return [
-        Completion(text, len(ids), seconds, ids[-1] not in ends)
+        Completion(text, len(ids), seconds, ids[-1] not in ends, ids)
         for text, ids in zip(texts, sampled.completion_ids, strict=True)
     ]

@@ -47,6 +47,7 @@ SOURCES: dict[str, list[tuple[str, str, str]]] = {
         *_BASE,
     ],
     "eval": [*_OURS, ("omni_grpo", "evaluation/arguments.py", "EvalArguments")],
+    "sample": [*_OURS, ("omni_grpo", "sampling/arguments.py", "SampleArguments")],
 }
 
 # Text fields for which YAML's truth values stand, false first.

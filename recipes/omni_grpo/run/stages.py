@@ -27,7 +27,7 @@ from omni_grpo.run.run_lock import release
 # Fields whose value names files that the stage reads.
 MODELS, DATA = ("model_name_or_path", "models"), ("train_file", "validation_file", "test_file")
 RESUME = ("auto", "force", "fresh")
-WORK = ("checkpoint-*/COMPLETE", "*/predictions*.jsonl")  # what a cut run can go on from
+WORK = ("checkpoint-*/COMPLETE", "*/predictions*.jsonl", "samples*.jsonl")  # what a cut run can go on from
 HASHED_BELOW = 64 * 2**20  # larger files count by size and time
 
 
@@ -216,7 +216,7 @@ class Stage:
         names = sorted({*record["contents"], *self.contents} - {*found})
         found |= {n: "its contents" for n in names if record["contents"].get(n) != self.contents.get(n)}
         processes = record["processes"] if record["done"] else self.processes
-        if "models" not in self.fields:  # an evaluation has no steps
+        if self.fields.keys().isdisjoint(("models", "num_completions")):  # evaluation and sampling have no steps
             now = {**self.fields, **self.kept_rows()}
             found |= changed_rows(record["fields"], record["processes"], now, processes)
         return found
@@ -224,15 +224,15 @@ class Stage:
     def kept_rows(self) -> dict[str, int]:
         """Fields to set, for a cut run that goes on, so that a step has the rows that it had; see [`keep_rows`]."""
         record = self.record
-        if "fields" not in record or record["done"] or self.mode != "auto" or not self._has_work():
+        if "fields" not in record or record["done"] or self.mode != "auto" or not self._has_work(WORK[:1]):
             return {}
         return keep_rows(record["fields"], record["processes"], self.fields, self.processes)
 
-    def _has_work(self) -> bool:
+    def _has_work(self, marks: Sequence[str] = WORK) -> bool:
         """Something that a run could go on from."""
         if Path(str(self.fields.get("resume_from_checkpoint"))).is_dir():
             return True
-        return any(path for mark in WORK for path in self.folder.glob(mark))
+        return any(path for mark in marks for path in self.folder.glob(mark))
 
     def check(self) -> None:
         """
