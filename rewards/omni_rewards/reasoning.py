@@ -11,6 +11,7 @@ from .conclusions import conclusion_agrees
 from .judge import Judge, Question
 from .judge.rows import Row, question_of
 from .judge.settings import as_judge
+from .problem_types import require_known, types_of_rows
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 
 REASONING_RUBRIC = (
@@ -47,6 +48,7 @@ class ReasoningReward:
             and REFERENCE where the row has one.
         schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
             The sections of the completions: `think` and `answer`, with or without `context`.
+        problem_type (`str`, *optional*): Type of the rows that have none of their own.
 
     Raises `ValueError` at construction without a judge, and for settings that cannot work, a judge without endpoint
     among them.
@@ -60,6 +62,7 @@ class ReasoningReward:
     judge: Judge | Mapping[str, Any] | None = None
     rubric: str = REASONING_RUBRIC
     schema: SectionSchema = CONTEXT_THINK_ANSWER
+    problem_type: str | None = None
 
     __name__ = "reasoning_reward"  # TRL's metric key
     sections = ("think",)
@@ -68,15 +71,22 @@ class ReasoningReward:
         if self.judge is None:
             raise ValueError(_NO_JUDGE)
         object.__setattr__(self, "judge", as_judge(self.judge))
+        if self.problem_type is not None:
+            require_known(self.problem_type)
         if not self.rubric.strip():
             raise ValueError("`rubric` must tell the judge what to grade")
         if not {"think", "answer"} <= set(self.schema.names):
             raise ValueError(f"reasoning_reward needs `think` and `answer`, the schema has {list(self.schema.names)}")
 
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns without which it says nothing."""
+        return () if self.problem_type else ("problem_type",)
+
     def __call__(
         self,
         completions: Sequence[Completion],
-        problem_type: Sequence[str],
+        problem_type: Sequence[str | None] | None = None,
         options: Sequence[Sequence[str] | None] | None = None,
         reference_reasoning: Sequence[str | None] | None = None,
         **kwargs: Any,
@@ -85,7 +95,8 @@ class ReasoningReward:
         count, rows, agreements = len(completions), list[Row](), list[str]()
         options = [None] * count if options is None else options
         references = [None] * count if reference_reasoning is None else reference_reasoning
-        columns_by_row = zip(completions, problem_type, options, references, strict=True)
+        kinds = types_of_rows(problem_type, self.problem_type, count)
+        columns_by_row = zip(completions, kinds, options, references, strict=True)
         for index, (completion, kind, choices, reference) in enumerate(columns_by_row):
             texts = parse_sections(completion_text(completion), self.schema).texts
             needed = [name for name in self.schema.names if name in ("context", "think", "answer")]
