@@ -10,6 +10,7 @@ from ._judged import awaited, settled
 from ._scored import Options
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
+from .judge.media import media_of
 from .judge.rows import Row, question_of
 from .judge.settings import as_judge
 from .problem_types import PROBLEM_TYPES, AnswerSettings, require_known, types_of_rows
@@ -116,7 +117,7 @@ class AnswerReward(AnswerSettings):
             row: Row = scored.score if reason in ("right", "partial") else 0.0
             if reason == "judged":
                 asked = ("QUESTION", question_of(index, kwargs)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
-                row = (Question(self.rubric, asked),)
+                row = (Question(self.rubric, asked, media_of(self.judge, index, kwargs)),)
             rows.append(row)
             reasons.append(reason)
             shown.append("" if answer is None else scored.parsed or "")

@@ -2,13 +2,14 @@
 """Reasoning reward: does `<think>` follow from the context and lead to the answer, as a judge grades it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ._completions import Completion, about, completion_text
 from ._judged import awaited, settled
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
+from .judge.media import media_of
 from .judge.rows import Row, question_of
 from .judge.settings import as_judge
 from .problem_types import require_known, types_of_rows
@@ -25,6 +26,7 @@ REASONING_RUBRIC = (
 )
 
 
+_UNSEEN = " that you cannot see or hear"
 _NO_JUDGE = (
     "reasoning_reward needs a judge, because words alone do not tell sound reasoning from any other. In Python: "
     'ReasoningReward(judge={"endpoint": "http://localhost:8000/v1", "model": "NAME"}); in a run\'s YAML, under the path '
@@ -108,6 +110,8 @@ class ReasoningReward:
             agreements.append({True: "agrees", False: "disagrees", None: "unclear"}[agrees])
             reference = reference if reference and reference.strip() else None
             question = self._question(question_of(index, kwargs), texts, choices, reference)
+            if media := media_of(self.judge, index, kwargs):
+                question = replace(question, rubric=question.rubric.replace(_UNSEEN, ""), media=media)
             rows.append(0.0 if agrees is False else (question,))
         if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra("reasoning", agreements)

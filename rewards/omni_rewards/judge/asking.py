@@ -59,7 +59,7 @@ class _Batch:
     api_key: str | None
     deadline: float
     record: ReplyRecord | None
-    waiting: deque[tuple[str, dict[str, Any]]]
+    waiting: deque[tuple[str, Question]]
     scores: dict[str, float]
     faults: Counter[str] = field(default_factory=Counter[str])
     num_requests: int = 0
@@ -71,7 +71,7 @@ async def ask_all(judge: Judge, questions: Sequence[Question]) -> Judgement:
     """Scores of `questions`; see `Judge.ask`."""
     requests = [judge.request(question) for question in questions]
     keys = [content_key(request) for request in requests]
-    distinct = dict(zip(keys, requests, strict=True))
+    distinct = dict(zip(keys, questions, strict=True))
     record = ReplyRecord(Path(judge.cache_dir)) if judge.cache_dir is not None else None
     scores: dict[str, float] = {}
     if record is not None:
@@ -81,12 +81,16 @@ async def ask_all(judge: Judge, questions: Sequence[Question]) -> Judgement:
             if score is not None:
                 scores[key] = score
     num_recorded = len(scores)
-    waiting = deque((key, request) for key, request in distinct.items() if key not in scores)
+    waiting = deque((key, question) for key, question in distinct.items() if key not in scores)
     if not waiting or judge.replay:
         if waiting:
             logger.warning("judge: %d of %d replies are not in %s", len(waiting), len(distinct), judge.cache_dir)
         return Judgement([scores.get(key) for key in keys], 0, num_recorded)
 
+    media = dict.fromkeys(medium for _, question in waiting for medium in judge.shown(question))
+    await asyncio.gather(
+        *(asyncio.to_thread(medium.parts) for medium in media)
+    )  # a broken file is met before any request
     deadline = asyncio.get_running_loop().time() + judge.budget_s
     batch = _Batch(judge, judge.api_key(), deadline, record, waiting, scores, use_schema=judge.json_schema)
     try:
@@ -107,14 +111,14 @@ async def _work(batch: _Batch) -> None:
     """One of the workers that share the questions, each with a connection of its own."""
     with lane() as client:
         while batch.waiting and not batch.is_hopeless:
-            key, request = batch.waiting.popleft()
-            reply = await _ask_one(batch, client, request)
+            key, question = batch.waiting.popleft()
+            reply = await _ask_one(batch, client, batch.judge.request(question, sent=True))
             score = None if reply is None else read_score(reply)
             if reply is not None and score is None:
                 batch.faults["no readable score"] += 1  # at temperature 0 it would say the same again
             if reply is not None and score is not None:
                 batch.scores[key] = score
-                _keep(batch, key, request, reply)
+                _keep(batch, key, batch.judge.request(question), reply)
 
 
 async def _ask_one(batch: _Batch, client: Client, request: dict[str, Any]) -> str | None:
