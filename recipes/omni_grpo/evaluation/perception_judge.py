@@ -30,10 +30,10 @@ def judged(rows: Sequence[Prediction], judge: Judge, schema: SectionSchema) -> d
     kinds, options = [row["problem_type"] for row in rows], [row["options"] for row in rows]
     contexts, references = [row["context"] for row in rows], [row["reference_reasoning"] for row in rows]
     graded: dict[str, list[tuple[bool, float | None]]] = {}
-    columns: dict[str, Any] = {"problem": [row["problem"] for row in rows], "id": [row["id"] for row in rows]}
+    columns: dict[str, Any] = {"problem": [row["problem"] for row in rows]}
     if judge.send_media:
         own = [Example(row["id"], media=tuple(MediaItem(**item) for item in row["media"])) for row in rows]
-        columns["prompts"] = [build_messages(example, "short") for example in own]
+        columns |= {"id": [e.id for e in own], "prompts": [build_messages(e, "short") for e in own]}
     if "context" in schema.names:
         scores = ContextReward(judge, schema=schema)(texts, contexts, **columns)
         has = [bool(row["context"] or (judge.send_media and row["media"])) for row in rows]

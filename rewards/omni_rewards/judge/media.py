@@ -75,11 +75,11 @@ def media_of(judge: Any, index: int, columns: Mapping[str, Any]) -> tuple[Medium
     """
     if not getattr(judge, "send_media", False) or not (prompts := columns.get("prompts")):
         return ()
-    turns, found = [] if isinstance(prompts[index], str) else prompts[index], list[Medium]()
+    turns: list[Any] = [] if isinstance(prompts[index], str) else prompts[index]
+    found: list[Medium] = []
     row = repr(columns["id"][index]) if columns.get("id") else f"number {index} of the batch"
-    for part in [
-        p for t in turns if not isinstance(t["content"], str) for p in t["content"] or () if p["type"] != "text"
-    ]:
+    parts = [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
+    for part in (part for part in parts if part["type"] != "text"):
         if not isinstance(path := part.get("path") or part.get(part["type"]), str):
             raise ValueError(f"row {row}: a judge is sent files, its {part['type']} is {path!r:.80}; name a `path`")
         kinds = [part["type"], "audio"] if part.get("audio_in_video") else [part["type"]]
@@ -115,17 +115,20 @@ def _hash_of(path: str, changed: int) -> str:
 def _parts(medium: Medium, sha256: str) -> tuple[dict[str, Any], ...]:
     with open(medium.path, "rb") as file:
         content = file.read() if medium.kind == "image" else b""
-    known = next((name for begin, name in _AS_THEY_ARE.items() if content.startswith(begin)), None)
-    is_small = known is not None and len(content) <= medium.max_bytes
-    if is_small and find_spec("PIL") is None:
-        return (_picture(known, content),)
+    kinds = [name for begin, name in _AS_THEY_ARE.items() if content.startswith(begin)]
+    as_is = [_picture(name, content) for name in kinds if len(content) <= medium.max_bytes]
+    if as_is and find_spec("PIL") is None:
+        return tuple(as_is)
     reader, longest = import_module(_READER), (medium.max_bytes - 44) / (2 * _RATE)  # 44: a header
     sizes = {"num_frames": medium.frames, "frame_multiple": 1, "max_pixels": _MAX_PIXELS, "pixel_multiple": 1}
-    settings = reader.MediaSettings(**sizes, sampling_rate=_RATE, max_audio_seconds=longest, long_audio="truncate")
+    sounds = {"sampling_rate": _RATE, "max_audio_seconds": longest, "long_audio": "truncate"}
+    settings = reader.MediaSettings(
+        **sizes, **sounds, max_missing_share=1.0
+    )  # how much may be missing is the run's to say
     segment = reader.Segment(medium.start, medium.end)
     found, notes = reader.decode_media(medium.kind, medium.path, settings, segment)
     if medium.kind == "image":  # one that goes as it is must be whole, too
-        return (_picture(known, content) if is_small else _jpeg(found, medium.max_bytes),)
+        return tuple(as_is or [_jpeg(found, medium.max_bytes)])
     label = {"type": "text", "text": "; ".join([f"{medium.kind} of the question", *notes]) + ":"}
     if medium.kind == "video":
         return (label, *(_jpeg(frame, medium.max_bytes) for frame in found.frames))
@@ -142,6 +145,6 @@ def _jpeg(pixels: Any, max_bytes: int) -> dict[str, Any]:
     return _picture("jpeg", buffer.getvalue()) if small else _jpeg(pixels[::2, ::2], max_bytes)
 
 
-def _picture(kind: str | None, content: bytes) -> dict[str, Any]:
+def _picture(kind: str, content: bytes) -> dict[str, Any]:
     url = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
