@@ -25,7 +25,7 @@ class EvalArguments:
         test_file (`str`): Data file or Hugging Face data set; of a benchmark, its annotation file as released.
         test_split (`str`, defaults to `"test"`): Split of a data set that is not named as `name[split]`.
         benchmark (`str`, *optional*): A key of `omni_grpo.evaluation.benchmarks.READERS`, whose reader reads `test_file`.
-        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next seven.
+        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next eight.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
         group_by (`list[str]`): Keys of `meta` that results are reported by.
         answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward`.
@@ -33,6 +33,9 @@ class EvalArguments:
             Dotted path of a function that knows a row's answer for another's media, `(row, donor, sense)` to whether it
             changes; without one the shortcut index goes by chance.
         judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning.
+        context_reader (`"policy"` or `dict`, *optional*):
+            Who answers from the question and the context alone, without media, to tell whether contexts are sufficient: the
+            model itself, or the one that settings as of `judge` name.
         generation_kwargs (`dict`, *optional*):
             Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size`, `num_beams`. A checkpoint's own
             `generation_config.json` sets nothing.
@@ -79,6 +82,9 @@ class EvalArguments:
     )
     judge: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Settings of a judge of contexts and reasoning (JSON on the command line)."}
+    )
+    context_reader: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Who answers from contexts alone: policy, or settings as of judge (JSON)."}
     )
     generation_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Decoding over greedy, e.g. repetition_penalty (JSON on the command line)."}
@@ -137,7 +143,7 @@ class EvalArguments:
             raise ValueError("answer_settings: `judge` and `require_agreement` are for training; leave them out")
         if "schema" in written:
             raise ValueError("answer_settings: `schema` is the prompt style's; leave it out, or set `prompt_style`")
-        judge = as_mapping(self.judge or {}, "judge")
+        reader = "policy" if self.context_reader == "policy" else _judge(self.context_reader, "context_reader")
         decoding = as_mapping(self.generation_kwargs or {}, "generation_kwargs")
         refuse_unknown(decoding, GREEDY.keys() - {"do_sample"}, "generation_kwargs")
         return Protocol(
@@ -147,5 +153,10 @@ class EvalArguments:
             answers=answers,
             decoding=decoding,
             counterfactual=load_object(self.counterfactual, "counterfactual") if self.counterfactual else None,
-            judge=construct(Judge, {}, judge, "judge") if judge else None,
+            judge=_judge(self.judge, "judge"),
+            reader=reader,
         )
+
+
+def _judge(written: dict[str, Any] | str | None, name: str) -> Judge | None:
+    return construct(Judge, {}, as_mapping(written, name), name) if written else None

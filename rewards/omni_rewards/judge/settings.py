@@ -130,6 +130,12 @@ class Judge:
         """As `ask`, without blocking the event loop. Raises `ValueError` if the variable of the key is not set."""
         return await ask_all(self, questions)
 
+    def replies(self, questions: Sequence[Question]) -> list[str | None]:
+        """What is written in reply to `questions`, which ask for no score, after any thought; as `ask`."""
+        return run_blocking(
+            ask_all(self, questions, lambda text: text.rpartition("</think>")[2].strip() or None)
+        ).scores
+
     def shown(self, question: Question) -> list[Medium]:
         """The media that are sent with `question`, and how much of each."""
         return capped(question.media, self.max_media, self.max_media_bytes) if self.send_media else []
