@@ -87,13 +87,10 @@ class ContextReward:
         """A score for each of the completions, in TRL's calling form."""
         if context is None and self.needed_columns:
             raise ValueError("context_reward needs a column `context`, or a judge with `send_media: true`")
-        texts, references = (
-            map(completion_text, completions),
-            [None] * len(completions) if context is None else context,
-        )
-        media = [media_of(self.judge, index, kwargs) for index in range(len(completions))]
-        rows = [self._row(*row) for row in zip(texts, references, media, strict=True)]
-        return settled(self.judge, rows, kwargs)
+        count, texts = len(completions), map(completion_text, completions)
+        media = [media_of(self.judge, index, kwargs) for index in range(count)]
+        rows = zip(texts, [None] * count if context is None else context, media, strict=True)
+        return settled(self.judge, [self._row(*row) for row in rows], kwargs)
 
     def _row(self, completion: str, reference: str | None, media: tuple[Medium, ...]) -> Row:
         reference = (reference or "").strip()

@@ -143,6 +143,10 @@ class EvalArguments:
             raise ValueError("answer_settings: `judge` and `require_agreement` are for training; leave them out")
         if "schema" in written:
             raise ValueError("answer_settings: `schema` is the prompt style's; leave it out, or set `prompt_style`")
+        if isinstance(self.context_reader, str) and not self.context_reader.startswith(("policy", "{")):
+            raise ValueError(
+                f"context_reader: {self.context_reader!r} is neither policy nor settings with endpoint and model"
+            )
         reader = "policy" if self.context_reader == "policy" else _judge(self.context_reader, "context_reader")
         decoding = as_mapping(self.generation_kwargs or {}, "generation_kwargs")
         refuse_unknown(decoding, GREEDY.keys() - {"do_sample"}, "generation_kwargs")

@@ -87,9 +87,8 @@ async def ask_all(judge: Judge, questions: Sequence[Question], read: Callable[[s
         return Judgement([scores.get(key) for key in keys], 0, num_recorded)
 
     media = dict.fromkeys(medium for _, question in waiting for medium in judge.shown(question))
-    await asyncio.gather(
-        *(asyncio.to_thread(medium.parts) for medium in media)
-    )  # a broken file is met before any request
+    # A broken file is met before any request.
+    await asyncio.gather(*(asyncio.to_thread(medium.parts) for medium in media))
     deadline = asyncio.get_running_loop().time() + judge.budget_s
     batch = _Batch(judge, judge.api_key(), deadline, record, waiting, scores, read)
     batch.use_schema = judge.json_schema and read is read_score

@@ -132,9 +132,8 @@ class Judge:
 
     def replies(self, questions: Sequence[Question]) -> list[str | None]:
         """What is written in reply to `questions`, which ask for no score, after any thought; as `ask`."""
-        return run_blocking(
-            ask_all(self, questions, lambda text: text.rpartition("</think>")[2].strip() or None)
-        ).scores
+        asking = ask_all(self, questions, lambda text: text.rpartition("</think>")[2].strip() or None)
+        return run_blocking(asking).scores
 
     def shown(self, question: Question) -> list[Medium]:
         """The media that are sent with `question`, and how much of each."""
