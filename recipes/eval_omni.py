@@ -13,6 +13,7 @@ you like.
 
 import json
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def main(argv: list[str]) -> None:
         examples = load_benchmark(args.benchmark, args.test_file, data.media_root, data.media_roots)
     else:
         examples = load_examples(args.test_file, data.media_root, args.test_split, media_roots=data.media_roots)
+        every = args.protocol().answers.problem_type or ""
+        examples = [replace(e, problem_type=e.problem_type or every) for e in examples]
         if open_ended := [e.id for e in examples if not (e.problem_type and e.solution)]:
             raise DataError(
                 f"{args.test_file}: rows {open_ended[:5]}: add `problem_type` and `solution` to score answers"

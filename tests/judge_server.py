@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import re
 import threading
@@ -24,7 +26,7 @@ class Request:
     @property
     def texts(self) -> dict[str, str]:
         """What stands between the fences, by name, read as the instructions say: by the mark alone."""
-        instructions, material = (message["content"] for message in self.body["messages"])
+        instructions, material = (written(message["content"]) for message in self.body["messages"])
         mark = re.search(r"<<<BEGIN (\w+) NAME>>>", instructions)[1]
         fenced = rf"<<<BEGIN {mark} (\w+)>>>\n(.*?)\n<<<END {mark} \1>>>"
         return dict(re.findall(fenced, material, re.DOTALL))
@@ -32,10 +34,38 @@ class Request:
     @property
     def outside(self) -> str:
         """What a judge that goes by the mark takes for instructions."""
-        instructions, material = (message["content"] for message in self.body["messages"])
+        instructions, material = (written(message["content"]) for message in self.body["messages"])
         mark = re.search(r"<<<BEGIN (\w+) NAME>>>", instructions)[1]
         fenced = rf"<<<BEGIN {mark} (\w+)>>>\n.*?\n<<<END {mark} \1>>>"
         return instructions + re.sub(fenced, "", material, flags=re.DOTALL)
+
+    @property
+    def media(self) -> list[tuple[str, str]]:
+        """Kind and SHA-256 of each picture and sound, in their order."""
+        return [(kind, hashlib.sha256(content).hexdigest()) for kind, content in self.contents]
+
+    @property
+    def contents(self) -> list[tuple[str, bytes]]:
+        """Kind and bytes of each picture and sound, read as the protocol has them."""
+        found: list[tuple[str, bytes]] = []
+        for part in parts_of(self.body["messages"][-1]["content"]):
+            if part["type"] == "image_url":
+                kind, data = re.fullmatch(r"data:image/(\w+);base64,(.+)", part["image_url"]["url"]).groups()
+                found.append((kind, base64.b64decode(data, validate=True)))
+            elif part["type"] == "input_audio":
+                sound = part["input_audio"]
+                found.append((sound["format"], base64.b64decode(sound["data"], validate=True)))
+            else:
+                assert part.keys() == {"type", "text"}, part
+        return found
+
+
+def parts_of(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def written(content: str | list[dict[str, Any]]) -> str:
+    return "\n\n".join(part["text"] for part in parts_of(content) if part["type"] == "text")
 
 
 Behaviour = Callable[[Request], Awaitable[bytes | None]]

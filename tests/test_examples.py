@@ -29,8 +29,8 @@ def figures(text: str) -> list[float]:
     return [float(figure) for figure in re.findall(r"\d\.\d\d", text.splitlines()[-1])]
 
 
-def test_there_are_three_and_each_is_short():
-    assert len(EXAMPLES) == 3
+def test_there_are_four_and_each_is_short():
+    assert len(EXAMPLES) == 4
     assert all(len(file.read_text(encoding="utf-8").splitlines()) < 60 for file in EXAMPLES)
 
 
@@ -42,6 +42,13 @@ def test_the_rewards_teach_under_stock_trl(tmp_path):
     assert "omni_grpo" not in re.sub(
         r'""".*?"""', "", (REPOSITORY / "examples/rewards_in_stock_trl.py").read_text(), flags=re.S
     )
+
+
+def test_rows_of_prompt_and_solution_teach_under_stock_trl(tmp_path):
+    """Mutant: the reward's own `problem_type` ignored, so that the rows have none."""
+    first, last = figures(output("plain_trl_rows.py", tmp_path))
+    assert first < 0.8 and last == 1
+    assert "omni_grpo" not in (REPOSITORY / "examples/plain_trl_rows.py").read_text()
 
 
 def test_a_reward_of_ones_own_has_its_three_outcomes(tmp_path):

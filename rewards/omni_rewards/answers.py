@@ -10,9 +10,10 @@ from ._judged import awaited, settled
 from ._scored import Options
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
+from .judge.media import media_of
 from .judge.rows import Row, question_of
 from .judge.settings import as_judge
-from .problem_types import PROBLEM_TYPES, AnswerSettings
+from .problem_types import PROBLEM_TYPES, AnswerSettings, require_known, types_of_rows
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 from .telemetry import log_mean
 
@@ -51,10 +52,14 @@ class AnswerReward(AnswerSettings):
         schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
             The last section is the answer, the one before it the reasoning. The default also reads completions that
             have `<think>` and `<answer>` alone.
+        problem_type (`str`, *optional*):
+            Type of the rows that have none of their own, so that rows of `prompt` and `solution` are enough.
 
     Raises `ValueError` at construction for a value that cannot be meant, and for a judge without endpoint.
 
     >>> AnswerReward(tolerance=0.01)(["<answer>101</answer>"], ["100"], ["numerical"])
+    [1.0]
+    >>> AnswerReward(problem_type="numerical")(["<answer>7.0</answer>"], ["7"])
     [1.0]
     """
 
@@ -62,11 +67,14 @@ class AnswerReward(AnswerSettings):
     judge: Judge | Mapping[str, Any] | None = None
     rubric: str = _RUBRIC
     schema: SectionSchema = CONTEXT_THINK_ANSWER
+    problem_type: str | None = None
 
     __name__ = "answer_reward"  # TRL's metric key
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.problem_type is not None:
+            require_known(self.problem_type)
         object.__setattr__(self, "judge", as_judge(self.judge))
         if not self.rubric.strip():
             raise ValueError("`rubric` must tell the judge what to grade")
@@ -76,11 +84,16 @@ class AnswerReward(AnswerSettings):
         """What the reward speaks about: the answer."""
         return self.schema.names[-1:]
 
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns without which it says nothing."""
+        return ("solution",) if self.problem_type else ("solution", "problem_type")
+
     def __call__(
         self,
         completions: Sequence[Completion],
         solution: Sequence[str],
-        problem_type: Sequence[str],
+        problem_type: Sequence[str | None] | None = None,
         options: Sequence[Options] | None = None,
         **kwargs: Any,
     ) -> list[float | None]:
@@ -89,7 +102,8 @@ class AnswerReward(AnswerSettings):
         rows, reasons, shown = list[Row](), list[str](), list[str]()
         unreasoned, spam = list[int](), list[bool]()
         every_options = [None] * len(completions) if options is None else options
-        given = zip(completions, solution, problem_type, every_options, strict=True)
+        kinds = types_of_rows(problem_type, self.problem_type, len(completions))
+        given = zip(completions, solution, kinds, every_options, strict=True)
         for index, (completion, gold, kind, choices) in enumerate(given):
             texts = parse_sections(completion_text(completion), self.schema).texts
             answer, think = texts.get(section), texts.get(reasoning)
@@ -103,7 +117,7 @@ class AnswerReward(AnswerSettings):
             row: Row = scored.score if reason in ("right", "partial") else 0.0
             if reason == "judged":
                 asked = ("QUESTION", question_of(index, kwargs)), ("REFERENCE", gold), ("CANDIDATE", answer or "")
-                row = (Question(self.rubric, asked),)
+                row = (Question(self.rubric, asked, media_of(self.judge, index, kwargs)),)
             rows.append(row)
             reasons.append(reason)
             shown.append("" if answer is None else scored.parsed or "")

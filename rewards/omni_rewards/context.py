@@ -10,6 +10,7 @@ from ._elements import AUDIO, UNMARKED, VISUAL, key_elements
 from ._judged import awaited, settled
 from .coverage import context_coverage
 from .judge import Judge, Question
+from .judge.media import Medium, media_of
 from .judge.rows import Row
 from .judge.settings import as_judge
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, find_tags, parse_sections
@@ -20,6 +21,9 @@ CONTEXT_RUBRIC = (
     "minor one is invented. 3: a key element is missing or invented. 2: several are. 1: hardly any of the reference is "
     "there, or much contradicts it. 0: nothing of it is there. Wording and order do not matter. A statement that "
     "contradicts the reference, or names several alternatives, counts as invented. Length and style earn nothing."
+)
+CONTEXT_MEDIA_RUBRIC = CONTEXT_RUBRIC.replace("the reference", "the scene").replace(
+    "given REFERENCE, a true description of a scene, and", "shown a scene itself and given"
 )
 _SENSE_WORDS = {
     VISUAL: "what can be SEEN (faces, gestures, people, objects, places, actions), and ignore what can be heard",
@@ -33,14 +37,16 @@ class ContextReward:
     """
     `context_reward` with settings: a judge in place of the offline scorer, another rubric, another penalty.
 
-    With a judge, each sense that the reference marks is a question of its own, and the reward is their mean.
+    With a judge, each sense that the reference marks is a question of its own, and the reward is their mean. A judge that
+    sees and hears (`send_media: true`) also grades rows that have media and no reference, each sense of the media by itself.
 
     Args:
         judge (`Judge` or `dict[str, Any]`, *optional*):
             The judge, or its settings; the offline scorer without one.
         rubric (`str`, *optional*, defaults to `CONTEXT_RUBRIC`):
             Tells the judge what earns which score from 0 to 5. `{sense}`, where it occurs, is replaced by what to look
-            at; the judge is shown REFERENCE and CANDIDATE.
+            at; the judge is shown REFERENCE and CANDIDATE. For rows without a reference the default is
+            `CONTEXT_MEDIA_RUBRIC`.
         invented_weight (`float`, *optional*, defaults to `1.0`):
             Exponent of the penalty for invented elements in the offline score; 0 counts recall alone.
         schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
@@ -70,16 +76,25 @@ class ContextReward:
         if "context" not in self.schema.names:
             raise ValueError(f"context_reward needs a section `context`, the schema has {list(self.schema.names)}")
 
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns without which it says nothing."""
+        return () if getattr(self.judge, "send_media", False) else ("context",)
+
     def __call__(
-        self, completions: Sequence[Completion], context: Sequence[str | None], **kwargs: Any
+        self, completions: Sequence[Completion], context: Sequence[str | None] | None = None, **kwargs: Any
     ) -> list[float | None]:
         """A score for each of the completions, in TRL's calling form."""
-        pairs = zip(completions, context, strict=True)
-        rows = [self._row(completion_text(completion), reference) for completion, reference in pairs]
-        return settled(self.judge, rows, kwargs)
+        if context is None and self.needed_columns:
+            raise ValueError("context_reward needs a column `context`, or a judge with `send_media: true`")
+        count, texts = len(completions), map(completion_text, completions)
+        media = [media_of(self.judge, index, kwargs) for index in range(count)]
+        rows = zip(texts, [None] * count if context is None else context, media, strict=True)
+        return settled(self.judge, [self._row(*row) for row in rows], kwargs)
 
-    def _row(self, completion: str, reference: str | None) -> Row:
-        if reference is None or not reference.strip():
+    def _row(self, completion: str, reference: str | None, media: tuple[Medium, ...]) -> Row:
+        reference = (reference or "").strip()
+        if not reference and not media:
             return None
         if find_tags(reference, self.schema):
             raise ValueError(f"the reference context must be bare, without tags, got {reference[:200]!r}")
@@ -89,9 +104,12 @@ class ContextReward:
         if not isinstance(self.judge, Judge):
             return context_score(written, reference, self.invented_weight)
         marked = [sense for sense in (VISUAL, AUDIO) if key_elements(reference)[sense]]
-        texts = (("REFERENCE", reference.strip()), ("CANDIDATE", written.strip()))
-        rubrics = [self.rubric.replace("{sense}", _SENSE_WORDS[sense]) for sense in marked or [UNMARKED]]
-        return tuple(Question(rubric, texts) for rubric in dict.fromkeys(rubrics))
+        texts, rubric = (("REFERENCE", reference), ("CANDIDATE", written.strip())), self.rubric
+        if not reference:
+            marked = [AUDIO if medium.kind == "audio" else VISUAL for medium in media]
+            texts, rubric = texts[1:], CONTEXT_MEDIA_RUBRIC if rubric == CONTEXT_RUBRIC else rubric
+        rubrics = [rubric.replace("{sense}", _SENSE_WORDS[sense]) for sense in marked or [UNMARKED]]
+        return tuple(Question(rubric, texts, media) for rubric in dict.fromkeys(rubrics))
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ The problem types: all that is particular to one kind of question stands in its 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from ._scored import Options, Scored
 from ._written import read_label
@@ -125,8 +125,7 @@ class AnswerSettings:
 
     def read(self, answer: str, solution: str, problem_type: str, options: Options = None) -> Scored:
         """Score of one bare answer, with what was read; raises as `answer_score` does."""
-        if problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"unknown problem_type {problem_type!r}; known are {', '.join(map(repr, PROBLEM_TYPES))}")
+        require_known(problem_type)
         if not isinstance(solution, str) or not solution.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"a {problem_type} row needs its gold answer as text, got {solution!r}")
         if "<answer" in solution:
@@ -194,3 +193,25 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
 }
 CHOICE_TYPES = frozenset(name for name, kind in PROBLEM_TYPES.items() if kind.needs_options)
+
+
+def require_known(problem_type: str) -> None:
+    """Raises `ValueError`, with the known types, for one that is none of them."""
+    if problem_type not in PROBLEM_TYPES:
+        raise ValueError(f"unknown problem_type {problem_type!r}; known are {', '.join(map(repr, PROBLEM_TYPES))}")
+
+
+def types_of_rows(own: Sequence[str | None] | None, every: str | None, count: int) -> list[str]:
+    """
+    The type of each row: its `own`, from the column `problem_type`, else `every`, a reward's setting of that name.
+
+    Raises `ValueError` where a row has neither.
+    """
+    types = [kind or every for kind in ([None] * count if own is None else own)]
+    if None in types:
+        raise ValueError(
+            f"row {types.index(None)} of the batch has no `problem_type`; add the column, or give the reward one type for "
+            'all rows, e.g. AnswerReward(problem_type="math"), in YAML reward_settings: {omni_rewards.answer_reward: '
+            "{problem_type: math}}"
+        )
+    return cast("list[str]", types)

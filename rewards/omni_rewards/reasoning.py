@@ -2,15 +2,17 @@
 """Reasoning reward: does `<think>` follow from the context and lead to the answer, as a judge grades it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ._completions import Completion, about, completion_text
 from ._judged import awaited, settled
 from .conclusions import conclusion_agrees
 from .judge import Judge, Question
+from .judge.media import media_of
 from .judge.rows import Row, question_of
 from .judge.settings import as_judge
+from .problem_types import require_known, types_of_rows
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, parse_sections
 
 REASONING_RUBRIC = (
@@ -24,6 +26,7 @@ REASONING_RUBRIC = (
 )
 
 
+_UNSEEN = " that you cannot see or hear"
 _NO_JUDGE = (
     "reasoning_reward needs a judge, because words alone do not tell sound reasoning from any other. In Python: "
     'ReasoningReward(judge={"endpoint": "http://localhost:8000/v1", "model": "NAME"}); in a run\'s YAML, under the path '
@@ -47,6 +50,7 @@ class ReasoningReward:
             and REFERENCE where the row has one.
         schema (`SectionSchema`, *optional*, defaults to `CONTEXT_THINK_ANSWER`):
             The sections of the completions: `think` and `answer`, with or without `context`.
+        problem_type (`str`, *optional*): Type of the rows that have none of their own.
 
     Raises `ValueError` at construction without a judge, and for settings that cannot work, a judge without endpoint
     among them.
@@ -60,6 +64,7 @@ class ReasoningReward:
     judge: Judge | Mapping[str, Any] | None = None
     rubric: str = REASONING_RUBRIC
     schema: SectionSchema = CONTEXT_THINK_ANSWER
+    problem_type: str | None = None
 
     __name__ = "reasoning_reward"  # TRL's metric key
     sections = ("think",)
@@ -68,15 +73,22 @@ class ReasoningReward:
         if self.judge is None:
             raise ValueError(_NO_JUDGE)
         object.__setattr__(self, "judge", as_judge(self.judge))
+        if self.problem_type is not None:
+            require_known(self.problem_type)
         if not self.rubric.strip():
             raise ValueError("`rubric` must tell the judge what to grade")
         if not {"think", "answer"} <= set(self.schema.names):
             raise ValueError(f"reasoning_reward needs `think` and `answer`, the schema has {list(self.schema.names)}")
 
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns without which it says nothing."""
+        return () if self.problem_type else ("problem_type",)
+
     def __call__(
         self,
         completions: Sequence[Completion],
-        problem_type: Sequence[str],
+        problem_type: Sequence[str | None] | None = None,
         options: Sequence[Sequence[str] | None] | None = None,
         reference_reasoning: Sequence[str | None] | None = None,
         **kwargs: Any,
@@ -85,7 +97,8 @@ class ReasoningReward:
         count, rows, agreements = len(completions), list[Row](), list[str]()
         options = [None] * count if options is None else options
         references = [None] * count if reference_reasoning is None else reference_reasoning
-        columns_by_row = zip(completions, problem_type, options, references, strict=True)
+        kinds = types_of_rows(problem_type, self.problem_type, count)
+        columns_by_row = zip(completions, kinds, options, references, strict=True)
         for index, (completion, kind, choices, reference) in enumerate(columns_by_row):
             texts = parse_sections(completion_text(completion), self.schema).texts
             needed = [name for name in self.schema.names if name in ("context", "think", "answer")]
@@ -97,6 +110,8 @@ class ReasoningReward:
             agreements.append({True: "agrees", False: "disagrees", None: "unclear"}[agrees])
             reference = reference if reference and reference.strip() else None
             question = self._question(question_of(index, kwargs), texts, choices, reference)
+            if media := media_of(self.judge, index, kwargs):
+                question = replace(question, rubric=question.rubric.replace(_UNSEEN, ""), media=media)
             rows.append(0.0 if agrees is False else (question,))
         if (log_extra := kwargs.get("log_extra")) is not None:
             log_extra("reasoning", agreements)

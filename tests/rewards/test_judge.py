@@ -7,12 +7,15 @@ import logging
 import os
 import pickle
 import random
+import re
 
 import pytest
 
 from judge_server import JudgeServer, after, grade_of, honest, http, says
+from omni_grpo.run.reward_settings import configured_rewards
 from omni_rewards import ContextReward, Judge, Question
 
+CONTEXT = "omni_rewards.context_reward"
 QUESTIONS = [Question("Grade it.", (("CANDIDATE", f"text {i}"),)) for i in range(256)]
 
 
@@ -132,6 +135,43 @@ def test_a_key_that_is_missing_or_no_header_stops_the_run_by_name(monkeypatch) -
         with pytest.raises(ValueError, match="JUDGE_KEY") as error:
             judge.ask(QUESTIONS[:1])
         assert not value or value not in str(error.value)
+
+
+@pytest.mark.parametrize("written", ["$JUDGE_URL", "${JUDGE_URL}"])
+def test_the_endpoint_may_be_named_by_a_variable_read_at_construction(monkeypatch, written: str) -> None:
+    """Mutants: the name taken for the address; the variable read anew with each question."""
+    with JudgeServer() as server:
+        monkeypatch.setenv("JUDGE_URL", server.endpoint)
+        judge = Judge(endpoint=written, model="grader")
+        [reward] = configured_rewards([CONTEXT], {CONTEXT: {"judge": {"endpoint": written, "model": "grader"}}})
+        monkeypatch.setenv("JUDGE_URL", "http://127.0.0.1:9/v1")
+        assert judge.ask(QUESTIONS[:2]).scores == [expected(question) for question in QUESTIONS[:2]]
+        assert judge == Judge(endpoint=server.endpoint, model="grader") == reward.judge
+        assert pickle.loads(pickle.dumps(judge)).endpoint == server.endpoint
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_an_unset_variable_of_the_endpoint_is_refused_by_name_and_the_remedy_works(monkeypatch, value) -> None:
+    """Mutant: an empty one taken for an address."""
+    monkeypatch.delenv("JUDGE_URL", raising=False)
+    if value is not None:
+        monkeypatch.setenv("JUDGE_URL", value)
+    settings = {"endpoint": "$JUDGE_URL", "model": "grader"}
+    with pytest.raises(ValueError, match="JUDGE_URL") as error:
+        Judge(**settings)
+    with pytest.raises(ValueError, match=rf"reward_settings: {CONTEXT}.*JUDGE_URL"):
+        configured_rewards([CONTEXT], {CONTEXT: {"judge": settings}})
+    name, address = re.search(r"export (\w+)=(\S+)", str(error.value)).groups()
+    monkeypatch.setenv(name, address)
+    assert Judge(**settings).endpoint == address
+
+
+@pytest.mark.parametrize("value", ["localhost:8000", "http://me:secret@host/v1"])
+def test_what_the_variable_holds_is_held_to_the_same_rules(monkeypatch, value: str) -> None:
+    monkeypatch.setenv("JUDGE_URL", value)
+    with pytest.raises(ValueError, match="endpoint") as error:
+        Judge(endpoint="$JUDGE_URL", model="grader")
+    assert "secret" not in str(error.value)
 
 
 def test_only_the_named_variable_is_read_from_the_environment(monkeypatch) -> None:

@@ -25,7 +25,7 @@ class EvalArguments:
         test_file (`str`): Data file or Hugging Face data set; of a benchmark, its annotation file as released.
         test_split (`str`, defaults to `"test"`): Split of a data set that is not named as `name[split]`.
         benchmark (`str`, *optional*): A key of `omni_grpo.evaluation.benchmarks.READERS`, whose reader reads `test_file`.
-        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next seven.
+        protocol_version (`str`, defaults to `"1"`): See [`~omni_grpo.evaluation.protocol.Protocol`], as the next eight.
         metric (`str`, defaults to `"accuracy"`): `accuracy` or `war_uar`.
         group_by (`list[str]`): Keys of `meta` that results are reported by.
         answer_settings (`dict`, *optional*): Settings of `omni_rewards.AnswerReward` (on the command line as JSON).
@@ -33,6 +33,9 @@ class EvalArguments:
             Dotted path of a function that knows a row's answer for another's media, `(row, donor, sense)` to whether it
             changes; without one the shortcut index goes by chance.
         judge (`dict`, *optional*): Settings of `omni_rewards.Judge`, for contexts and reasoning (as JSON, too).
+        context_reader (`"policy"` or `dict`, *optional*):
+            Who answers from the question and the context alone, without media, to tell whether contexts are sufficient: the
+            model itself, or the one that settings as of `judge` name (as JSON, too).
         generation_kwargs (`dict`, *optional*):
             Decoding over greedy: `repetition_penalty`, `no_repeat_ngram_size` (as JSON, too). A checkpoint's own
             `generation_config.json` sets nothing.
@@ -69,6 +72,7 @@ class EvalArguments:
     answer_settings: dict[str, Any] | str | None = None
     counterfactual: str | None = None
     judge: dict[str, Any] | str | None = None
+    context_reader: dict[str, Any] | str | None = None
     generation_kwargs: dict[str, Any] | str | None = None
     variants: list[str] = field(default_factory=lambda: ["full"])
     ablated: list[str] = field(default_factory=list)
@@ -120,7 +124,11 @@ class EvalArguments:
             raise ValueError("answer_settings: `judge` and `require_agreement` are for training; leave them out")
         if "schema" in written:
             raise ValueError("answer_settings: `schema` is the prompt style's; leave it out, or set `prompt_style`")
-        judge = as_mapping(self.judge or {}, "judge")
+        if isinstance(self.context_reader, str) and not self.context_reader.startswith(("policy", "{")):
+            raise ValueError(
+                f"context_reader: {self.context_reader!r} is neither policy nor settings with endpoint and model"
+            )
+        reader = "policy" if self.context_reader == "policy" else _judge(self.context_reader, "context_reader")
         decoding = as_mapping(self.generation_kwargs or {}, "generation_kwargs")
         refuse_unknown(decoding, GREEDY.keys() - {"do_sample", "num_beams"}, "generation_kwargs")
         return Protocol(
@@ -130,5 +138,10 @@ class EvalArguments:
             answers=answers,
             decoding=decoding,
             counterfactual=load_object(self.counterfactual, "counterfactual") if self.counterfactual else None,
-            judge=construct(Judge, {}, judge, "judge") if judge else None,
+            judge=_judge(self.judge, "judge"),
+            reader=reader,
         )
+
+
+def _judge(written: dict[str, Any] | str | None, name: str) -> Judge | None:
+    return construct(Judge, {}, as_mapping(written, name), name) if written else None

@@ -25,6 +25,7 @@ from omni_grpo.evaluation.protocol import Protocol
 from omni_grpo.evaluation.records import FULL, Metrics, Prediction
 from omni_grpo.evaluation.scoring import summarise
 from omni_grpo.evaluation.shortcut import summarise_shortcuts
+from omni_grpo.evaluation.sufficiency import read_contexts, sufficiency
 from omni_grpo.evaluation.variants import VARIANTS, alters, vary
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.answers import Completion, decoding_settings, generate
@@ -174,6 +175,7 @@ def evaluate(
     output_dir.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[Prediction]] = {}
     plans: dict[str, Plan] = {}
+    files = {v: output_dir / ("predictions.jsonl" if v == FULL else f"predictions.{v}.jsonl") for v in variants}
     parts, settings = (model, embedder, encoder), (batch_size, max_new_tokens, bare, protocol, share)
     for variant in variants:  # what cannot be asked is known before anything is
         rows = examples if variant == variants[0] else examples[:ablated_rows]
@@ -181,9 +183,17 @@ def evaluate(
         for reason, ids in plans[variant].left_out.items() if share.index == 0 else ():
             logger.warning("%s: %d rows are left out, for each %s: %s", variant, len(ids), reason, ", ".join(ids[:20]))
     for variant in variants:
-        file = output_dir / ("predictions.jsonl" if variant == FULL else f"predictions.{variant}.jsonl")
         plan = plans[variant]
-        results[variant] = predict(*parts, plan.examples, prompt_style, variant, file, *settings, plan)
+        results[variant] = predict(*parts, plan.examples, prompt_style, variant, files[variant], *settings, plan)
+    readings, asks = None, protocol.reader == "policy" or (protocol.reader is not None and not share.index)
+    if asks and not bare and "context" in PROMPT_STYLES[prompt_style].schema.names:
+
+        def unseen(asked: Sequence[Example], file: Path) -> list[Prediction]:
+            return predict(model, embedder, encoder.lenient(None), asked, prompt_style, FULL, file, *settings)
+
+        asked = plans[variants[0]].examples
+        rows = finished(files[variants[0]], files[variants[0]], [e.id for e in asked])  # on every process
+        readings = read_contexts(rows, asked, protocol, output_dir / "readings.jsonl", unseen)
     if share.index:
         return cast(Metrics, {}), []
     others = {v: summarise(results[v], combined, protocol) for v in variants[1:]}
@@ -201,6 +211,8 @@ def evaluate(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": time.time() - start,
     }
+    if readings is not None:
+        metrics["sufficiency"] = sufficiency(results[variants[0]], readings, protocol, combined)
     if protocol.judge is not None:
         metrics["perception"] |= judged(results[variants[0]], protocol.judge, PROMPT_STYLES[prompt_style].schema)
     (output_dir / "metrics.json").write_text(json.dumps(metrics, indent=1))

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from omni_grpo.data.rows.prompts import build_messages
+from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.evaluation.perception import mean_figure, reference_steps, step_score
 from omni_grpo.evaluation.records import Mean, Prediction
 from omni_rewards import ContextReward, Judge, Question, ReasoningReward, SectionSchema
@@ -24,16 +27,18 @@ def judged(rows: Sequence[Prediction], judge: Judge, schema: SectionSchema) -> d
     Raises nothing for a judge that cannot be reached: all rows are unavailable then.
     """
     texts = [row["completion"] for row in rows]
-    kinds, options = [row["problem_type"] for row in rows], [row["options"] for row in rows]
-    contexts, references = [row["context"] for row in rows], [row["reference_reasoning"] for row in rows]
+    names = ("problem", "problem_type", "options", "context", "reference_reasoning")
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in names}
     graded: dict[str, list[tuple[bool, float | None]]] = {}
+    if judge.send_media:
+        own = [Example(row["id"], media=tuple(MediaItem(**item) for item in row["media"])) for row in rows]
+        columns |= {"id": [e.id for e in own], "prompts": [build_messages(e, "short") for e in own]}
     if "context" in schema.names:
-        scores = ContextReward(judge, schema=schema)(texts, contexts)
-        graded["context_judged"] = [(bool(c), s) for c, s in zip(contexts, scores, strict=True)]
+        scores = ContextReward(judge, schema=schema)(texts, **columns)
+        has = [bool(row["context"] or (judge.send_media and row["media"])) for row in rows]
+        graded["context_judged"] = list(zip(has, scores, strict=True))
     if {"think", "answer"} <= set(schema.names):
-        problems = [row["problem"] for row in rows]
-        scores = ReasoningReward(judge, schema=schema)(texts, kinds, options, references, problem=problems)
-        graded["reasoning_judged"] = [(True, s) for s in scores]
+        graded["reasoning_judged"] = [(True, s) for s in ReasoningReward(judge, schema=schema)(texts, **columns)]
     graded["steps_judged"] = _judged_steps(rows, judge)
     return {
         name: {

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from omni_rewards import AnswerReward, Judge
 
@@ -32,6 +32,8 @@ class Protocol:
             `(row, donor, sense)` to whether the donor's evidence changes the row's true answer, `None` if that is not
             known; for [`~omni_grpo.evaluation.shortcut.shortcut_index`].
         judge ([`~omni_rewards.Judge`], *optional*): Grades contexts, reasoning and steps, beside the offline figures.
+        reader (`"policy"` or [`~omni_rewards.Judge`], *optional*):
+            Answers from contexts alone, see [`~omni_grpo.evaluation.sufficiency.sufficiency`].
 
     Raises:
         `ValueError`: `metric` is unknown.
@@ -45,6 +47,7 @@ class Protocol:
     decoding: Mapping[str, Any] = field(default_factory=dict)
     counterfactual: Callable[[Any, Any, str], bool | None] | None = None
     judge: Judge | None = None
+    reader: Judge | Literal["policy"] | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:

@@ -112,7 +112,10 @@ class Shortcuts(TypedDict):
 
 
 class Summary(TypedDict):
-    """The figures of one model under one variant; `left_out` has the reasons why rows were not asked, and their ids."""
+    """
+    The figures of one model under one variant; `left_out` has the reasons why rows were not asked, and their ids;
+    `sufficiency` is [`~omni_grpo.evaluation.sufficiency.sufficiency`] of the first one.
+    """
 
     n: int
     groups: dict[str, GroupFigures]
@@ -124,6 +127,7 @@ class Summary(TypedDict):
     out_of_vocabulary: NotRequired[dict[str, int]]
     unanswered: NotRequired[int]
     left_out: NotRequired[Mapping[str, list[str]]]
+    sufficiency: NotRequired[dict[str, Mean]]
 
 
 class Metrics(Summary):

@@ -42,7 +42,8 @@ def headline(summary: RunMetrics) -> str:
         first = next(iter(groups))
         parts = {v: p["groups"] for v, p in metrics["variants"].items() if first in p["groups"]}
         variants = {v: {"groups": {first: g[first]}, "perception": {}} for v, g in parts.items()}
-        stages[name] = {**metrics, "groups": groups, "variants": variants, "perception": {}, "shortcuts": {}}
+        left_out: dict[str, Any] = {"perception": {}, "shortcuts": {}, "sufficiency": {}}
+        stages[name] = {**metrics, "groups": groups, "variants": variants, **left_out}
     lines = table({**summary, "stages": stages}).split("\n")
     more = f"… {len(lines) - MOST_LINES + 1} more lines in metrics.txt and in the report"
     return "\n".join(lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], more])
@@ -80,14 +81,16 @@ def _notes(part: Summary) -> Iterator[str]:
             + (f" ({shown}{more})" if words else "")
             + f"; {part['unanswered']} gave no label"
         )
-    for name, figure in part["perception"].items():
+    figures = {name.replace("_", " "): figure for name, figure in part["perception"].items()}
+    figures |= {f"context sufficient on {group}": mean for group, mean in part.get("sufficiency", {}).items()}
+    for name, figure in figures.items():
         unavailable = figure.get("unavailable", 0)
         if figure["mean"] is None or figure["ci95"] is None:
-            yield f"{name.replace('_', ' ')}: the judge gave no score (n = {unavailable})"
+            yield f"{name}: the judge gave no score (n = {unavailable})"
             continue
         lost = f", {unavailable} without a score" if unavailable else ""
         value = _interval(figure["mean"], figure["ci95"]).strip()
-        yield f"{name.replace('_', ' ')} {value}, n = {figure['n']}{lost}"
+        yield f"{name} {value}, n = {figure['n']}{lost}"
 
 
 def _shortcuts(groups: Mapping[str, Shortcuts]) -> Iterator[str]:

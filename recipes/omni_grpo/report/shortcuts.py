@@ -28,7 +28,8 @@ def variant_tables(run: RunFolder) -> list[Table | str]:
     For each stage that was tested so: accuracy, the points lost, the shortcut index and what did not change, where
     `metrics.json` has them; a note for each reason for which a variant did not ask some rows.
     """
-    shown = [part for stage, m in run.evaluated.items() if m["variants"] for part in _of_stage(run, stage, m)]
+    tested = {stage: m for stage, m in run.evaluated.items() if m["variants"] or m.get("sufficiency")}
+    shown = [part for stage, measured in tested.items() for part in _of_stage(run, stage, measured)]
     return shown or ["No evaluation with media taken away in this run."]
 
 
@@ -54,6 +55,11 @@ def _of_stage(run: RunFolder, stage: str, measured: Metrics) -> Iterator[Table |
     if rows:
         caption = f"{name}, percent that do not change when the evidence does, all groups"
         yield Table(caption, ["Media", "Answers", "Contexts"], rows)
+    means = [(g, measured.get("sufficiency", {}).get(g)) for g in groups]
+    rows = [[g, share(m["mean"], m["ci95"], None, colour), str(m["n"])] for g, m in means if m]
+    if rows:
+        caption = f"{name}, percent of questions that a reader without media answers right from the context alone"
+        yield Table(caption, ["Group", "Sufficient contexts", "n"], rows)
     for variant, figures in measured["variants"].items():
         for reason, ids in figures.get("left_out", {}).items():
             some = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")

@@ -21,13 +21,16 @@ logger = logging.getLogger(__name__)
 
 def needed_columns(reward: Callable[..., Any] | str) -> list[str]:
     """
-    Columns without which a reward says nothing: it declares them as parameters without a default.
+    Columns without which a reward says nothing: it declares them as parameters without a default, or, where that hangs
+    on its settings, in an attribute `needed_columns`.
 
     >>> needed_columns(lambda completions, context, options=None, **kwargs: [])
     ['context']
     """
     if isinstance(reward, (str, nn.Module)):  # a reward model reads the text
         return []
+    if hasattr(reward, "needed_columns"):
+        return list(reward.needed_columns)  # pyright: ignore[reportFunctionMemberAccess]
     parameters = inspect.signature(reward).parameters.values()
     named = (p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
     return [parameter.name for parameter in named if parameter.name not in GIVEN_BY_TRL]

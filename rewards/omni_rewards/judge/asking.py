@@ -17,7 +17,7 @@ from .record import ReplyRecord, content_key
 from .verdicts import VERDICT_SCHEMA, read_reply, read_score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .questions import Question
     from .settings import Judge
@@ -41,12 +41,12 @@ class Judgement:
     What came of a batch.
 
     Attributes:
-        scores (`list[float | None]`): One a question, in `[0, 1]`; `None` where the judge gave none.
+        scores (`list[Any]`): One a question, in `[0, 1]`, or what else was read; `None` where the judge gave none.
         num_requests (`int`): HTTP requests sent, retries included.
         num_recorded (`int`): Distinct questions answered from disk.
     """
 
-    scores: list[float | None]
+    scores: list[Any]
     num_requests: int
     num_recorded: int
 
@@ -59,36 +59,39 @@ class _Batch:
     api_key: str | None
     deadline: float
     record: ReplyRecord | None
-    waiting: deque[tuple[str, dict[str, Any]]]
-    scores: dict[str, float]
+    waiting: deque[tuple[str, Question]]
+    scores: dict[str, Any]
+    read: Callable[[str], Any]
     faults: Counter[str] = field(default_factory=Counter[str])
     num_requests: int = 0
     use_schema: bool = True
     is_hopeless: bool = False
 
 
-async def ask_all(judge: Judge, questions: Sequence[Question]) -> Judgement:
-    """Scores of `questions`; see `Judge.ask`."""
+async def ask_all(judge: Judge, questions: Sequence[Question], read: Callable[[str], Any] = read_score) -> Judgement:
+    """Scores of `questions`, or what else `read` reads in a reply, `None` where it reads nothing; see `Judge.ask`."""
     requests = [judge.request(question) for question in questions]
     keys = [content_key(request) for request in requests]
-    distinct = dict(zip(keys, requests, strict=True))
+    distinct = dict(zip(keys, questions, strict=True))
     record = ReplyRecord(Path(judge.cache_dir)) if judge.cache_dir is not None else None
-    scores: dict[str, float] = {}
+    scores: dict[str, Any] = {}
     if record is not None:
         for key in distinct:
-            reply = record.read(key)
-            score = None if reply is None else read_score(reply)
-            if score is not None:
+            if (reply := record.read(key)) is not None and (score := read(reply)) is not None:
                 scores[key] = score
     num_recorded = len(scores)
-    waiting = deque((key, request) for key, request in distinct.items() if key not in scores)
+    waiting = deque((key, question) for key, question in distinct.items() if key not in scores)
     if not waiting or judge.replay:
         if waiting:
             logger.warning("judge: %d of %d replies are not in %s", len(waiting), len(distinct), judge.cache_dir)
         return Judgement([scores.get(key) for key in keys], 0, num_recorded)
 
+    media = dict.fromkeys(medium for _, question in waiting for medium in judge.shown(question))
+    # A broken file is met before any request.
+    await asyncio.gather(*(asyncio.to_thread(medium.parts) for medium in media))
     deadline = asyncio.get_running_loop().time() + judge.budget_s
-    batch = _Batch(judge, judge.api_key(), deadline, record, waiting, scores, use_schema=judge.json_schema)
+    batch = _Batch(judge, judge.api_key(), deadline, record, waiting, scores, read)
+    batch.use_schema = judge.json_schema and read is read_score
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
             for _ in range(min(judge.max_in_flight, len(waiting))):
@@ -107,14 +110,14 @@ async def _work(batch: _Batch) -> None:
     """One of the workers that share the questions, each with a connection of its own."""
     with lane() as client:
         while batch.waiting and not batch.is_hopeless:
-            key, request = batch.waiting.popleft()
-            reply = await _ask_one(batch, client, request)
-            score = None if reply is None else read_score(reply)
+            key, question = batch.waiting.popleft()
+            reply = await _ask_one(batch, client, batch.judge.request(question, sent=True))
+            score = None if reply is None else batch.read(reply)
             if reply is not None and score is None:
                 batch.faults["no readable score"] += 1  # at temperature 0 it would say the same again
             if reply is not None and score is not None:
                 batch.scores[key] = score
-                _keep(batch, key, request, reply)
+                _keep(batch, key, batch.judge.request(question), reply)
 
 
 async def _ask_one(batch: _Batch, client: Client, request: dict[str, Any]) -> str | None:

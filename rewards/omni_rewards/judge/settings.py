@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from .asking import Judgement, ask_all
 from .http import chat_url
+from .media import MIN_BYTES, Medium, capped
 from .questions import Question
 
 _Result = TypeVar("_Result")
@@ -52,6 +53,14 @@ class Judge:
         replay (`bool`, defaults to `False`): Read `cache_dir` and nothing else; what is not there is unavailable.
         extra_body (`Mapping[str, Any]`, *optional*):
             More fields of the request, e.g. `{"chat_template_kwargs": {"enable_thinking": false}}`.
+        send_media (`bool`, defaults to `False`):
+            Show the judge what the policy was shown: pictures as files, frames of videos, sound. Broken files raise, with
+            the row's name. Records hold their hashes; a replay reads the files for these.
+        max_media (`int`, defaults to 16):
+            Pictures, frames and sounds of a question together; of more, evenly spread ones are sent.
+        max_media_bytes (`int`, defaults to 1048576):
+            Of each of them, before it is coded as text. A larger picture is made smaller; of a longer sound (33 s) the
+            beginning is sent.
 
     Raises at construction, with the remedy: `ValueError` for settings that cannot work, `ImportError` where httpx (extra
     `judge`) is not installed and questions are to be asked.
@@ -77,6 +86,9 @@ class Judge:
     cache_dir: str | None = None
     replay: bool = False
     extra_body: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    send_media: bool = False
+    max_media: int = 16
+    max_media_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
         if self.endpoint.startswith("$"):
@@ -90,7 +102,8 @@ class Judge:
         if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
             # Not repeated here: it may be the key itself.
             raise ValueError("`api_key_env` is the name of an environment variable, e.g. OPENAI_API_KEY, not the key")
-        for name, least in (("max_in_flight", 1), ("retries", 0), ("max_tokens", 1), ("max_text_chars", 1)):
+        least_of = {"max_in_flight": 1, "retries": 0, "max_tokens": 1, "max_text_chars": 1}
+        for name, least in {**least_of, "max_media": 1, "max_media_bytes": MIN_BYTES}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
         for name in ("timeout_s", "budget_s", "max_reply_bytes"):
@@ -117,11 +130,22 @@ class Judge:
         """As `ask`, without blocking the event loop. Raises `ValueError` if the variable of the key is not set."""
         return await ask_all(self, questions)
 
-    def request(self, question: Question) -> dict[str, Any]:
-        """Body of the request for `question`, but for the response format."""
+    def replies(self, questions: Sequence[Question]) -> list[str | None]:
+        """What is written in reply to `questions`, which ask for no score, after any thought; as `ask`."""
+        asking = ask_all(self, questions, lambda text: text.rpartition("</think>")[2].strip() or None)
+        return run_blocking(asking).scores
+
+    def shown(self, question: Question) -> list[Medium]:
+        """The media that are sent with `question`, and how much of each."""
+        return capped(question.media, self.max_media, self.max_media_bytes) if self.send_media else []
+
+    def request(self, question: Question, sent: bool = False) -> dict[str, Any]:
+        """Body of the request for `question`, but for the response format; as it is recorded, or as it is `sent`."""
+        media = self.shown(question)
+        parts = [part for one in media for part in (one.parts() if sent else [one.reference()])]
         return {
             "model": self.model,
-            "messages": question.messages(self.max_text_chars),
+            "messages": question.messages(self.max_text_chars, parts),
             "temperature": 0,
             "seed": self.seed,
             "max_tokens": self.max_tokens,
