@@ -92,27 +92,27 @@ def test_the_thinker_goes_back_and_nothing_else_moves(full, trained, tmp_path, h
         if file.suffix != ".safetensors":
             assert (full / file).read_bytes() == (tmp_path / "out" / file).read_bytes()
     whole = Qwen2_5OmniThinkerOf(tmp_path / "out")
-    assert torch.equal(scores(whole), scores(load_model(str(trained[how]))))
+    assert torch.equal(scores(whole), scores(load_model(str(trained[how])).to(torch.bfloat16)))
 
 
 def Qwen2_5OmniThinkerOf(folder: Path):
     model = Qwen2_5OmniForConditionalGeneration.from_pretrained(
         folder, dtype=torch.bfloat16, enable_audio_output=False
     )
-    return model.thinker
+    return model.thinker.to(torch.bfloat16)  # a part keeps the type of its own configuration
 
 
 def test_an_adapter_is_one_of_the_full_model(full, trained, tmp_path):
     """Mutant: its targets as the expression that the thinker was adapted by."""
     main(["--model", str(trained["lora"]), "--into", str(full), "--output", str(tmp_path / "out"), "--keep_adapter"])
-    model = Qwen2_5OmniForConditionalGeneration.from_pretrained(full, dtype=torch.bfloat16, enable_audio_output=False)
+    model = Qwen2_5OmniForConditionalGeneration.from_pretrained(full, enable_audio_output=False).to(torch.bfloat16)
     adapted = PeftModel.from_pretrained(model, tmp_path / "out")
-    own = load_model(str(trained["lora"]), keep_adapter=True, dtype=torch.bfloat16)
-    theirs = adapted.get_base_model().thinker
+    own = load_model(str(trained["lora"]), keep_adapter=True).to(torch.bfloat16)
+    theirs = adapted.to(torch.bfloat16).get_base_model().thinker
     named = {n for n, _ in adapted.named_modules() if n.endswith("lora_A")}
     assert named and all((".thinker." in n and "language_model" in n) or ".thinker.model." in n for n in named)
     assert torch.allclose(scores(theirs), scores(own), atol=1e-2)
-    assert not torch.allclose(scores(theirs), scores(load_model(str(full))), atol=1e-2)
+    assert not torch.allclose(scores(theirs), scores(load_model(str(full)).to(torch.bfloat16)), atol=1e-2)
 
 
 def test_what_does_not_fit_is_refused(tiny, full, trained, tmp_path):
