@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method
 
 setup: $(READY)
 
@@ -57,6 +57,13 @@ smoke: setup
 	$(BIN)/python recipes/smoke.py
 
 demo: minutes data base sft rl eval report
+
+# The same with four rewards, context and reasoning graded by the demo's own judge, from a cold start that sees badly.
+demo-judged: data base
+	$(LAUNCH) recipes/sft_omni.py --config $(DEMO)/judged/sft.yaml
+	$(BIN)/python recipes/demo_judge.py $(LAUNCH) recipes/grpo_omni.py --config $(DEMO)/judged/rl.yaml
+	$(BIN)/python recipes/demo_judge.py $(BIN)/python recipes/eval_omni.py --config $(DEMO)/judged/eval.yaml
+	$(BIN)/python recipes/report.py --run runs/demo_judged
 
 minutes: setup
 	@echo "about 14 minutes on two cores: data 1, SFT 4, RL 7, evaluation 1; nothing more is downloaded, the model ships with the project"
@@ -124,6 +131,10 @@ demo-seeds: data base
 # The credit maps over three seeds; writes benchmarks/results/ablate_credit.md. Cut, it goes on where it was.
 ablate-credit: data experiments-data base
 	$(BIN)/python benchmarks/ablate_credit.py
+
+# Two rewards and four, under several credit maps and judges; writes benchmarks/results/ablate_method.md as cells finish.
+ablate-method: data base
+	$(BIN)/python benchmarks/ablate_method.py
 
 # A shortcut planted in training, over three seeds; writes benchmarks/results/planted_shortcut.md as cells finish.
 ablate-shortcut: data experiments-data base

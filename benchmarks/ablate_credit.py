@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from credit_table import summarise, write
-from demo_cells import EXPERIMENTS, cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
+from demo_cells import EXPERIMENTS, cell_folder, cells_parser, evaluate, lines, stage
 
 REWARDS = {
     "omni_rewards.answer_reward": 1.0,
@@ -42,8 +42,7 @@ def run_seed(seed: int, args: argparse.Namespace) -> dict[str, Path]:
             seed=seed,
             model_name_or_path=start,
             output_dir=folder / "rl",
-            train_file=args.output / "rl.jsonl",
-            media_root=EXPERIMENTS,
+            train_file=EXPERIMENTS / "rl.jsonl",
             reward_funcs=list(REWARDS),
             reward_weights=list(REWARDS.values()),
             **CELLS[name],
@@ -58,7 +57,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--constrained_seeds", type=int, nargs="*", default=[0])
     args = parser.parse_args(argv)
 
-    write_lines(map(with_context, lines(EXPERIMENTS / "rl.jsonl")), args.output / "rl.jsonl")
     contexts = {row["id"]: row["context"] for row in lines(Path("data/demo/test.jsonl"))}
     done: dict[int, dict[str, Path]] = {}
     for seed in args.seeds:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo's experiments share: a stage with fields of its own, rows with contexts, a model's answers to a test."""
+"""What the demo's experiments share: a stage with fields of its own, a model's answers to a test."""
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from omni_demo.targets import context_of
 
 CONFIGS = Path("recipes/configs/demo")
 EXPERIMENTS = Path("data/experiments")  # of CONFIGS / "experiments_data.yaml"
@@ -86,10 +83,3 @@ def write_lines(rows: Iterable[dict[str, Any]], file: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     return file
-
-
-def with_context(row: dict[str, Any]) -> dict[str, Any]:
-    """A demo row with its reference context, said in words drawn by its id, from what its media show."""
-    meta = row["meta"]
-    voice = None if meta["mix"] == "video" else meta["voice"]
-    return row | {"context": context_of(meta["face"], voice, random.Random(row["id"]))}

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from demo_cells import EXPERIMENTS, cell_folder, cells_parser, evaluate, lines, stage, with_context, write_lines
+from demo_cells import EXPERIMENTS, cell_folder, cells_parser, evaluate, lines, stage, write_lines
 from shortcut_table import write
 
 AGREEING_FACES = ("happy", "angry")  # with which the answer is nearly always yes; with the others, no
@@ -62,7 +62,7 @@ def planted(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         count[meta["face"]] += 1
         paired = {"pair": f"{meta['face']}-{number}"} if number < MINORITY_PER_FACE else {}
         if face_tells(row) or paired:
-            yield with_context(row) | paired
+            yield row | paired
 
 
 def run_cell(name: str, seed: int, start: Path, folder: Path, data: Path, steps: int) -> Path:

@@ -123,7 +123,7 @@ def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, 
     }
     if cell.contrast is not None and kind == cell.kind:
         row["pair"] = cell.contrast
-    if split not in ("base", "rl"):
+    if split != "base":
         row["context"] = context
     if split in ("sft", "base_text"):
         think = think_of(kind, face, voice, solution, rng, practice=split == "base_text")

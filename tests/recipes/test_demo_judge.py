@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's judge over HTTP: right by the rules of the clips, wrong as often as it is told, and asked like any judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from omni_demo.config import DemoDataConfig
+from omni_demo.grading import claims_of, grade_context, grade_reasoning
+from omni_demo.judge_server import MODEL, serving
+from omni_demo.questions import plan
+from omni_demo.targets import FACES, QUESTIONS, VOICES, context_of, solution_of, target_of, think_of
+from omni_grpo.evaluation.statistics import wilson_interval
+from omni_rewards import ContextReward, Judge, Question, ReasoningReward
+from script_runs import ROOT, environment
+
+KINDS = ("face", "voice", "agreement", "intent")
+
+
+def scenes():
+    """Every question that has an answer, with a context, a thought and the answer in words drawn anew."""
+    rng = random.Random(0)
+    for kind in KINDS:
+        for face in FACES:
+            for voice in VOICES:
+                try:
+                    solution = solution_of(kind, face, voice)
+                except ValueError:
+                    continue
+                context = context_of(face, voice, rng)
+                yield kind, face, voice, context, think_of(kind, face, voice, solution, rng), solution
+
+
+def judge_at(server, **settings) -> Judge:
+    return Judge(endpoint=server.endpoint, model=MODEL, retries=0, **settings)
+
+
+def test_the_drawn_rows_earn_full_marks_and_a_wrong_sense_costs_its_half():
+    """Mutant: a judge that reads the words alone, not whose they are, gives a swapped context full marks."""
+    rng = random.Random(1)
+    with serving() as server:
+        reward, completions, references, expected = ContextReward(judge_at(server)), [], [], []
+        for _, face, voice, context, think, solution in scenes():
+            other = rng.choice([v for v in VOICES if v != voice])
+            said = [(context_of(face, voice, rng), 1.0), (context_of(face, other, rng), 0.5)]
+            said += [(context_of(face, None, rng), 0.5), ("Nothing is known.", 0.0)]
+            if face in VOICES and voice in FACES and face != voice:
+                said.append((context_of(voice, face, rng), 0.0))
+            for written, score in said:
+                completions.append(target_of(written, think, solution))
+                references.append(context)
+                expected.append(score)
+        assert reward(completions, references) == expected
+
+
+def test_reasoning_is_graded_by_the_context_that_was_written_and_by_the_rule():
+    """A right answer from a wrong context fails; a wrong context with what follows from it does not."""
+    rng = random.Random(2)
+    for kind, face, voice, context, think, solution in scenes():
+        assert grade_reasoning(QUESTIONS[kind], context, think, solution) == 5
+        for other_face, other_voice in ((f, v) for f in FACES for v in VOICES if (f, v) != (face, voice)):
+            other = context_of(other_face, other_voice, rng)
+            used = claims_of(think)
+            holds = used.get("face", {other_face}) == {other_face} and used.get("voice", {other_voice}) == {
+                other_voice
+            }
+            grade = grade_reasoning(QUESTIONS[kind], other, think, solution)
+            assert (grade == 5) == holds, (other, think)
+        wrong = {"face": FACES, "voice": VOICES, "agreement": ("yes", "no")}.get(
+            kind, ("praise", "taunt", "joke", "complain")
+        )
+        for answer in set(wrong) - {solution}:
+            assert grade_reasoning(QUESTIONS[kind], context, think, answer) == 1
+
+
+def test_the_demos_own_targets_earn_the_best_through_the_client():
+    config = DemoDataConfig(splits=("sft",), sft_agreement=8, sft_intent=28, sft_face=6, sft_voice=6)
+    rows, _ = plan(config, "sft")
+    with serving() as server:
+        columns = {name: [row[name] for row in rows] for name in ("problem_type", "problem")}
+        targets = [row["target"] for row in rows]
+        assert set(ContextReward(judge_at(server))(targets, [row["context"] for row in rows])) == {1.0}
+        assert set(ReasoningReward(judge_at(server))(targets, **columns)) == {1.0}
+
+
+def test_every_rl_row_has_a_context_that_says_what_its_media_show():
+    """In varied words; mutant: the sound of a video that is watched without it."""
+    config = DemoDataConfig(splits=("rl",), rl_agreement=240, rl_intent=240, rl_face=24, rl_voice=24)
+    rows, _ = plan(config, "rl")
+    for row in rows:
+        meta = row["meta"]
+        heard = {"voice": {meta["voice"]}} if meta["voice"] and meta["mix"] != "video" else {}
+        seen = {"face": {meta["face"]}} if meta["face"] else {}
+        assert claims_of(row["context"]) == seen | heard, row
+        assert grade_context(row["context"], row["context"], ("face", "voice")) == 5
+    assert len({row["context"] for row in rows}) > 60
+
+
+def test_a_noisy_judge_errs_as_often_as_stated_and_always_the_same_way():
+    """Mutant: an error drawn anew at each asking, which the cache would freeze and a replay would not repeat."""
+    texts = [
+        (f"The face looks {f}. The voice sounds {v}. {n}", f, v) for f in FACES for v in VOICES for n in range(12)
+    ]
+    questions = [Question("what can be SEEN", (("REFERENCE", t), ("CANDIDATE", t))) for t, _, _ in texts]
+    scores = {}
+    for rate in (0.0, 0.15, 1.0):
+        with serving(error_rate=rate, seed=1) as server:
+            scores[rate] = judge_at(server).ask(questions).scores
+            assert judge_at(server).ask(questions[::-1]).scores == scores[rate][::-1]
+    errors = sum(score != 1.0 for score in scores[0.15])
+    low, high = wilson_interval(errors, len(questions))
+    assert set(scores[0.0]) == {1.0} and low < 0.15 < high and 1.0 not in scores[1.0]
+    assert set(scores[1.0]) == {0.0, 0.2, 0.4, 0.6, 0.8}
+
+
+def test_what_it_cannot_grade_is_refused_and_so_unavailable_to_the_client():
+    with serving() as server:
+        assert judge_at(server).ask([Question("Is it polite?", (("REPLY", "Thanks."),))]).scores == [None]
+        request = urllib.request.Request(f"{server.endpoint}/models")
+        assert json.load(urllib.request.urlopen(request))["data"][0]["id"] == MODEL
+
+
+COMMAND = [sys.executable, str(ROOT / "recipes" / "demo_judge.py")]
+
+
+def test_the_script_serves_while_a_command_runs_and_gives_its_exit_code():
+    ask = "import os, urllib.request as u; print(u.urlopen(os.environ['JUDGE_ENDPOINT'] + '/models').status); raise SystemExit(7)"
+    run = subprocess.run([*COMMAND, sys.executable, "-c", ask], capture_output=True, text=True, env=environment())
+    assert run.returncode == 7 and "200" in run.stdout, run.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_the_command_which_ends_in_its_own_time(tmp_path, number):
+    """A run that is told to stop saves a checkpoint first, for which its judge has to be there."""
+    told = tmp_path / "told"
+    waits = (
+        "import pathlib, signal, time, sys\n"
+        f"def end(n, _): pathlib.Path({str(told)!r}).write_text(str(n)); time.sleep(0.5); sys.exit(75)\n"
+        f"signal.signal({int(number)}, end)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    run = subprocess.Popen(
+        [*COMMAND, sys.executable, "-c", waits], stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    assert run.stdout is not None
+    while "ready" not in run.stdout.readline():
+        pass
+    time.sleep(0.2)
+    os.kill(run.pid, number)
+    assert run.wait(30) == 75 and told.read_text() == str(int(number))
