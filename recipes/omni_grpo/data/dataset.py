@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -238,7 +239,15 @@ def preflight(
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
         rows = dataset.select_columns([name for name in dataset.column_names if name not in PICTURES])
-        results = tqdm(pool.map(check, rows), "checking data", len(dataset), leave=False, unit="row", delay=5)
+        results = tqdm(
+            pool.map(check, rows),
+            "checking data",
+            len(dataset),
+            leave=False,
+            unit="row",
+            delay=5,
+            mininterval=0.1 if sys.stderr.isatty() else 30,
+        )
         errors = [error for error in results if error]
     refuse(errors, "row(s) cannot be used")
     if done_file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -112,7 +113,15 @@ def predict(
 
     blank = VARIANTS[variant].blanked
     coming = LookAhead(map(prompts, left), lambda asked: encoder.expect(asked, blank))
-    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
+    shown = tqdm(
+        left,
+        title,
+        leave=False,
+        unit="batch",
+        delay=5,
+        disable=share.index > 0,
+        mininterval=0.1 if sys.stderr.isatty() else 30,
+    )
     for batch, asked in zip(shown, coming, strict=True):
         rows = [encoder(messages, name, blank) for messages, name in asked]
         completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
