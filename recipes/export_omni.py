@@ -12,7 +12,6 @@ they have there. An adapter is merged, or with --keep_adapter written anew for t
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from omni_grpo.model.loading import load_model
+from omni_grpo.run.console import run
 
 PREFIX = "thinker."
 
@@ -45,7 +45,9 @@ def put_back(trained: Path, full: Path, output: Path) -> None:
     new = {full_name(name): (name, file) for name, file in stored(trained).items()}
     old = {name for name in stored(full) if name.startswith(PREFIX)}
     if strange := new.keys() ^ old:
-        raise ValueError(f"{trained} is no thinker of {full}: {len(strange)} weights are in one alone, {min(strange)} say")
+        raise ValueError(
+            f"{trained} is no thinker of {full}: {len(strange)} weights are in one alone, {min(strange)} say"
+        )
     for file in sorted(f for f in full.rglob("*") if f.is_file()):
         target = output / file.relative_to(full)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +56,7 @@ def put_back(trained: Path, full: Path, output: Path) -> None:
             continue
         weights: dict[str, torch.Tensor] = {}
         with safe_open(file, "pt") as source:
-            for name in source.keys():  # noqa: SIM118: no mapping
+            for name in source.keys():  # noqa: SIM118
                 weights[name] = source.get_tensor(name)
                 if name in new:
                     own, there = new[name]

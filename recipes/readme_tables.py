@@ -128,6 +128,23 @@ def credit_table() -> str:
     return "\n".join(lines)
 
 
+def method_table() -> str:
+    """What each arm of `make ablate-method` learnt, with two rewards and with four."""
+    columns = {
+        "accuracy": "accuracy, %",
+        "context": "context right, %",
+        "consistent": "reasoning consistent, %",
+        "index_audio": "index, voice, %",
+        "index_video": "index, face, %",
+    }
+    lines = [f"| arm | seeds | {' | '.join(columns.values())} | minutes |", "|---" * (len(columns) + 3) + "|"]
+    for name, cell in results("ablate_method")["cells"].items():
+        figures = " | ".join(percent(cell[key], "value") for key in columns)
+        minutes = " / ".join(f"{seconds / 60:.1f}" for seconds in cell["seconds"]) or "–"
+        lines.append(f"| {name} | {len(cell['seeds'])} | {figures} | {minutes} |")
+    return "\n".join(lines)
+
+
 def index_table() -> str:
     """The shortcut index of the three models of `make validate-index`."""
     lines = ["| model, by its training | accuracy, % | index, voice, % | index, face, % |", "|---|---|---|---|"]
@@ -169,7 +186,7 @@ def tables() -> dict[str, dict[str, str]]:
         "README.md": {"demo": demo_table()},
         "docs/own_data.md": {"schema": schema_table()},
         "docs/rewards.md": {"rewards": rewards_table(), "types": types_table(), "attacks": attacks_table()},
-        "docs/credit.md": {"credit": credit_table(), "shortcut": shortcut_table()},
+        "docs/credit.md": {"credit": credit_table(), "method": method_table(), "shortcut": shortcut_table()},
         "docs/speed.md": {"speed": speed_table()},
         "docs/evaluation.md": {"index": index_table()},
         "docs/results.md": {"configs": configs_table()},

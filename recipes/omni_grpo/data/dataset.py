@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -197,7 +198,9 @@ def refuse_lacking(family: Family, *datasets: Dataset | IterableDataset | None) 
     for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - {*family.modalities}):
         names = dataset["id"] if "id" in dataset.column_names else [f"#{i}" for i in range(len(dataset))]
         for name, prompt in zip(names, dataset["prompt"], strict=True):
-            shown = [kind for part in _parts(prompt) for kind in (part["type"], part.get("audio_in_video") and "audio")]
+            shown = [
+                kind for part in _parts(prompt) for kind in (part["type"], part.get("audio_in_video") and "audio")
+            ]
             if problem := family.cannot_take({*shown} & {*MODALITIES}):
                 problems.append(f"row {name!r}: {problem}")
     refuse(problems, "row(s) cannot be used")
@@ -256,7 +259,15 @@ def preflight(
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16)) as pool:
         rows = dataset.select_columns([name for name in dataset.column_names if name not in PICTURES])
-        results = tqdm(pool.map(check, rows), "checking data", len(dataset), leave=False, unit="row", delay=5)
+        results = tqdm(
+            pool.map(check, rows),
+            "checking data",
+            len(dataset),
+            leave=False,
+            unit="row",
+            delay=5,
+            mininterval=0.1 if sys.stderr.isatty() else 30,
+        )
         errors = [error for error in results if error]
     refuse(errors, "row(s) cannot be used")
     if done_file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -139,7 +140,8 @@ def predict(
     asked = ([prompt(examples[i]) for i in batch] for batch in left)
     coming = LookAhead(asked, lambda prompts: encoder.expect(prompts, blank))
     title = f"{output_file.parent.name} · {variant}"
-    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0)
+    rarely = 0.1 if sys.stderr.isatty() else 30  # seconds between two lines in a file
+    shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0, mininterval=rarely)
     for batch, prompts in zip(shown, coming, strict=True):
         rows = [encoder(messages, name, blank) for messages, name in prompts]
         completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)

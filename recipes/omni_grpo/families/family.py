@@ -54,7 +54,9 @@ class Family:
         if not (lacking := sorted(set(shown) - set(self.modalities))):
             return None
         taken = ", ".join(self.modalities) or "text alone"
-        return f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
+        return (
+            f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
+        )
 
     def placeholders(self, processor: Any) -> dict[str, int]:
         """Token id of each modality's placeholder."""
@@ -67,7 +69,9 @@ class Family:
         None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
         """
         names = [*(f"{m}_token" for m in self.modalities), *self.marks]
-        return sorted(set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name, name) for name in names])))
+        return sorted(
+            set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name, name) for name in names]))
+        )
 
     def processor_kwargs(
         self,

@@ -124,7 +124,7 @@ def _files(field: str, path: Path) -> Iterator[Path]:
             yield from (file for file in found if file.is_file())
 
 
-def _inputs(fields: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+def input_files(fields: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     """Each file that a field names, also in a `folder[split]`: the field, and the file's name with what it holds."""
     found = []
     for name in (*MODELS, *DATA):
@@ -151,7 +151,7 @@ def contents(inputs: Iterable[tuple[str, bytes]]) -> dict[str, str]:
 def fingerprint(fields: Mapping[str, Any], inputs: Iterable[tuple[str, bytes]] | None = None) -> str:
     """Changes with any field and with the content of any file, model or data folder that the fields name."""
     digest = hashlib.sha256(json.dumps(dict(fields), sort_keys=True, default=str).encode())
-    for _, part in _inputs(fields) if inputs is None else inputs:
+    for _, part in input_files(fields) if inputs is None else inputs:
         digest.update(part)
     return digest.hexdigest()
 
@@ -192,7 +192,7 @@ class Stage:
         record = json.loads(own.read_text()) if own.is_file() else {}
         if not record and named.is_file():  # a checkpoint of another folder: it is that run that goes on
             record = json.loads(named.read_text()) | {"done": False}
-        inputs = _inputs(fields)
+        inputs = input_files(fields)
         return cls(own.parent, fingerprint(fields, inputs), fields, contents(inputs), record)
 
     @property

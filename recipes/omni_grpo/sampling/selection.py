@@ -20,7 +20,7 @@ from pathlib import Path
 from omni_grpo.config import DataArguments
 from omni_grpo.data.dataset import load_sources
 from omni_grpo.data.rows.writing import as_row, preference_rows
-from omni_grpo.run.stages import RECORD, contents
+from omni_grpo.run.stages import RECORD, contents, input_files
 from omni_grpo.sampling.sampling import SAMPLES, Row
 from omni_rewards import PROBLEM_TYPES
 
@@ -143,7 +143,7 @@ def write_selection(name: str, rule: Rule, folder: Path, destination: Path) -> s
     if not record["done"]:
         raise ValueError(f"{folder}: the sampling was cut; run recipes/sample_omni.py again, and it goes on")
     data = DataArguments(**record["data"])
-    if not contents({"train_file": data.train_file}).items() <= record["contents"].items():
+    if not contents(input_files({"train_file": data.train_file})).items() <= record["contents"].items():
         raise ValueError(f"{data.train_file}: its rows are not those that were sampled; sample them anew")
     if destination.resolve() in [Path(file.strip()).resolve() for file in str(data.train_file).split(",")]:
         raise ValueError(f"{destination}: is what was sampled, and stays; name another file")
