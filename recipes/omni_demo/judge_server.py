@@ -71,7 +71,7 @@ class JudgeServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: JudgeServer
+    server: JudgeServer  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"  # connections are kept
 
     def do_GET(self) -> None:
