@@ -16,7 +16,7 @@ from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.experimental.arguments import GroundingArguments
 from omni_grpo.rollout.constrained.section_constraint import MODES
 from omni_grpo.rollout.prefill import ONCE
-from omni_grpo.run.construct import word
+from omni_grpo.run.construct import as_mapping, word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
 from omni_grpo.scoring.arguments import SharingArguments
@@ -146,7 +146,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
-        for name, value in (self.generation_kwargs or {}).items():
+        for name, value in as_mapping(self.generation_kwargs or {}, "generation_kwargs").items():
             if value not in ONCE.get(name, (value,)):
                 raise ValueError(
                     f"generation_kwargs: {name}: {value!r} does not show the model each prompt and its media once and "

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from omni_grpo.run.construct import field_value
 from omni_grpo.run.scripts import announce
-from omni_grpo.run.stages import config_path, read_fields
+from omni_grpo.run.stages import read_fields
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -137,7 +137,6 @@ def parse(classes: Sequence[Any], argv: Sequence[str]) -> tuple[Any, ...]:
     """
     from trl import TrlParser
 
-    config_path(argv)
     known = {f.name for cls in classes for f in fields(cls) if f.init}
     hints = {name: hint for cls in classes for name, hint in get_type_hints(cls).items()}
     words: list[str] = []
