@@ -21,7 +21,7 @@ from omni_grpo.data.dataset import load_sources
 from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.data.rows.writing import as_row
 from omni_grpo.model.loading import load_processor
-from omni_grpo.sampling.selection import ANSWER, ANY, SELECTIONS, Rule, select
+from omni_grpo.sampling.selection import ANSWER, ANY, SELECTIONS, Rule, pass_rates, select
 from omni_rewards import CONTEXT_THINK_ANSWER, answer_reward, parse_sections
 from sampled_runs import numbered, read, write_samples
 from script_runs import GRPO, GRPO_FIELDS, ROOT, SFT, SFT_FIELDS, start, write_config
@@ -111,6 +111,17 @@ def test_the_published_band_is_one_to_five_of_eight(samples):
     rights = {row["id"]: [c["rewards"][ANSWER] > 0.2 for c in row["completions"]].count(True) for row in samples}
     assert {*rights.values()} == {*range(COUNT + 1)}
     assert chosen("band", samples).keys() == {row for row, right in rights.items() if 1 <= right <= 5}
+
+
+def test_the_table_of_pass_rates_counts_each_row_once_in_its_type(samples):
+    """Mutant: completions counted in place of rows."""
+    said, header, *lines = [line.split() for line in pass_rates(samples).splitlines()]
+    assert said[-1] == ANSWER and header[2:] == [str(k) for k in range(COUNT + 1)]
+    shown = {line[0]: [int(n) for n in line[1:]] for line in lines}
+    types = [row["problem_type"] for row in samples]
+    assert {kind: sum(numbers) for kind, numbers in shown.items()} == {kind: types.count(kind) for kind in types}
+    band = sum(sum(numbers[1:6]) for numbers in shown.values())
+    assert band == len(chosen("band", samples))
 
 
 def test_worked_examples_are_right_strict_whole_and_the_shortest(folder, data):
