@@ -351,7 +351,7 @@ class TestMissingParts:
             (["eval", "metrics.json"], "No evaluation yet"),
             (["sft", "rl"], "No training log"),
             (["metrics.json"], "No paired comparison"),
-            (["eval/control", "metrics.json"], "no evaluation of the stage “control”"),
+            (["eval/sft", "metrics.json"], "“sft” was trained, but not evaluated"),
             (
                 ["sft", "rl", "metrics.json", "eval/sft", "eval/control", "eval/rl"],
                 "with media taken away in this run",

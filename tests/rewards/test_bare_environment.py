@@ -16,7 +16,9 @@ import omni_rewards
 PACKAGE = Path(omni_rewards.__file__).parent
 
 SCRIPT = """
-import asyncio, importlib.util, json, pickle, sys
+import sys
+own = set(sys.modules)  # Debian's Python begins with a `sitecustomize`
+import asyncio, importlib.util, json, pickle
 missing = [name for name in ("torch", "trl", "transformers", "numpy", "httpx") if importlib.util.find_spec(name) is None]
 import omni_rewards
 text = "<context>The face is sad.</context><think>The face is sad. So yes.</think><answer>yes</answer>"
@@ -31,7 +33,7 @@ async_scores = asyncio.run(omni_rewards.AsyncContextReward()([text], **columns))
 judge = omni_rewards.Judge(endpoint="http://localhost:9/v1", model="none", cache_dir="judged", replay=True)
 judged = omni_rewards.ContextReward(judge=judge)([text], **columns)
 answers = {kind: omni_rewards.answer_score(gold, gold, kind) for kind, gold in json.loads(sys.argv[1]).items()}
-outside = sorted({name.partition(".")[0] for name in sys.modules} - {*sys.stdlib_module_names, "omni_rewards", "__main__"})
+outside = sorted({name.partition(".")[0] for name in sys.modules} - {*sys.stdlib_module_names, *own, "omni_rewards"})
 print(json.dumps([sys.prefix, missing, scores, async_scores, judged, answers, outside]))
 """
 GOLD = {"numerical": "42", "OCR": "Exit", "free-form": "She laughs.", "emer_ov": "sad, angry", "box": "[1, 2, 3, 4]"}

@@ -83,9 +83,7 @@ def read_run(path: Path) -> RunFolder:
     if not (logs or stages or predictions):
         raise FileNotFoundError(f"no log.jsonl, metrics.json or predictions.jsonl under {path}")
     metrics["stages"] = {stage: _as_written_today(stages[stage]) for stage in in_order(stages)}
-    for stage in ("base", "sft", "rl", "control"):
-        if stage not in stages:
-            notes.append(f"There is no evaluation of the stage “{stage}” in this run.")
+    notes += [f"The stage “{stage}” was trained, but not evaluated." for stage in in_order(logs) if stage not in stages]
     return RunFolder(
         path=path,
         metrics=cast(RunMetrics, metrics),
