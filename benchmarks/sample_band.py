@@ -126,7 +126,9 @@ def main(argv: list[str]) -> None:
     results = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": describe_machine(),
-        "command": "make bench-sample" if not options.rows else f"benchmarks/sample_band.py --rows {options.rows}",
+        "command": "make bench-sample"
+        if not options.rows
+        else f"python benchmarks/sample_band.py --rows {options.rows}",
         "rows": len(times[0]),
         "count": count,
         "band": f"{least * count} to {most * count} of {count}",

@@ -21,7 +21,7 @@ from omni_grpo.data.dataset import load_sources
 from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.data.rows.writing import as_row
 from omni_grpo.model.loading import load_processor
-from omni_grpo.sampling.selection import ANSWER, ANY, SELECTIONS, Rule, select
+from omni_grpo.sampling.selection import ANSWER, ANY, SELECTIONS, Rule, pass_rates, select
 from omni_rewards import CONTEXT_THINK_ANSWER, answer_reward, parse_sections
 from sampled_runs import numbered, read, write_samples
 from script_runs import GRPO, GRPO_FIELDS, ROOT, SFT, SFT_FIELDS, start, write_config
@@ -113,6 +113,17 @@ def test_the_published_band_is_one_to_five_of_eight(samples):
     assert chosen("band", samples).keys() == {row for row, right in rights.items() if 1 <= right <= 5}
 
 
+def test_the_table_of_pass_rates_counts_each_row_once_in_its_type(samples):
+    """Mutant: completions counted in place of rows."""
+    said, header, *lines = [line.split() for line in pass_rates(samples).splitlines()]
+    assert said[-1] == ANSWER and header[2:] == [str(k) for k in range(COUNT + 1)]
+    shown = {line[0]: [int(n) for n in line[1:]] for line in lines}
+    types = [row["problem_type"] for row in samples]
+    assert {kind: sum(numbers) for kind, numbers in shown.items()} == {kind: types.count(kind) for kind in types}
+    band = sum(sum(numbers[1:6]) for numbers in shown.values())
+    assert band == len(chosen("band", samples))
+
+
 def test_worked_examples_are_right_strict_whole_and_the_shortest(folder, data):
     """Scored anew. Mutants: the first right one in place of the shortest; form not asked for; one that was cut."""
     rows = written(folder, data.with_name("examples.jsonl"), "worked_examples")
@@ -131,7 +142,7 @@ def test_worked_examples_are_right_strict_whole_and_the_shortest(folder, data):
 
 def test_pairs_are_of_one_row_and_differ_in_reward(samples):
     """Mutants: `rejected` any other completion; the longest; one of another row."""
-    pairs, either = chosen("pairs", samples), 0
+    pairs = chosen("pairs", samples)
     for row in samples:
         by_text = {c["text"]: c for c in row["completions"]}
         right = [c for c in row["completions"] if c["rewards"][ANSWER] == 1.0]
@@ -144,8 +155,7 @@ def test_pairs_are_of_one_row_and_differ_in_reward(samples):
             assert lost["format_ok"] == any(c["format_ok"] for c in wrong)
             apart = [abs(c["num_tokens"] - won["num_tokens"]) for c in wrong if c["format_ok"] == lost["format_ok"]]
             assert abs(lost["num_tokens"] - won["num_tokens"]) == min(apart)
-            either += 1
-    assert either > 3
+    assert len(pairs) > 3
 
 
 @given(st.data())
@@ -220,21 +230,15 @@ def test_the_commands_of_the_page_select(folder, tmp_path, monkeypatch):
     assert len(commands) == 4
 
 
-def of_text(folder: Path, data: Path, tiny: str, tmp_path: Path) -> Path:
-    """The sampling of those rows that have no media."""
-    rows = [row for row in map(json.loads, data.read_text().splitlines()) if not row["media"]]
-    file = tmp_path / "text.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_samples(tmp_path / "text", file, tiny, says, num_completions=COUNT)
-    return tmp_path / "text"
-
-
-def test_trls_dpo_trainer_takes_the_pairs(folder, data, tiny, tmp_path):
+def test_trls_dpo_trainer_takes_the_pairs(data, tiny, tmp_path):
     """A step of a small model of text on the file as it is. Mutant: contents of plain text as lists of parts."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    written(of_text(folder, data, tiny, tmp_path), tmp_path / "pairs.jsonl", "pairs")
+    lines = [line for line in data.read_text().splitlines(keepends=True) if not json.loads(line)["media"]]
+    (tmp_path / "text.jsonl").write_text("".join(lines))
+    write_samples(tmp_path / "text", tmp_path / "text.jsonl", tiny, says, num_completions=COUNT)
+    written(tmp_path / "text", tmp_path / "pairs.jsonl", "pairs")
     rows = Dataset.from_json(str(tmp_path / "pairs.jsonl"))
     tokenizer = load_processor(tiny).tokenizer
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -245,7 +249,7 @@ def test_trls_dpo_trainer_takes_the_pairs(folder, data, tiny, tmp_path):
     assert trainer.train().training_loss > 0
 
 
-def test_trls_collator_finds_the_pictures_of_the_pairs(folder, data, tiny, tmp_path):
+def test_trls_collator_finds_the_pictures_of_the_pairs(folder, tiny, tmp_path):
     """Pictures are TRL's `images`, one for each mark. Mutant: paths of pictures left in the prompt alone."""
     from datasets import Image
     from datasets import List as ListOf
@@ -285,7 +289,7 @@ def test_rows_of_trls_form_are_written_back_as_they_are_read(mixed_file, tmp_pat
         assert (str(source.parent) in json.loads(back.read_text().splitlines()[-1])["media"][0]["path"]) == (not below)
 
 
-def test_what_cannot_be_selected_is_told_with_a_remedy(folder, data, tiny, tmp_path, capsys):
+def test_what_cannot_be_selected_is_told_with_a_remedy(folder, data, tiny, tmp_path):
     """Nothing is written then. Mutants: a cut sampling selected from; rows that have changed since; the data overwritten."""
     mistakes = {
         "'judged' was not among the rewards of this sampling; there are answer_reward, section_format_reward": (

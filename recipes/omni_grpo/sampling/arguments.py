@@ -26,7 +26,7 @@ class SampleArguments:
         top_p (`float`, defaults to `1.0`): Draw from the likeliest tokens with this share of the probability.
         max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
         batch_size (`int`, defaults to `8`): Rows answered together, each with all its completions.
-        seed (`int`, defaults to `0`): Of sampling; what a row gets depends on it and on the ids of the rows alone.
+        seed (`int`, defaults to `0`): Of sampling; what a row gets depends on it, on `batch_size` and on the rows' ids.
         dtype (`str`, defaults to `"float32"`): Type of the weights.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory.
         log_level (`str`, defaults to `"warning"`): `info` for what libraries say as well.

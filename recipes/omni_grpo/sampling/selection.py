@@ -59,16 +59,10 @@ def difficulty_band(drawn: Sequence[Row], right: Sequence[bool | None], band: Ba
     Source: HumanOmniV2 (https://huggingface.co/papers/2506.21277) keeps 1 to 5 of 8. Deviations: every problem type is
     scored by its own rule, and a row with a completion that a judge left without a score is left out, by that reason.
     """
+    if None in right:
+        return "without a score"
     share = Fraction(right.count(True), len(right))
-    return (
-        "without a score"
-        if None in right
-        else "too hard"
-        if share < band[0]
-        else "too easy"
-        if share > band[1]
-        else {}
-    )
+    return "too hard" if share < band[0] else "too easy" if share > band[1] else {}
 
 
 def worked_example(drawn: Sequence[Row], right: Sequence[bool | None], band: Band) -> Chosen:
@@ -172,7 +166,13 @@ def write_selection(name: str, rule: Rule, folder: Path, destination: Path) -> s
 
 
 def pass_rates(samples: Sequence[Row]) -> str:
-    """For the terminal: how many rows have how many right completions, by [`ANSWER`] or else the first reward."""
+    """For the terminal: rows of each problem type by how many completions are right by [`ANSWER`], or the first reward."""
     name = min(samples[0]["completions"][0]["rewards"], key=lambda name: name != ANSWER)
     right = [[Rule({name: 0.2}).is_right(drawn) for drawn in row["completions"]].count(True) for row in samples]
-    return f"rows by right completions ({name}): " + ", ".join(f"{k}: {n}" for k, n in sorted(Counter(right).items()))
+    counts = Counter((row["problem_type"] or "-", number) for row, number in zip(samples, right, strict=True))
+    columns = range(len(samples[0]["completions"]) + 1)
+    kinds = {kind: [counts[kind, k] for k in columns] for kind in sorted({kind for kind, _ in counts})}
+    lines = [
+        f"{kind:26}" + "".join(f"{n:>6}" for n in row) for kind, row in {"right completions": columns, **kinds}.items()
+    ]
+    return "\n".join([f"rows by {name}", *lines])
