@@ -85,7 +85,12 @@ class Family:
             sized (`bool`): Whether pictures have the wanted size already.
             video_of_sound (`Sequence[int | None]`): For each sound the video that it is interleaved with.
         """
-        return {"videos_kwargs": {"do_sample_frames": False}, "images_kwargs": {}}
+        shown = [
+            {"total_num_frames": len(frames), "fps": rate, "frames_indices": list(range(len(frames)))}
+            for frames, rate in zip(loaded["video"], rates, strict=True)
+        ]
+        resize: dict[str, Any] = {"do_resize": False} if sized else {}
+        return {"videos_kwargs": {"do_sample_frames": False, "video_metadata": shown, **resize}, "images_kwargs": resize}
 
     def finish(
         self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any

@@ -52,7 +52,7 @@ def file_of(rows_of, clips) -> Callable[[str], Path]:
 def test_two_steps_of_sft_three_of_rl_then_evaluated_and_asked(checkpoint, file_of, clips, tmp_path, capsys, name):
     """Mixed media; each stage starts from what the one before it has saved, and both have moved every tower."""
     file, side = str(file_of(name)), FAMILIES[name].side
-    media = {"num_frames": 4, "min_pixels": side**2, "max_pixels": side**2, "max_audio_seconds": 3.0}
+    media = {"num_frames": FAMILIES[name].frames, "min_pixels": side**2, "max_pixels": side**2, "max_audio_seconds": 3.0}
 
     def run(script: str, **fields) -> Path:
         folder = tmp_path / script
