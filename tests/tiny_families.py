@@ -326,4 +326,6 @@ def save_tiny(name: str, folder: Path) -> str:
 def media_settings(name: str, **more) -> MediaSettings:
     """As small as honest media get: few frames, pictures of one size."""
     pixels = FAMILIES[name].side ** 2
-    return MediaSettings(num_frames=FAMILIES[name].frames, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=3.0, **more)
+    return MediaSettings(
+        num_frames=FAMILIES[name].frames, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=3.0, **more
+    )

@@ -49,12 +49,15 @@ class Family:
 
     # Prompts.
 
-    def cannot_take(self, shown: Iterable[str]) -> str | None:
-        """What is wrong with a row that shows these modalities, or `None`."""
-        if not (lacking := sorted(set(shown) - set(self.modalities))):
+    def cannot_take(self, shown: Iterable[str], base: nn.Module | None = None) -> str | None:
+        """What is wrong with a row that shows these modalities, or `None`; of a base model, whether it has the towers."""
+        known = [m for m in self.modalities if base is None or self.tower(base, m)]
+        if not (lacking := sorted(set(shown) - set(known))):
             return None
-        taken = ", ".join(self.modalities) or "text alone"
-        return f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
+        taken = ", ".join(known) or "text alone"
+        return (
+            f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
+        )
 
     def placeholders(self, processor: Any) -> dict[str, int]:
         """Token id of each modality's placeholder."""
@@ -67,7 +70,9 @@ class Family:
         None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
         """
         names = [*(f"{m}_token" for m in self.modalities), *self.marks]
-        return sorted(set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name, name) for name in names])))
+        return sorted(
+            set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name, name) for name in names]))
+        )
 
     def processor_kwargs(
         self,
@@ -90,7 +95,10 @@ class Family:
             for frames, rate in zip(loaded["video"], rates, strict=True)
         ]
         resize: dict[str, Any] = {"do_resize": False} if sized else {}
-        return {"videos_kwargs": {"do_sample_frames": False, "video_metadata": shown, **resize}, "images_kwargs": resize}
+        return {
+            "videos_kwargs": {"do_sample_frames": False, "video_metadata": shown, **resize},
+            "images_kwargs": resize,
+        }
 
     def finish(
         self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any

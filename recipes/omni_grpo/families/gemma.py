@@ -18,7 +18,9 @@ class Gemma4(Family):
     """The processor brings each picture to a budget of tokens, so that a frame and an image take as many whatever their size."""
 
     def processor_kwargs(self, loaded, rates, sized, video_of_sound):
-        return super().processor_kwargs(loaded, rates, False, video_of_sound)
+        # A tokenizer that was saved after use may bring a length of its own, which would reach the sounds.
+        sounds = {"max_length": LONGEST_SOUND, "truncation": True, "padding": "longest"}
+        return {**super().processor_kwargs(loaded, rates, False, video_of_sound), "audio_kwargs": sounds}
 
     def longest_sound(self, processor):
         return LONGEST_SOUND

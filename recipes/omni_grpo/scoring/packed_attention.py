@@ -95,7 +95,6 @@ class PackedLayout:
 
         return mask_mod
 
-
     def _runs(self) -> Iterator[tuple[int, int]]:
         """First place and length of each prompt and segment, were it the only one of its group."""
         for group, start in zip(self.groups, _starts(self), strict=True):

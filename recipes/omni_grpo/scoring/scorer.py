@@ -187,7 +187,9 @@ class Scorer:
                 index = pad(inputs["set_index"], (labels.size(1) - kept, 0), value=-1)
                 inputs["set_index"] = packed.pack(index, -1)
             inputs |= {"input_ids": packed.input_ids, "position_ids": packed.position_ids}
-            inputs["attention_mask"] = packed.counts  # the router's loss weighs tokens by it; what sees what, the layout
+            inputs["attention_mask"] = (
+                packed.counts
+            )  # the router's loss weighs tokens by it; what sees what, the layout
             inputs["shift_labels"], prompts = packed.pack(labels, -100), packed.prompts
         is_reference = model is self.reference and self.reference_media is not None
         media = self.reference_media if is_reference and self.reference_media else self.media

@@ -134,7 +134,9 @@ def make(checkpoint, dataset_of, tmp_path_factory):
             tokens[prompt.name] = own.generate(**inputs, **asked)[0, len(prompt.input_ids) :].tolist()
         gradients = {n: p.grad for n, p in own.named_parameters() if p.grad is not None}
         batch = Batch(prompts, ids, mask, max(LENGTHS))
-        made[name] = Oracle(FAMILIES[name], trainer, batch, lengths, weights, [x.detach() for x in logps], gradients, tokens)
+        made[name] = Oracle(
+            FAMILIES[name], trainer, batch, lengths, weights, [x.detach() for x in logps], gradients, tokens
+        )
         return made[name]
 
     return build

@@ -49,7 +49,10 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
         labels, hidden = (labels[:, 1:], hidden[:, :-1]) if shifted is None else (shifted, hidden)
         index = torch.nn.functional.pad(set_index, (labels.size(1) - set_index.size(1), 0), value=-1)
         is_choice = index >= 0
-        head, cap = self.get_output_embeddings(), getattr(self.config.get_text_config(), "final_logit_softcapping", None)
+        head, cap = (
+            self.get_output_embeddings(),
+            getattr(self.config.get_text_config(), "final_logit_softcapping", None),
+        )
         plain = torch.autocast(hidden.device.type, enabled=False) if cast_lm_head_to_fp32 else nullcontext()
         with plain:
             logps, entropies = masked_log_probs(
