@@ -54,6 +54,7 @@ class TinyFamily:
         experts (`bool`): Whether tokens are routed to experts.
         packs (`bool`): Whether completions of a prompt can be scored in one row.
         frames (`int`): Of a video.
+        interleaved (`bool`): Whether a video's sound stands between its frames.
         relative (`float`): How far off a gradient may be, of its largest entry.
     """
 
@@ -66,6 +67,7 @@ class TinyFamily:
     packs: bool = True
     relative: float = 1e-4
     frames: int = 4
+    interleaved: bool = False
 
 
 def tokenizer(marks: Mapping[str, str], vocab_size: int = 420) -> PreTrainedTokenizerFast:
@@ -303,6 +305,8 @@ ALWAYS = ("positions", "another item")
 FAMILIES = {
     "qwen2_5_omni": TinyFamily(qwen2_5_omni, OMNI, 56, ALWAYS, 21),
     "qwen3_omni": TinyFamily(qwen3_omni, OMNI, 64, (*ALWAYS, "deepstack"), 12, experts=True),
+    "qwen2_5_omni-interleaved": TinyFamily(qwen2_5_omni, OMNI, 56, ("positions",), 21, interleaved=True),
+    "qwen3_omni-interleaved": TinyFamily(qwen3_omni, OMNI, 64, ("positions",), 12, interleaved=True),
     "qwen2_5_vl": TinyFamily(qwen2_5_vl, VISION, 56, (*ALWAYS, "token types"), 21),
     "qwen2_5_vl-sliding": TinyFamily(lambda: qwen2_5_vl(window=12), VISION, 56, (*ALWAYS, "window"), 21),
     "qwen3_vl": TinyFamily(qwen3_vl, VISION, 64, (*ALWAYS, "deepstack", "token types"), 21),
@@ -325,7 +329,6 @@ def save_tiny(name: str, folder: Path) -> str:
 
 def media_settings(name: str, **more) -> MediaSettings:
     """As small as honest media get: few frames, pictures of one size."""
-    pixels = FAMILIES[name].side ** 2
-    return MediaSettings(
-        num_frames=FAMILIES[name].frames, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=3.0, **more
-    )
+    family = FAMILIES[name]
+    more |= {"num_frames": family.frames, "load_audio_from_video": family.interleaved}
+    return MediaSettings(min_pixels=family.side**2, max_pixels=family.side**2, max_audio_seconds=3.0, **more)

@@ -27,8 +27,8 @@ from omni_grpo.scoring.scorer import Batch
 from small_runs import SCRIPT_RUN, SMALL_RUN, length_reward
 from tiny_families import FAMILIES, media_settings
 
-WHOLE = [name for name in FAMILIES if "-" not in name]  # the others differ in attention alone
-WITH_EXPERTS = [name for name, family in FAMILIES.items() if family.experts]
+WHOLE = [name for name in FAMILIES if "-" not in name]  # the others are read, or see, in another way alone
+WITH_EXPERTS = [name for name in WHOLE if FAMILIES[name].experts]
 TRAINED = {"learning_rate": 1e-3, "per_device_train_batch_size": 4, "logging_steps": 1, "save_strategy": "no"}
 
 
