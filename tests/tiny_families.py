@@ -53,6 +53,8 @@ class TinyFamily:
         linears (`int`): Linear layers of the language model that LoRA adapts, routed experts not among them.
         experts (`bool`): Whether tokens are routed to experts.
         packs (`bool`): Whether completions of a prompt can be scored in one row.
+        frames (`int`): Of a video.
+        interleaved (`bool`): Whether a video's sound stands between its frames.
         relative (`float`): How far off a gradient may be, of its largest entry.
     """
 
@@ -64,6 +66,8 @@ class TinyFamily:
     experts: bool = False
     packs: bool = True
     relative: float = 1e-4
+    frames: int = 4
+    interleaved: bool = False
 
 
 def tokenizer(marks: Mapping[str, str], vocab_size: int = 420) -> PreTrainedTokenizerFast:
@@ -244,6 +248,56 @@ def qwen3_5() -> tuple[Any, Any]:
     return qwen3_vl_processor(tok), seeded("Qwen3_5ForConditionalGeneration", config, tok)
 
 
+GEMMA_MARKS = {
+    "image_token": "<|image|>",
+    "boi_token": "<|image>",
+    "eoi_token": "<image|>",
+    "audio_token": "<|audio|>",
+    "boa_token": "<|audio>",
+    "eoa_token": "<audio|>",
+}
+
+
+def gemma4(experts: bool = False, **more: Any) -> tuple[Any, Any]:
+    tok = tokenizer({**GEMMA_MARKS, "video_token": "<|video|>"})
+    processor = hf.Gemma4Processor(
+        feature_extractor=hf.Gemma4AudioFeatureExtractor(),
+        image_processor=hf.Gemma4ImageProcessor(max_soft_tokens=70),
+        video_processor=hf.Gemma4VideoProcessor(),
+        tokenizer=tok,
+        chat_template=chat_template("<|image|>", "<|video|>", "<|audio|>"),
+    )
+    if experts:
+        more |= {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 16}
+    vision = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4}
+    names = {"boi": "<|image>", "eoi": "<image|>", "boa": "<|audio>"}
+    config = hf.Gemma4Config(
+        text_config={
+            **{k: v for k, v in text_config(tok, layers=4).items() if k != "rope_parameters"},
+            "global_head_dim": 16,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "vocab_size_per_layer_input": len(tok),
+            "hidden_size_per_layer_input": 8,
+            "num_kv_shared_layers": 2,
+            "final_logit_softcapping": 30.0,
+            **more,
+        },
+        vision_config={**vision, "num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 64},
+        audio_config={
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "subsampling_conv_channels": [128, 4],
+            "output_proj_dims": WIDTH,
+        },
+        eoa_token_index=tok.convert_tokens_to_ids("<audio|>"),
+        **ids_of(tok, image_token_id="<|image|>", video_token_id="<|video|>", audio_token_id="<|audio|>"),
+        **ids_of(tok, **{f"{name}_token_id": token for name, token in names.items()}),
+    )
+    return processor, seeded("Gemma4ForConditionalGeneration", config, tok)
+
+
 OMNI, VISION = ("image", "video", "audio"), ("image", "video")
 ALWAYS = ("positions", "another item")
 
@@ -251,11 +305,17 @@ ALWAYS = ("positions", "another item")
 FAMILIES = {
     "qwen2_5_omni": TinyFamily(qwen2_5_omni, OMNI, 56, ALWAYS, 21),
     "qwen3_omni": TinyFamily(qwen3_omni, OMNI, 64, (*ALWAYS, "deepstack"), 12, experts=True),
+    "qwen2_5_omni-interleaved": TinyFamily(qwen2_5_omni, OMNI, 56, ("positions",), 21, interleaved=True),
+    "qwen3_omni-interleaved": TinyFamily(qwen3_omni, OMNI, 64, ("positions",), 12, interleaved=True),
     "qwen2_5_vl": TinyFamily(qwen2_5_vl, VISION, 56, (*ALWAYS, "token types"), 21),
     "qwen2_5_vl-sliding": TinyFamily(lambda: qwen2_5_vl(window=12), VISION, 56, (*ALWAYS, "window"), 21),
     "qwen3_vl": TinyFamily(qwen3_vl, VISION, 64, (*ALWAYS, "deepstack", "token types"), 21),
     "qwen3_vl_moe": TinyFamily(lambda: qwen3_vl(experts=True), VISION, 64, (*ALWAYS, "deepstack"), 12, experts=True),
     "qwen3_5": TinyFamily(qwen3_5, VISION, 64, ("another item", "token types"), 16, packs=False, relative=2e-3),
+    "gemma4": TinyFamily(gemma4, OMNI, 48, (*ALWAYS, "window"), 24, frames=2),
+    "gemma4-bidirectional": TinyFamily(
+        lambda: gemma4(use_bidirectional_attention="vision"), OMNI, 48, ("window", "token types"), 24, frames=2
+    ),
 }
 
 
@@ -268,6 +328,7 @@ def save_tiny(name: str, folder: Path) -> str:
 
 
 def media_settings(name: str, **more) -> MediaSettings:
-    """As small as honest media get: four frames, pictures of one size."""
-    pixels = FAMILIES[name].side ** 2
-    return MediaSettings(num_frames=4, min_pixels=pixels, max_pixels=pixels, max_audio_seconds=3.0, **more)
+    """As small as honest media get: few frames, pictures of one size."""
+    family = FAMILIES[name]
+    more |= {"num_frames": family.frames, "load_audio_from_video": family.interleaved}
+    return MediaSettings(min_pixels=family.side**2, max_pixels=family.side**2, max_audio_seconds=3.0, **more)

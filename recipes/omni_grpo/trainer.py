@@ -24,7 +24,6 @@ from omni_grpo.data.rows.prompts import as_parts
 from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import PairedSampler, check_contrast
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
-from omni_grpo.families import family_of
 from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import reference_copied_from, written_out
 from omni_grpo.model.towers import lasting
@@ -100,7 +99,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
         kwargs["peft_config"] = written_out(kwargs.get("peft_config"), model)
         evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
-        refuse_lacking(family_of(model), train_dataset, *evals)
+        refuse_lacking(model, train_dataset, *evals)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(

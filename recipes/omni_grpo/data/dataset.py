@@ -29,7 +29,7 @@ from omni_grpo.data.rows.prompts import build_messages, target_in_sections
 from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
-from omni_grpo.families import Family
+from omni_grpo.families import base_of, family_of
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -187,21 +187,21 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
     return frozenset(found & set(MODALITIES))
 
 
-def refuse_lacking(family: Family, *datasets: Dataset | IterableDataset | None) -> None:
+def refuse_lacking(model: Any, *datasets: Dataset | IterableDataset | None) -> None:
     """
     Hold data sets to the modalities that a model takes; a stream is held to them row by row, as it is encoded.
 
     Raises:
         `DataError`: Naming every row that shows another.
     """
-    problems = []
-    for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - {*family.modalities}):
+    family, base, problems = family_of(model), base_of(model), []
+    for dataset in (d for d in datasets if isinstance(d, Dataset) and family.cannot_take(modalities_of(d), base)):
         names = dataset["id"] if "id" in dataset.column_names else [f"#{i}" for i in range(len(dataset))]
         for name, prompt in zip(names, dataset["prompt"], strict=True):
             shown = [
                 kind for part in _parts(prompt) for kind in (part["type"], part.get("audio_in_video") and "audio")
             ]
-            if problem := family.cannot_take({*shown} & {*MODALITIES}):
+            if problem := family.cannot_take({*shown} & {*MODALITIES}, base):
                 problems.append(f"row {name!r}: {problem}")
     refuse(problems, "row(s) cannot be used")
 

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from omni_grpo.families.family import MODALITIES, Family
+from omni_grpo.families.gemma import GEMMA4
 from omni_grpo.families.qwen_omni import QWEN2_5_OMNI, QWEN3_OMNI
 from omni_grpo.families.qwen_vl import QWEN2_5_VL, QWEN3_5, QWEN3_VL, QWEN3_VL_MOE
 
@@ -25,7 +26,7 @@ __all__ = [
     "head_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5)
+FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:

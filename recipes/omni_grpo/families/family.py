@@ -49,11 +49,12 @@ class Family:
 
     # Prompts.
 
-    def cannot_take(self, shown: Iterable[str]) -> str | None:
-        """What is wrong with a row that shows these modalities, or `None`."""
-        if not (lacking := sorted(set(shown) - set(self.modalities))):
+    def cannot_take(self, shown: Iterable[str], base: nn.Module | None = None) -> str | None:
+        """What is wrong with a row that shows these modalities, or `None`; of a base model, whether it has the towers."""
+        known = [m for m in self.modalities if base is None or self.tower(base, m)]
+        if not (lacking := sorted(set(shown) - set(known))):
             return None
-        taken = ", ".join(self.modalities) or "text alone"
+        taken = ", ".join(known) or "text alone"
         return (
             f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
         )
@@ -89,7 +90,15 @@ class Family:
             sized (`bool`): Whether pictures have the wanted size already.
             video_of_sound (`Sequence[int | None]`): For each sound the video that it is interleaved with.
         """
-        return {"videos_kwargs": {"do_sample_frames": False}, "images_kwargs": {}}
+        shown = [
+            {"total_num_frames": len(frames), "fps": rate, "frames_indices": list(range(len(frames)))}
+            for frames, rate in zip(loaded["video"], rates, strict=True)
+        ]
+        resize: dict[str, Any] = {"do_resize": False} if sized else {}
+        return {
+            "videos_kwargs": {"do_sample_frames": False, "video_metadata": shown, **resize},
+            "images_kwargs": resize,
+        }
 
     def finish(
         self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any

@@ -3,29 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from omni_grpo.families.family import Family
 
-
-@dataclass(frozen=True)
-class QwenVision(Family):
-    """A video's frames are sampled already; when each was shown, its prompt or its positions say."""
-
-    def processor_kwargs(self, loaded, rates, sized, video_of_sound):
-        shown = [
-            {"total_num_frames": len(frames), "fps": rate, "frames_indices": list(range(len(frames)))}
-            for frames, rate in zip(loaded["video"], rates, strict=True)
-        ]
-        videos: dict[str, Any] = {"do_sample_frames": False, "video_metadata": shown}
-        images: dict[str, Any] = {}
-        if sized:
-            videos["do_resize"] = images["do_resize"] = False
-        return {"videos_kwargs": videos, "images_kwargs": images}
-
-
-QWEN2_5_VL = QwenVision(
+QWEN2_5_VL = Family(
     model_types=("qwen2_5_vl",),
     model_class="Qwen2_5_VLForConditionalGeneration",
     processors=("Qwen2_5_VLProcessor",),

@@ -61,6 +61,12 @@ class PackedLayout:
     def size(self) -> int:
         return sum(group.size for group in self.groups)
 
+    def __getitem__(self, index: tuple[slice, ...]) -> PackedLayout:
+        """As models cut a mask to the positions whose logits are asked for: all of them, here."""
+        if any(part not in (slice(None), slice(0, None)) for part in index):
+            raise IndexError("a packed row is scored whole")
+        return self
+
     def under(self, **rule: Any) -> PackedLayout:
         """The layout for layers with a rule of their own, as [`~transformers.masking_utils.sdpa_mask`] takes it."""
         spans = [(start, g.prompt + max(g.segments)) for g, start in zip(self.groups, _starts(self), strict=True)]

@@ -42,7 +42,11 @@ def rows_of(clips) -> Callable[..., list[Example]]:
                 solution="no" if i % 2 else "yes",
                 target=TEXTS[0],
                 media=tuple(
-                    MediaItem(kind, str(clips / f"{stem[kind]}{(i + k) % 4}.{suffix[kind]}"))
+                    MediaItem(
+                        kind,
+                        str(clips / f"{stem[kind]}{(i + k) % 4}.{suffix[kind]}"),
+                        use_audio=kind == "video" and FAMILIES[name].interleaved,
+                    )
                     for k, kind in enumerate(mix)
                 ),
             )
@@ -55,4 +59,4 @@ def rows_of(clips) -> Callable[..., list[Example]]:
 @pytest.fixture(scope="session")
 def dataset_of(rows_of):
     """Those rows as a data set with prompts."""
-    return lambda name: to_dataset(rows_of(name), "short")
+    return lambda name: to_dataset(rows_of(name), "short", FAMILIES[name].interleaved)
