@@ -15,7 +15,7 @@ from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.families import base_of, family_of, head_of
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
-from omni_grpo.model.loading import freeze_towers, load_model, load_processor
+from omni_grpo.model.loading import freeze_towers, hub_kwargs, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
 from omni_grpo.rollout.constrained.decoding import section_constraint
 from omni_grpo.rollout.constrained.head import add_constrained_head
@@ -56,15 +56,17 @@ def ready_model(
     Raises:
         `ValueError`: No family covers the model, or it was loaded before its quantisation was asked for.
     """
+    found: dict[str, Any] = {}
     if isinstance(model, str):
-        asked = {"quantization_config": quantization_config} if quantization_config is not None else {}
-        model = load_model(model, **dict(args.model_init_kwargs or {}), **asked)
+        asked = {"dtype": "float32", "trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+        asked |= {"quantization_config": quantization_config} if quantization_config is not None else {}
+        model, found = load_model(model, **asked), hub_kwargs(asked)
         args.model_init_kwargs = None
     elif quantization_config is not None:
         raise ValueError("quantization_config: the model is loaded already; give it to `load_model`, or a name here")
     family_of(model)
     if processing_class is None:
-        processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
+        processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path, **found)
     freeze_towers(model, args.freeze_vision, args.freeze_audio)
     return model, processing_class, encoder or PromptEncoder(processing_class, MediaSettings())
 

@@ -13,11 +13,12 @@ from trl.models.utils import unwrap_model_for_generation
 
 from omni_grpo.build import ready_model
 from omni_grpo.config import OmniSFTConfig
-from omni_grpo.data.dataset import modalities_of, with_files
+from omni_grpo.data.dataset import modalities_of, refuse_lacking, with_files
 from omni_grpo.data.encoding.checks import target_ids
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import collate_media
 from omni_grpo.data.encoding.lookahead import EncodesAhead
+from omni_grpo.families import family_of, tokenizer_of
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.rollout.answers import generate
 from omni_grpo.run.checkpoints import CompleteCheckpoints
@@ -45,7 +46,7 @@ class OmniCollator:
     max_length: int | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        tokenizer = self.encoder.processor.tokenizer
+        tokenizer = tokenizer_of(self.encoder.processor)
         prompts = [self.encoder(row["prompt"], str(row["id"])) for row in rows]
         ids, labels = [], []
         for row, prompt in zip(rows, prompts, strict=True):
@@ -75,7 +76,7 @@ def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
     """
     if not isinstance(dataset, Dataset) or column in dataset.column_names:
         return dataset
-    tokenizer = encoder.processor.tokenizer
+    tokenizer = tokenizer_of(encoder.processor)
     rows: Any = dataset  # upstream's type of a row is a list's, too
     targets = (target_ids(tokenizer, row["target"], str(row["id"]), encoder.escape) for row in rows)
     prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in rows)
@@ -123,6 +124,7 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
         train_dataset, eval_dataset = with_files(train_dataset, targets=True), with_files(eval_dataset, targets=True)
+        refuse_lacking(family_of(model), train_dataset, eval_dataset)
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
             eval_dataset = with_lengths(eval_dataset, encoder, args.length_column_name)

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from omni_grpo.build import collaborators, ready_model, rewards_in_sections
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
-from omni_grpo.data.dataset import modalities_of, with_files
+from omni_grpo.data.dataset import modalities_of, refuse_lacking, with_files
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.encoding.lookahead import EncodesAhead
@@ -23,6 +23,7 @@ from omni_grpo.data.rows.prompts import as_parts
 from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import paired
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
+from omni_grpo.families import family_of
 from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import reference_copied_from
 from omni_grpo.model.towers import lasting
@@ -50,7 +51,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         model (`str`, `PreTrainedModel` or `PeftModel`):
             A model of a supported family, or the name or directory of a checkpoint.
         reward_funcs (`Callable` or `list`): As in TRL.
-        args ([`OmniGRPOConfig`]): Configuration.
+        args ([`OmniGRPOConfig`] or [`~trl.GRPOConfig`], *optional*): Configuration, see [`OmniGRPOConfig.of`].
         train_dataset (`Dataset`):
             From [`~omni_grpo.data.dataset.to_dataset`], its `prompt` parts hold media paths; or a stock TRL data set, with pictures
             in its columns `image` or `images` or in its turns, see [`~omni_grpo.data.dataset.with_files`].
@@ -74,9 +75,9 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     def __init__(
         self,
         model: Any,
-        reward_funcs: Any,
-        args: OmniGRPOConfig,
-        train_dataset: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         *,
@@ -84,8 +85,10 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         section_schema: SectionSchema | None = None,
         **kwargs: Any,
     ) -> None:
+        args = OmniGRPOConfig.of(args, model)
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
+        reward_funcs = [] if reward_funcs is None else reward_funcs
         args.check_weights(len(reward_funcs) if isinstance(reward_funcs, list) else 1)
         quantization = kwargs.pop("quantization_config", None)
         model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
@@ -93,6 +96,8 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         if section_schema or args.section_schema:
             reward_funcs = rewards_in_sections(reward_funcs, args, self.schema)
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
+        evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+        refuse_lacking(family_of(model), train_dataset, *evals)
         check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
@@ -105,7 +110,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
                 processing_class=processor,
                 **kwargs,
             )
-        evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+        self._refuse_unread()
         self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log = collaborators(
             self, self.encoder, self.schema, modalities_of(train_dataset, *evals)
         )
@@ -118,6 +123,20 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             self.add_callback(callback)
         self.encode_ahead(self.encoder, per_generation)
         self.begin_watch()
+
+    def _refuse_unread(self) -> None:
+        asked = {
+            "tools": self.tools,
+            "rollout_func": self.rollout_func,
+            "chat_template_kwargs": self.chat_template_kwargs,
+        }
+        given = [name for name, value in asked.items() if value]
+        row: Any = next(iter(self.train_dataset)) if given else {}
+        if given and self.encoder.reads(row.get("prompt", "")):
+            raise NotImplementedError(
+                f"{', '.join(given)}: only for text-only models and prompts of TRL's own form (a text, or turns whose "
+                "content is a text): the encoder that reads these prompts would leave it out"
+            )
 
     @contextmanager
     def _at(self, rollout: Rollout) -> Iterator[Rollout]:
@@ -164,7 +183,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _tokenize_prompts(self, prompts):
         rows, fields = self._rollout.rows, {}
-        if isinstance(prompts[0], str):  # not conversational: TRL's own way, no media
+        if not self.encoder.reads(prompts[0]):  # TRL's own way, no media
             ids, _, fields = super()._tokenize_prompts(prompts)
             encoded = [EncodedPrompt(i, name=row.name) for i, row in zip(ids, rows, strict=True)]
         else:
@@ -195,22 +214,27 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _generate(self, prompts):
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
+        if self.rollout_func is not None:
+            encoded = zip(prompt_ids, self._rollout.rows, strict=True)
+            self._rollout.fill(prompt=[EncodedPrompt(ids, name=row.name) for ids, row in encoded])
         if self.sampler.constraint is not None:  # TRL's tool mask: tokens not chosen are left out of loss and counts
             mask = self.run_log.chosen(self._rollout)
         return prompt_ids, completion_ids, mask, *rest
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        inputs = [row.example for row in self._rollout.rows]  # rewards read the pictures' columns, too
-        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        # Rewards read the pictures' columns, too, and what a `rollout_func` has added.
+        inputs = [{**row.example, **given} for row, given in zip(self._rollout.rows, inputs, strict=True)]
+        texts = [c if isinstance(c, str) else str(c[-1].get("content") or "") for c in completions]
         self._rollout.fill(
             text=texts,
             completion_ids=completion_ids_list,
             sections=[parse_sections(text, self.schema) for text in texts],
             places=[self.credit.locate(ids) for ids in completion_ids_list],
         )
-        for column, values in self.run_log.columns(self._rollout, inputs, prompts).items():
-            self._log_completion_extra(column, values)
         self._rollout.rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        for column, values in self.run_log.columns(self._rollout, inputs, prompts).items():
+            if column not in self._pending_extra_logs:  # by a reward of the user's own
+                self._log_completion_extra(column, values)
         return self._rollout.rewards
 
     # A micro-batch to its loss; TRL scores with the last one in sampling, too (old and reference log-probabilities).

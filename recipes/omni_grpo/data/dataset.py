@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from omni_grpo.data.encoding.checks import TEXTS, media_problems, text_problems
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.encoding.inputs import MODALITIES
+from omni_grpo.data.encoding.prompt import lacks
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import check_rows, load_examples
@@ -28,6 +29,7 @@ from omni_grpo.data.rows.prompts import build_messages, target_in_sections
 from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
+from omni_grpo.families import Family, tokenizer_of
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ def _lacks_files(dataset: Any, names: Sequence[str]) -> bool:
 def _parts(prompt: Any) -> list[Any]:
     """Parts of a prompt's turns; none of a prompt or a turn that is plain text."""
     turns = [] if isinstance(prompt, str) else prompt
-    return [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
+    return [part for turn in turns if not isinstance(turn.get("content"), str) for part in turn.get("content") or ()]
 
 
 def with_sft_targets(dataset: Dataset, sft_target: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> Dataset:
@@ -180,9 +182,26 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
     for dataset in datasets:
         if isinstance(dataset, IterableDataset):
             return frozenset(MODALITIES)
-        for part in (part for prompt in dataset["prompt"] for part in _parts(prompt)) if dataset is not None else ():
+        prompts = dataset["prompt"] if dataset is not None and "prompt" in dataset.column_names else ()
+        for part in (part for prompt in prompts for part in _parts(prompt)):
             found.update((part["type"], "audio") if part.get("audio_in_video") else (part["type"],))
     return frozenset(found & set(MODALITIES))
+
+
+def refuse_lacking(family: Family, *datasets: Any) -> None:
+    """
+    Hold rows to what the model takes; a stream's are met when they come up.
+
+    Raises:
+        `DataError`: Naming every row with a modality that the family lacks.
+    """
+    errors = []
+    for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - set(family.modalities)):
+        for i, row in enumerate(dataset):
+            own: Any = row
+            kinds = [p["type"] for p in _parts(own["prompt"]) if p["type"] in set(MODALITIES) - set(family.modalities)]
+            errors += [f"row {own.get('id', f'#{i}')!r}: {lacks(family, kinds[0])}"] if kinds else []
+    refuse(errors, "row(s) cannot be used")
 
 
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:
@@ -222,7 +241,10 @@ def preflight(
         return
 
     def check(row: dict[str, Any]) -> str | None:
-        found, limit = list(text_problems(encoder.processor.tokenizer, row, encoder.escape)), encoder.max_prompt_length
+        found, limit = (
+            list(text_problems(tokenizer_of(encoder.processor), row, encoder.escape)),
+            encoder.max_prompt_length,
+        )
         try:
             encoder(row["prompt"], row["id"]) if collator is None else collator([row])
         except (ValueError, MemoryError, RuntimeError) as error:  # also what torch says of too much memory

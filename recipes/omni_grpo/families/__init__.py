@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import transformers
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
-from omni_grpo.families.family import MODALITIES, Family
+from omni_grpo.families.family import MODALITIES, Family, tokenizer_of
 from omni_grpo.families.qwen_omni import QWEN2_5_OMNI
+from omni_grpo.families.text import TEXT
 
 __all__ = [
     "FAMILIES",
@@ -22,9 +22,10 @@ __all__ = [
     "family_of_config",
     "family_of_processor",
     "head_of",
+    "tokenizer_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI,)
+FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, TEXT)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:
@@ -35,13 +36,13 @@ def family_of_config(config: Any, name: str = "the model") -> Family:
         `ValueError`: The model type belongs to none; the message lists those that do.
     """
     for family in FAMILIES:
-        if config.model_type in family.model_types:
+        if family.has_config(config):
             return family
     known = ", ".join(known for family in FAMILIES for known in family.model_types)
     raise ValueError(f"{name} is a {config.model_type!r} checkpoint; supported are {known}")
 
 
-def family_of_processor(processor: ProcessorMixin) -> Family:
+def family_of_processor(processor: Any) -> Family:
     """
     The family of a processor.
 
@@ -49,7 +50,7 @@ def family_of_processor(processor: ProcessorMixin) -> Family:
         `ValueError`: Its class belongs to none.
     """
     for family in FAMILIES:
-        if type(processor).__name__ in family.processors:
+        if family.has_processor(processor):
             return family
     known = ", ".join(known for family in FAMILIES for known in family.processors)
     raise ValueError(f"{type(processor).__name__} is no processor of a supported model; supported are {known}")
@@ -65,7 +66,7 @@ def family_of(model: nn.Module) -> Family:
     within = model.get_base_model() if isinstance(model, PeftModel) else model
     found = next((module for module in within.modules() if isinstance(module, PreTrainedModel)), within)
     for family in FAMILIES:
-        if isinstance(found, getattr(transformers, family.model_class)):
+        if family.has_model(found):
             return family
     known = ", ".join(f"`{family.model_class}`" for family in FAMILIES)
     raise ValueError(

@@ -9,11 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.nn.functional import pad
 
 MODALITIES = ("audio", "image", "video")  # in the order in which towers are run
 Media = Mapping[str, torch.Tensor]  # model inputs beside the ids
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor; a text-only model's processor is one."""
+    return getattr(processor, "tokenizer", processor)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,23 @@ class Family:
     def modalities(self) -> tuple[str, ...]:
         return tuple(m for m in MODALITIES if m in self.inputs)
 
+    # Whose they are.
+
+    def has_config(self, config: Any) -> bool:
+        """Whether it is the configuration of a checkpoint that can be loaded."""
+        return config.model_type in self.model_types
+
+    def has_model(self, model: Any) -> bool:
+        return isinstance(model, getattr(transformers, self.model_class))
+
+    def has_processor(self, processor: Any) -> bool:
+        return type(processor).__name__ in self.processors
+
     # Prompts.
+
+    def content(self, parts: list[dict[str, Any]]) -> Any:
+        """A turn's parts as the chat template takes them."""
+        return parts
 
     def placeholders(self, processor: Any) -> dict[str, int]:
         """Token id of each modality's placeholder."""
@@ -58,7 +80,7 @@ class Family:
         None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
         """
         names = [*(f"{m}_token" for m in self.modalities), *self.marks]
-        return sorted(set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name) for name in names])))
+        return sorted(set(tokenizer_of(processor).convert_tokens_to_ids([getattr(processor, name) for name in names])))
 
     def processor_kwargs(
         self,
@@ -76,7 +98,11 @@ class Family:
             sized (`bool`): Whether pictures have the wanted size already.
             video_of_sound (`Sequence[int | None]`): For each sound the video that it is interleaved with.
         """
-        return {"videos_kwargs": {"do_sample_frames": False}, "images_kwargs": {}}
+        return {
+            "videos_kwargs": {"do_sample_frames": False},
+            "images_kwargs": {},
+            "return_text_replacement_offsets": True,
+        }
 
     def finish(
         self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any
@@ -86,7 +112,7 @@ class Family:
 
     def longest_sound(self, processor: Any) -> int | None:
         """Samples beyond which the processor would cut a sound; `None` where it does not."""
-        return getattr(processor.feature_extractor, "n_samples", None)
+        return getattr(getattr(processor, "feature_extractor", None), "n_samples", None)
 
     # Items of a modality.
 

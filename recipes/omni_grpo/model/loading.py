@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrained
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer import grpo_trainer
 
-from omni_grpo.families import Family, base_of, family_of, family_of_config
+from omni_grpo.families import Family, base_of, family_of, family_of_config, tokenizer_of
 from omni_grpo.model.run_record import refuse_unfinished
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
         merged.config._name_or_path = name_or_path
         return merged
     with _named(name_or_path):
-        config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
+        config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs(model_init_kwargs))
     family = family_of_config(config, name_or_path)
     model_class = getattr(transformers, family.model_class)
     model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
@@ -84,6 +84,11 @@ def _named(name_or_path: str) -> Iterator[None]:
         raise OSError(f"{name_or_path} is no folder with a checkpoint here, and the hub gave none: {error}") from error
 
 
+def hub_kwargs(model_init_kwargs: Any) -> dict[str, Any]:
+    """Of the arguments of a model those that its configuration and its processor are found by, too."""
+    return {k: v for k, v in model_init_kwargs.items() if k in ("revision", "trust_remote_code")}
+
+
 def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
     """Which tokens begin, end and pad, without anything that shapes what is generated."""
     return GenerationConfig(
@@ -92,11 +97,14 @@ def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
 
 
 def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
-    """The checkpoint's processor, its tokenizer padding on the left as generation needs."""
+    """The checkpoint's processor or tokenizer, padding on the left as generation needs, with its end where it has no pad."""
     refuse_unfinished(name_or_path)
     with _named(name_or_path):
         processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
-    processor.tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
+    tokenizer = tokenizer_of(processor)
+    tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return processor
 
 

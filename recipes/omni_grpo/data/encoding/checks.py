@@ -43,14 +43,31 @@ def control_token_problems(tokenizer: Any, texts: Mapping[str, str] | Sequence[s
 
 
 def escaped(tokenizer: Any, text: str) -> str:
-    """`text` with the padding token inside each control token, which [`without_escapes`] takes out of the ids again."""
+    """
+    `text` with the padding token inside each control token, which [`without_escapes`] takes out of the ids again.
+
+    Raises:
+        `ValueError`: It holds some, and the padding token of this tokenizer ends texts, too, and cannot be taken out.
+    """
+    if not pads_alone(tokenizer):
+        if problem := next(control_token_problems(tokenizer, [text]), None):
+            problem = problem.partition(";")[0]
+            raise ValueError(
+                f"{problem}; take it out of the row, or give the tokenizer a `pad_token` that is not its end"
+            )
+        return text
     tokens = sorted(control_tokens(tokenizer), key=len, reverse=True)
     return re.sub("|".join(map(re.escape, tokens)), lambda m: f"{m[0][0]}{tokenizer.pad_token}{m[0][1:]}", text)
 
 
 def without_escapes(tokenizer: Any, ids: list[int]) -> list[int]:
     """Ids of an [`escaped`] text: those of its characters, ordinary tokens alone."""
-    return [token for token in ids if token != tokenizer.pad_token_id]
+    return [token for token in ids if token != tokenizer.pad_token_id] if pads_alone(tokenizer) else ids
+
+
+def pads_alone(tokenizer: Any) -> bool:
+    """Whether the padding token is that and nothing else; of many text-only models it is the end of the text."""
+    return tokenizer.pad_token_id not in (None, tokenizer.eos_token_id, tokenizer.bos_token_id)
 
 
 def target_ids(tokenizer: Any, target: str, name: str, escape: bool = False) -> list[int]:

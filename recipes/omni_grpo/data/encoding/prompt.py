@@ -21,7 +21,15 @@ from omni_grpo.data.media.reader import MediaReader, read_media
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.rows.prompts import Messages, Part
-from omni_grpo.families import MODALITIES, Family, family_of_processor
+from omni_grpo.families import MODALITIES, Family, family_of_processor, tokenizer_of
+
+_ARGUMENTS = {"image": "images", "video": "videos", "audio": "audio"}  # of a processor, by modality
+
+
+def lacks(family: Family, modality: str) -> str:
+    """Why a row with this modality is no row for the model."""
+    takes = f"{', '.join(family.modalities)} and text" if family.modalities else "text alone"
+    return f"this model takes {takes}, no {modality}; take the row out, or train a model that takes {modality}"
 
 
 def _load(
@@ -103,26 +111,28 @@ def encode_prompt(
         `MediaError`: A file cannot be read as asked or is too long, or a text holds a special token.
         `ValueError`: The prompt is longer than `max_prompt_length`.
     """
-    family, tokenizer = family_of_processor(processor), processor.tokenizer
+    family, tokenizer = family_of_processor(processor), tokenizer_of(processor)
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
+    for modality, source, _ in media_items(messages):
+        if modality not in family.modalities:
+            raise MediaError(f"row {name!r}: {source['path']}: {lacks(family, modality)}")
     try:
         loaded, rates, video_of_sound = _load(messages, settings, blank, read)
         refuse_long_sounds(processor, loaded["audio"])
     except MediaError as error:
         raise MediaError(f"row {name!r}: {error}") from error
     # The template sees type and text alone: some templates test for keys such as 'audio', not for their values.
-    conversation = [{"role": m["role"], "content": [_shown(p, tokenizer) for p in m["content"]]} for m in messages]
+    conversation = [
+        {"role": m["role"], "content": family.content([_shown(p, tokenizer) for p in m["content"]])} for m in messages
+    ]
     text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     sized = bool(settings.min_pixels or settings.max_pixels)  # by `read_video` and `read_image`
     inputs = processor(
         text=[text],
-        images=loaded["image"] or None,
-        videos=loaded["video"] or None,
-        audio=loaded["audio"] or None,
         return_tensors="pt",
-        return_text_replacement_offsets=True,
+        **{name: loaded[m] for m, name in _ARGUMENTS.items() if loaded[m]},
         **family.processor_kwargs(loaded, rates, sized, video_of_sound),
     )
     input_ids = without_escapes(tokenizer, inputs.pop("input_ids")[0].tolist())
@@ -155,7 +165,7 @@ def _lengths(
     """Placeholders of each item, as the processor wrote them in its place; proved by the ids."""
     lengths: dict[str, tuple[int, ...]] = {}
     for modality, token in family.placeholders(processor).items():
-        mark = processor.tokenizer.convert_ids_to_tokens(token)
+        mark = tokenizer_of(processor).convert_ids_to_tokens(token)
         # A video whose sound is interleaved stands for both.
         found = tuple(n for part in replaced if (n := part["replacement"].count(mark)))
         if len(found) < len(loaded[modality]) and modality == "audio":

@@ -142,6 +142,12 @@ def text_part(text: str) -> Part:
     return {"type": "text", "path": None, "start": None, "end": None, "text": text, "audio_in_video": False}
 
 
+def is_in_parts(messages: Messages) -> bool:
+    """Whether turns have the form of [`build_messages`]."""
+    contents = [turn.get("content") for turn in messages]
+    return all(isinstance(parts, list) and all("path" in part for part in parts) for parts in contents)
+
+
 def as_parts(messages: Messages) -> Messages:
     """Messages whose content may be a plain string, in the form of [`build_messages`]."""
     return [{**m, "content": [text_part(m["content"])]} if isinstance(m["content"], str) else m for m in messages]
