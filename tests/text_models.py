@@ -11,10 +11,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+GROUPED = {"num_key_value_heads": 1}
+WINDOW = 6  # tokens that a sliding layer sees; prompts and completions are longer
 KINDS = {
-    "qwen3": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 8}),
-    "llama": ("Llama", {"num_key_value_heads": 1}),
-    "smollm3": ("SmolLM3", {"num_key_value_heads": 1}),
+    "qwen3": ("Qwen3", {**GROUPED, "head_dim": 8}),
+    "llama": ("Llama", GROUPED),
+    "smollm3": ("SmolLM3", GROUPED),
+    "gpt2": ("GPT2", {}),
+    "mixture": ("Qwen3Moe", {**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}),
+    "mistral": ("Mistral", {**GROUPED, "sliding_window": WINDOW}),
+    "gemma3": ("Gemma3", {**GROUPED, "head_dim": 8, "num_hidden_layers": 2, "sliding_window": WINDOW}),
+    "bloom": ("Bloom", {"n_head": 2, "n_layer": 1}),
+    "mamba": ("FalconMamba", {"state_size": 4}),
 }
 TEMPLATE = (
     "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
@@ -37,10 +45,9 @@ def tiny_text(folder: Path, texts: list[str], kind: str = "qwen3", pad: str | No
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     name, more = KINDS[kind]
     ids = {"eos_token_id": fast.eos_token_id, "bos_token_id": None, "pad_token_id": fast.pad_token_id}
-    config = getattr(transformers, f"{name}Config")(
-        vocab_size=len(fast), max_position_embeddings=256, **SIZE, **more, **ids
-    )
     torch.manual_seed(0)
-    getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(folder)
+    cls = getattr(transformers, f"{name}ForCausalLM", None) or getattr(transformers, f"{name}LMHeadModel")
+    config = cls.config_class(**{"vocab_size": len(fast), "max_position_embeddings": 256, **SIZE, **more, **ids})
+    cls(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return str(folder)

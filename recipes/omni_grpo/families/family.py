@@ -35,7 +35,8 @@ class Family:
             Model inputs by modality: the features, then what belongs to them item by item.
         towers (`Mapping[str, tuple[str, ...]]`): Modules of the base model by modality, projectors among them.
         marks (`tuple[str, ...]`): Attributes of the processor that name the tokens around media.
-        language_layers (`str`): The language model's linear layers, as a regular expression in which `{names}` stands.
+        language_layers (`str`): The language model's linear layers, as a regular expression in which
+            `{names}` stands; empty where all layers are the language model's.
     """
 
     model_types: tuple[str, ...]

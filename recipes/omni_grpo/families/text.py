@@ -40,4 +40,5 @@ TEXT = Text(
     model_types=("any text-only causal language model",),
     model_class="AutoModelForCausalLM",
     processors=("a plain tokenizer",),
+    language_layers="",
 )

@@ -57,10 +57,7 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
             parameter.requires_grad_(parameter.is_floating_point())
         merged.config._name_or_path = name_or_path
         return merged
-    with _named(name_or_path):
-        config = AutoConfig.from_pretrained(name_or_path, **hub_kwargs(model_init_kwargs))
-    family = family_of_config(config, name_or_path)
-    model_class = getattr(transformers, family.model_class)
+    model_class = getattr(transformers, family_of_checkpoint(name_or_path, **hub_kwargs(model_init_kwargs)).model_class)
     model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(f"{name_or_path} lacks {len(missing)} of the model's weights: {', '.join(missing[:5])}, …")
@@ -73,6 +70,15 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
         logger.warning("%s: of generation_config.json the token ids alone are kept: %s", name_or_path, error)
         model.generation_config = token_ids_alone(model.generation_config)
     return model
+
+
+def family_of_checkpoint(name_or_path: str, **kwargs: Any) -> Family:
+    """The family of a checkpoint, of an adapter that of its base. Raises as [`load_model`] does."""
+    adapter = Path(name_or_path) / "adapter_config.json"
+    if adapter.is_file():
+        return family_of_checkpoint(json.loads(adapter.read_text())["base_model_name_or_path"])
+    with _named(name_or_path):
+        return family_of_config(AutoConfig.from_pretrained(name_or_path, **kwargs), name_or_path)
 
 
 @contextmanager
@@ -117,25 +123,30 @@ def freeze_towers(model: nn.Module, vision: bool, audio: bool) -> None:
                 part.requires_grad_(False)
 
 
-def language_model_targets(names: str | list[str] | None) -> str | list[str]:
+def language_model_targets(
+    names: str | list[str] | None, layers: str = Family.language_layers
+) -> str | list[str]:
     """
     LoRA targets that stay inside the language model.
 
     `"all-linear"`, and plain names such as `q_proj`, also match the audio tower's layers. A list of plain names (or
     nothing, or `"all-linear"`) becomes a regular expression for the language model alone; a regular expression or
-    dotted names are taken as written.
+    dotted names are taken as written. `layers` are the family's; where it has none, there are no towers to keep out
+    of, and names are PEFT's own.
 
     >>> language_model_targets(["q_proj", "v_proj"])
     '.*\\\\blanguage_model\\\\.layers\\\\.\\\\d+\\\\.(self_attn|mlp)\\\\.(q_proj|v_proj)'
     >>> language_model_targets(["audio_tower.layers.0.self_attn.q_proj"])
     ['audio_tower.layers.0.self_attn.q_proj']
     """
+    if not layers:
+        return names or "all-linear"
     if names is None or names in ("all-linear", ["all-linear"]):
         names = list(LANGUAGE_LINEARS)
     if isinstance(names, str):
         names = [names]
     if all(re.fullmatch(r"\w+", name) for name in names):
-        return Family.language_layers.format(names="|".join(names))
+        return layers.format(names="|".join(names))
     return names if len(names) > 1 or re.fullmatch(r"[\w.]+", names[0]) else names[0]
 
 
