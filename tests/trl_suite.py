@@ -184,7 +184,12 @@ def outcomes(tests: Path, folder: Path, which: str, expression: str) -> dict[str
     """Test -> passed, failed or skipped, and why it failed."""
     report = folder / f"{which}.xml"
     paths = [str(HERE.parents[1] / part) for part in ("rewards", "recipes", "tests")]
-    environment = {**os.environ, "TRL_SUITE_CLASS": which, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "TRL_SUITE_CLASS": which,
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, "-m", "pytest", str(tests / "test_grpo_trainer.py"), "-p", "trl_suite", "-q"]
     command += ["--rootdir", str(folder), "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}"]
     command += ["-k", f"not VLM and not Slow and ({expression})" if expression else "not VLM and not Slow"]

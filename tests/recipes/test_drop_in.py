@@ -7,18 +7,19 @@ after three steps are the parent's, to the last bit without sharing, within 1e-6
 from __future__ import annotations
 
 import copy
+import gc
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import grpo_trainer
 
-from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer
-from omni_grpo.data.dataset import to_dataset
-from omni_grpo.data.rows.loading import load_examples
-from omni_grpo.data.rows.schema import DataError
+from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, to_dataset
+from omni_grpo.data.rows.loading import check_rows
 from small_runs import SMALL_RUN
 from text_models import tiny_text
 
@@ -27,9 +28,12 @@ TEXTS = [f"What is {word}? Look, listen, think." for word in WORDS]
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory) -> str:
+def text(tmp_path_factory):
     torch.set_num_threads(1)
-    return tiny_text(tmp_path_factory.mktemp("models") / "text", TEXTS)
+    gc.collect()
+    gc.freeze()  # each training collects garbage; what the imports have made is none
+    yield tiny_text(tmp_path_factory.mktemp("models") / "text", TEXTS)
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +113,25 @@ def bonus(completions, bonus, **kwargs):
     return list(bonus)
 
 
-class Doubled(TrainerCallback):
-    """Reads and changes the run while it goes."""
+def parsed(tokenizer, ids, **kwargs):
+    """In the place of TRL's parser: a tiny model writes no JSON, so that what it writes is read as calls."""
+    call = {"name": "multiply", "arguments": {"a": len(ids), "b" if ids[0] % 3 else "c": ids[0]}}
+    said = {"role": "assistant", "content": tokenizer.decode(ids, skip_special_tokens=True)}
+    return said | ({"tool_calls": [{"type": "function", "function": call}]} if ids[0] % 2 else {})
 
-    def __init__(self):
-        self.losses = []
+
+class Halved(TrainerCallback):
+    """Changes the run while it goes."""
+
+    def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 / (state.global_step + 1)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        self.losses.append(logs.get("loss"))
-
-    def on_step_end(self, args, state, control, **kwargs):
-        args.temperature = 0.9
+        logs["twice"] = 2 * logs.get("loss", 0.0)
 
 
+ROW = {"problem": "Is it red?", "problem_type": "yes_no", "solution": "no"}
 LORA = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=True)
 FULL = {
     "per_device_train_batch_size": 8,
@@ -172,7 +182,7 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
     "asynchronous": ({}, {"reward_funcs": [length, later]}),
     "None for a prompt": ({}, {"reward_funcs": [length, of_some]}),
     "None for some": ({}, {"reward_funcs": [length, of_few]}),
-    "None alone": ({}, {"reward_funcs": of_some}),
+    "None alone": ({}, {"reward_funcs": of_few}),
     "turns": ({}, {"train_dataset": turns()}),
     "chat template": ({"chat_template_kwargs": {"brief": True}}, {"train_dataset": turns()}),
     "stream": ({}, {"train_dataset": plain().to_iterable_dataset()}),
@@ -186,18 +196,30 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
     "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "suppress_tokens": [5, 6]}}, {}),
     "greedy beams": ({"generation_kwargs": {"num_beams": 2, "do_sample": False, "top_k": None}}, {}),
     "rollout_func": ({}, {"rollout_func": rolled, "reward_funcs": [length, bonus]}),
+    "callbacks": ({}, {"callbacks": [Halved()]}),
+    "tools": (
+        {
+            "max_completion_length": 90,
+            "max_tool_calling_iterations": 2,
+            "generation_kwargs": {"exponential_decay_length_penalty": (3, 1.5)},
+        },
+        {"tools": [multiply], "train_dataset": turns()},
+    ),
     "table": ({"log_completions": True}, {"reward_funcs": [length, letters]}),
 }
 
 
-def run(trainer_class, config_class, folder, text, tokenizer, fields, given, **more):
-    given = {"reward_funcs": length, "train_dataset": plain(), **given, **more}
+def run(trainer_class, config_class, folder, text, tokenizer, fields, given, resume=None):
+    given = {"reward_funcs": length, "train_dataset": plain(), **given}
     given["reward_funcs"] = copy.copy(given["reward_funcs"])
+    given["processing_class"] = copy.deepcopy(tokenizer)
+    if "tools" in given:
+        given["processing_class"].response_schema = {"type": "object"}  # what reads it is `parsed`
     if config_class is OmniGRPOConfig:
         fields = {"credit_map": "stock", **fields}
     args = config_class(output_dir=str(folder), **{**FULL, **fields})
-    trainer = trainer_class(model=text, args=args, processing_class=copy.deepcopy(tokenizer), **given)
-    trainer.train()
+    trainer = trainer_class(model=text, args=args, **given)
+    trainer.train(resume_from_checkpoint=resume)
     return trainer
 
 
@@ -213,21 +235,73 @@ def moved(trainer, text) -> bool:
     return lora or any(n in now and not torch.equal(now[n], v) for n, v in start.items())
 
 
+def logged(trainer) -> list[dict]:
+    """All that was logged, but for times."""
+    history = trainer.state.log_history
+    return [{k: v for k, v in e.items() if not ("time" in k or "per_second" in k)} for e in history]
+
+
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_option_trains_as_under_trl(text, tokenizer, tmp_path, name):
+def test_an_option_trains_as_under_trl(text, tokenizer, tmp_path, monkeypatch, name):
     """
     Mutants: a stream of tokens drawn beside; turns read by the encoder; groups kept together over steps (`one generation
-    for two steps`, `bnpo accumulated`); a missing reward left out; what `rollout_func` adds kept from the rewards.
+    for two steps`, `bnpo accumulated`); a missing reward left out; what `rollout_func` adds kept from the rewards; a turn
+    after a tool's scored behind the first prompt.
     """
     fields, given = OPTIONS[name]
+    monkeypatch.setattr(grpo_trainer, "parse_response", parsed)
     parent = run(GRPOTrainer, GRPOConfig, tmp_path / "parent", text, tokenizer, fields, given)
     assert moved(parent, text), "nothing was learned, so that nothing is compared"
-    plainly = run(
-        OmniGRPOTrainer, OmniGRPOConfig, tmp_path / "off", text, tokenizer, fields | {"share_prompt": "off"}, given
-    )
+    off = fields | {"share_prompt": "off"}
+    plainly = run(OmniGRPOTrainer, OmniGRPOConfig, tmp_path / "off", text, tokenizer, off, given)
     assert apart(plainly, parent) == 0.0
+    for ours, theirs in zip(logged(plainly), logged(parent), strict=True):
+        assert {k: v for k, v in ours.items() if k in theirs} == theirs
+    if "tools" in given:
+        assert logged(parent)[0]["tools/call_frequency"] > 0 < logged(parent)[0]["tools/failure_frequency"] < 1
     shared = run(OmniGRPOTrainer, GRPOConfig, tmp_path / "auto", text, tokenizer, fields, given)  # the class alone
     assert apart(shared, parent) <= 1e-6
-    logs = [{k: v for k, v in t.state.log_history[0].items()} for t in (parent, plainly)]
-    assert set(logs[0]) <= set(logs[1])
-    assert {k: v for k, v in logs[0].items() if "time" not in k} == {k: logs[1][k] for k in logs[0] if "time" not in k}
+
+
+def test_a_reward_model_rewards_as_under_trl(text, tokenizer, tmp_path):
+    """By object and by name, with a function beside it. Mutant: a tokenizer of its own kept from it."""
+    torch.manual_seed(0)
+    judge = AutoModelForSequenceClassification.from_pretrained(text, num_labels=1)
+    judge.save_pretrained(tmp_path / "judge")
+    tokenizer.save_pretrained(tmp_path / "judge")
+    for reward, more in (
+        (judge, {"reward_processing_classes": [copy.deepcopy(tokenizer), None]}),
+        (str(tmp_path / "judge"), {}),
+    ):
+        given = {"reward_funcs": [reward, length], **more}
+        parent = run(GRPOTrainer, GRPOConfig, tmp_path / "parent", text, tokenizer, {}, given)
+        ours = run(OmniGRPOTrainer, GRPOConfig, tmp_path / "ours", text, tokenizer, {}, given)
+        assert moved(parent, text) and apart(ours, parent) <= 1e-6
+
+
+def test_a_cut_run_goes_on_as_under_trl(text, tokenizer, tmp_path):
+    """From a checkpoint of either class. Mutant: the order of rows drawn anew."""
+    fields = {"save_strategy": "steps", "save_steps": 1, "share_prompt": "off"}
+    stock = {name: value for name, value in fields.items() if name != "share_prompt"}
+    whole = run(GRPOTrainer, GRPOConfig, tmp_path / "parent", text, tokenizer, stock, {})
+    ours = run(OmniGRPOTrainer, OmniGRPOConfig, tmp_path / "ours", text, tokenizer, fields, {})
+    assert apart(ours, whole) == 0.0
+    parent = run(
+        GRPOTrainer, GRPOConfig, tmp_path / "p", text, tokenizer, stock, {}, str(tmp_path / "parent/checkpoint-2")
+    )
+    for cut in ("parent", "ours"):
+        checkpoint = str(tmp_path / cut / "checkpoint-2")
+        again = run(
+            OmniGRPOTrainer, OmniGRPOConfig, tmp_path / f"again {cut}", text, tokenizer, fields, {}, checkpoint
+        )
+        assert apart(again, parent) == 0.0 and again.state.global_step == 3
+
+
+def test_what_cannot_hold_is_refused_at_start(text, tokenizer, tmp_path):
+    """Mutant: tools left out without a word where our encoder reads the prompts."""
+    args = GRPOConfig(output_dir=str(tmp_path), **FULL)
+    read = to_dataset(check_rows([(f"q{i}", ROW | {"id": f"q{i}"}) for i in range(8)], Path()), "short")
+    with pytest.raises(NotImplementedError, match="tools: only for text-only models and prompts of TRL's own form"):
+        OmniGRPOTrainer(text, length, args, read, processing_class=tokenizer, tools=[multiply])
+    with pytest.raises(NotImplementedError, match="use_vllm"):
+        OmniGRPOTrainer(text, length, GRPOConfig(output_dir=str(tmp_path), **FULL, use_vllm=True), plain())

@@ -17,10 +17,9 @@ from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
-from omni_grpo.data.encoding.checks import TEXTS, media_problems, text_problems
+from omni_grpo.data.encoding.checks import TEXTS, lacking, media_problems, text_problems
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.encoding.inputs import MODALITIES
-from omni_grpo.data.encoding.prompt import lacks
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import check_rows, load_examples
@@ -196,11 +195,12 @@ def refuse_lacking(family: Family, *datasets: Any) -> None:
         `DataError`: Naming every row with a modality that the family lacks.
     """
     errors = []
-    for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - set(family.modalities)):
-        for i, row in enumerate(dataset):
-            own: Any = row
-            kinds = [p["type"] for p in _parts(own["prompt"]) if p["type"] in set(MODALITIES) - set(family.modalities)]
-            errors += [f"row {own.get('id', f'#{i}')!r}: {lacks(family, kinds[0])}"] if kinds else []
+    for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - {*family.modalities}):
+        rows: Any = dataset  # upstream's type of a row is a list's, too
+        told = (
+            (row.get("id", f"#{i}"), "; ".join(lacking(family, _parts(row["prompt"])))) for i, row in enumerate(rows)
+        )
+        errors += [f"row {name!r}: {problems}" for name, problems in told if problems]
     refuse(errors, "row(s) cannot be used")
 
 
@@ -241,10 +241,8 @@ def preflight(
         return
 
     def check(row: dict[str, Any]) -> str | None:
-        found, limit = (
-            list(text_problems(tokenizer_of(encoder.processor), row, encoder.escape)),
-            encoder.max_prompt_length,
-        )
+        tokenizer, limit = tokenizer_of(encoder.processor), encoder.max_prompt_length
+        found = list(text_problems(tokenizer, row, encoder.escape))
         try:
             encoder(row["prompt"], row["id"]) if collator is None else collator([row])
         except (ValueError, MemoryError, RuntimeError) as error:  # also what torch says of too much memory

@@ -57,7 +57,9 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
             parameter.requires_grad_(parameter.is_floating_point())
         merged.config._name_or_path = name_or_path
         return merged
-    model_class = getattr(transformers, family_of_checkpoint(name_or_path, **hub_kwargs(model_init_kwargs)).model_class)
+    model_class = getattr(
+        transformers, family_of_checkpoint(name_or_path, **hub_kwargs(model_init_kwargs)).model_class
+    )
     model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(f"{name_or_path} lacks {len(missing)} of the model's weights: {', '.join(missing[:5])}, …")
@@ -123,9 +125,7 @@ def freeze_towers(model: nn.Module, vision: bool, audio: bool) -> None:
                 part.requires_grad_(False)
 
 
-def language_model_targets(
-    names: str | list[str] | None, layers: str = Family.language_layers
-) -> str | list[str]:
+def language_model_targets(names: str | list[str] | None, layers: str = Family.language_layers) -> str | list[str]:
     """
     LoRA targets that stay inside the language model.
 

@@ -182,6 +182,10 @@ class Scorer:
             )
         if packed is None:
             inputs |= {"input_ids": ids, "attention_mask": mask, "labels": labels}
+            if (
+                self.mode != "off" and not self.media.family.modalities
+            ):  # some text models would count the padding, too
+                inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
         else:
             if "set_index" in inputs:
                 index = pad(inputs["set_index"], (labels.size(1) - kept, 0), value=-1)

@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from omni_grpo.data.encoding.checks import control_token_problems, escaped, refuse_long_sounds, without_escapes
+from omni_grpo.data.encoding.checks import (
+    control_token_problems,
+    escaped,
+    lacking,
+    refuse_long_sounds,
+    without_escapes,
+)
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.keys import media_items, media_keys
 from omni_grpo.data.media.reader import MediaReader, read_media
@@ -24,12 +30,6 @@ from omni_grpo.data.rows.prompts import Messages, Part
 from omni_grpo.families import MODALITIES, Family, family_of_processor, tokenizer_of
 
 _ARGUMENTS = {"image": "images", "video": "videos", "audio": "audio"}  # of a processor, by modality
-
-
-def lacks(family: Family, modality: str) -> str:
-    """Why a row with this modality is no row for the model."""
-    takes = f"{', '.join(family.modalities)} and text" if family.modalities else "text alone"
-    return f"this model takes {takes}, no {modality}; take the row out, or train a model that takes {modality}"
 
 
 def _load(
@@ -115,9 +115,8 @@ def encode_prompt(
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
-    for modality, source, _ in media_items(messages):
-        if modality not in family.modalities:
-            raise MediaError(f"row {name!r}: {source['path']}: {lacks(family, modality)}")
+    if problem := next(lacking(family, (part for message in messages for part in message["content"])), None):
+        raise MediaError(f"row {name!r}: {problem}")
     try:
         loaded, rates, video_of_sound = _load(messages, settings, blank, read)
         refuse_long_sounds(processor, loaded["audio"])
