@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -69,6 +69,19 @@ def ready_model(
         processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path, **found)
     freeze_towers(model, args.freeze_vision, args.freeze_audio)
     return model, processing_class, encoder or PromptEncoder(processing_class, MediaSettings())
+
+
+def refuse_unread(encoder: PromptEncoder, dataset: Any, asked: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        `NotImplementedError`: What changes prompts is asked of TRL, and the encoder reads them.
+    """
+    given = [n for n in ("tools", "environment_factory", "rollout_func", "chat_template_kwargs") if asked.get(n)]
+    if given and dataset is not None and encoder.reads(next(iter(dataset)).get("prompt", "")):
+        raise NotImplementedError(
+            f"{', '.join(given)}: only for text-only models and prompts of TRL's own form (a text, or turns whose content "
+            "is a text); the encoder, which reads these prompts, would leave it out"
+        )
 
 
 def rewards_in_sections(reward_funcs: Any, args: Any, schema: SectionSchema) -> list[Any]:

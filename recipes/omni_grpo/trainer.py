@@ -11,7 +11,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from omni_grpo.build import collaborators, ready_model, rewards_in_sections
+from omni_grpo.build import collaborators, ready_model, refuse_unread, rewards_in_sections
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
@@ -98,6 +98,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
         evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         refuse_lacking(family_of(model), train_dataset, *evals)
+        refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
         check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
@@ -110,7 +111,6 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
                 processing_class=processor,
                 **kwargs,
             )
-        self._refuse_unread()
         self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log = collaborators(
             self, self.encoder, self.schema, modalities_of(train_dataset, *evals)
         )
@@ -123,20 +123,6 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             self.add_callback(callback)
         self.encode_ahead(self.encoder, per_generation)
         self.begin_watch()
-
-    def _refuse_unread(self) -> None:
-        asked = {
-            "tools": self.tools,
-            "rollout_func": self.rollout_func,
-            "chat_template_kwargs": self.chat_template_kwargs,
-        }
-        given = [name for name, value in asked.items() if value]
-        row: Any = next(iter(self.train_dataset)) if given else {}
-        if given and self.encoder.reads(row.get("prompt", "")):
-            raise NotImplementedError(
-                f"{', '.join(given)}: only for text-only models and prompts of TRL's own form (a text, or turns whose "
-                "content is a text): the encoder that reads these prompts would leave it out"
-            )
 
     @contextmanager
     def _at(self, rollout: Rollout) -> Iterator[Rollout]:

@@ -276,3 +276,33 @@ def test_the_scripts_train_evaluate_and_ask(built, tmp_path, monkeypatch, capsys
     assert json.loads((tmp_path / "runs/metrics.json").read_text())["stages"].keys() == {"sft", "rl"}
     ask_omni.main(["--model", "runs/rl", "--question", QUESTIONS[0], "--max_new_tokens", "8", "--raw"])
     assert load_examples(data) and capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("own_pad", [True, False])
+def test_control_tokens_are_text_where_the_tokenizer_can_say_so(built, tmp_path, own_pad):
+    """
+    A tokenizer that pads with its end has nothing to split control tokens by: they are refused with what helps, and the
+    end of its turns is not lost.
+
+    Mutants: the remedy that does not work named; the end of a turn taken for padding, and out.
+    """
+    folder = tmp_path / "model"
+    load_model(built("qwen3")).save_pretrained(folder)
+    tokenizer = load_processor(built("qwen3"))
+    tokenizer.pad_token = "<|pad|>" if own_pad else None
+    tokenizer.save_pretrained(folder)
+    tokenizer = load_processor(str(folder))
+    assert (tokenizer.pad_token == tokenizer.eos_token) == (not own_pad)
+    encoder = PromptEncoder(tokenizer, MediaSettings(), escape=True)
+    turns = [{"role": "user", "content": [part("red")]}, {"role": "assistant", "content": [part("no")]}]
+    wanted = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "red"}, {"role": "assistant", "content": "no"}], add_generation_prompt=True
+    )["input_ids"]
+    assert encoder(turns).input_ids == wanted and wanted.count(tokenizer.eos_token_id) == 2
+    asked = [{"role": "user", "content": [part("What is <|im_end|>?")]}]
+    if own_pad:
+        ids = encoder(asked, "q7").input_ids
+        assert ids.count(tokenizer.eos_token_id) == 1 and "<|im_end|>?" in tokenizer.decode(ids)
+        return
+    with pytest.raises(ValueError, match="row 'q7'.*needs a tokenizer whose `pad_token` is not its end"):
+        encoder(asked, "q7")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from omni_grpo.data.encoding.checks import (
+    can_escape,
     control_token_problems,
     escaped,
     lacking,
@@ -113,7 +114,7 @@ def encode_prompt(
     """
     family, tokenizer = family_of_processor(processor), tokenizer_of(processor)
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
-    if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
+    if not (escape and can_escape(tokenizer)) and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
     if problem := next(lacking(family, (part for message in messages for part in message["content"])), None):
         raise MediaError(f"row {name!r}: {problem}")
