@@ -44,6 +44,10 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         ),
         schema=THINK_ANSWER,
     ),
+    "text_think_answer": PromptStyle(
+        system="First reason step by step in <think> </think>. Then give the answer alone in <answer> </answer>.",
+        schema=THINK_ANSWER,
+    ),
     # Controls: what an answer is worth without context or thought.
     "answer": PromptStyle(
         system="You watch and listen with care. Give the answer alone in <answer> </answer>.", schema=ANSWER
