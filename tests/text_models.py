@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -50,4 +51,25 @@ def tiny_text(folder: Path, texts: list[str], kind: str = "qwen3", pad: str | No
     config = cls.config_class(**{"vocab_size": len(fast), "max_position_embeddings": 256, **SIZE, **more, **ids})
     cls(config).save_pretrained(folder)
     fast.save_pretrained(folder)
+    return str(folder)
+
+
+REMOTE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class RemoteConfig(LlamaConfig):
+    model_type = "remote_text"
+
+class RemoteForCausalLM(LlamaForCausalLM):
+    config_class = RemoteConfig
+"""
+
+
+def with_own_code(folder: Path) -> str:
+    """A Llama's directory, its code beside it, as a model that transformers does not know."""
+    (folder / "remote.py").write_text(REMOTE)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "remote_text", "architectures": ["RemoteForCausalLM"]}
+    config["auto_map"] = {"AutoConfig": "remote.RemoteConfig", "AutoModelForCausalLM": "remote.RemoteForCausalLM"}
+    (folder / "config.json").write_text(json.dumps(config))
     return str(folder)

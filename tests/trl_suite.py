@@ -27,6 +27,8 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
+from text_models import with_own_code
+
 HERE = Path(__file__).resolve()
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(11)))
 CALLS = ("<tool_call>", "</tool_call>")  # at their places in Qwen's vocabulary, and no special tokens there
@@ -80,6 +82,7 @@ MODELS = {
     "tiny-Qwen2ForCausalLM-2.5": ("Qwen2ForCausalLM", "qwen2_5", SMALL),
     "tiny-Qwen3ForCausalLM": ("Qwen3ForCausalLM", "qwen3", SMALL),
     "tiny-Qwen3MoeForCausalLM": ("Qwen3MoeForCausalLM", "qwen3", {**SMALL, **MOE, "num_experts": 4}),
+    "tiny-RemoteForCausalLM": ("LlamaForCausalLM", "qwen2_5", SMALL),
     "tiny-LlamaForCausalLM-3.2": ("LlamaForCausalLM", "qwen2_5", SMALL),
     "tiny-MistralForCausalLM-0.2": ("MistralForCausalLM", "qwen2_5", SMALL),
     "tiny-Cohere2ForCausalLM": ("Cohere2ForCausalLM", "qwen2_5", SMALL),
@@ -144,6 +147,7 @@ def build_hub(folder: Path, tiktoken: Path | None) -> None:
         model.to(torch.bfloat16).save_pretrained(hub / name)
         tokenizer.chat_template = (templates / f"{template}.jinja").read_text()
         tokenizer.save_pretrained(hub / name)
+    with_own_code(hub / "tiny-RemoteForCausalLM")
     zen = hub / "zen"
     zen.mkdir(parents=True)
     listed = []

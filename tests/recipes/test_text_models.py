@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ from omni_grpo.rollout.answers import generate
 from omni_grpo.run.scripts import peft_config
 from omni_grpo.scoring.scorer import Batch, Scorer
 from small_runs import SMALL_RUN, length_reward
-from text_models import KINDS, tiny_text
+from text_models import KINDS, tiny_text, with_own_code
 
 QUESTIONS = ["Is the sea red?", "Is a door that is shut a door that is open, or not? Think, then answer."]
 TARGET = "<context>The sea.</context><think>It is blue.</think><answer>no</answer>"
@@ -304,5 +305,18 @@ def test_control_tokens_are_text_where_the_tokenizer_can_say_so(built, tmp_path,
         ids = encoder(asked, "q7").input_ids
         assert ids.count(tokenizer.eos_token_id) == 1 and "<|im_end|>?" in tokenizer.decode(ids)
         return
-    with pytest.raises(ValueError, match="row 'q7'.*needs a tokenizer whose `pad_token` is not its end"):
+    with pytest.raises(ValueError, match=r"row 'q7'.*needs a tokenizer whose `pad_token` is not its end"):
         encoder(asked, "q7")
+
+
+def test_a_model_with_code_of_its_own(rows, tmp_path, monkeypatch):
+    """It loads where that is allowed, its tokenizer too. Mutant: `trust_remote_code` kept from the configuration."""
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    path = with_own_code(Path(tiny_text(tmp_path / "remote", QUESTIONS, "llama")))
+    with pytest.raises(ValueError, match="custom code"):
+        OmniSFTTrainer(path, OmniSFTConfig(output_dir=str(tmp_path / "run"), **SMALL_RUN), rows)
+    fields = {"num_generations": 2, "per_device_train_batch_size": 2, "max_completion_length": 4, "max_steps": 1}
+    args = OmniGRPOConfig(output_dir=str(tmp_path / "run"), trust_remote_code=True, **fields, **SMALL_RUN)
+    trainer = OmniGRPOTrainer(path, [length_reward], args, rows)
+    trainer.train()
+    assert type(trainer.model).__name__ == "RemoteForCausalLM" and trainer.scorer.shares
