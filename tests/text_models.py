@@ -32,23 +32,25 @@ TEMPLATE = (
 )
 
 
-def tiny_text(folder: Path, texts: list[str], kind: str = "qwen3", pad: str | None = "<|pad|>") -> str:
-    """Directory of a tiny model of a `kind`; with `pad` `None` its tokenizer has none, as many have not."""
+def tiny_text(folder: Path, texts: list[str], kind: str = "qwen3", spread: float = 0.02) -> str:
+    """Directory of a tiny model of a `kind`; with a `spread` of its weights as large as 0.3, attention matters."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>", *([pad] if pad else [])]
+    special = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet)
     )
-    names = {"eos_token": "<|im_end|>", "pad_token": pad, "chat_template": TEMPLATE}
+    names = {"eos_token": "<|im_end|>", "pad_token": "<|pad|>", "chat_template": TEMPLATE}
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     name, more = KINDS[kind]
     ids = {"eos_token_id": fast.eos_token_id, "bos_token_id": None, "pad_token_id": fast.pad_token_id}
     torch.manual_seed(0)
     cls = getattr(transformers, f"{name}ForCausalLM", None) or getattr(transformers, f"{name}LMHeadModel")
-    config = cls.config_class(**{"vocab_size": len(fast), "max_position_embeddings": 256, **SIZE, **more, **ids})
+    config = cls.config_class(
+        **{"vocab_size": len(fast), "max_position_embeddings": 256, "initializer_range": spread, **SIZE, **more, **ids}
+    )
     cls(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return str(folder)

@@ -56,7 +56,7 @@ def built(tmp_path_factory):
 
     def build(kind: str) -> str:
         if kind not in made:
-            made[kind] = tiny_text(tmp_path_factory.mktemp("models") / kind, [*QUESTIONS, TARGET], kind)
+            made[kind] = tiny_text(tmp_path_factory.mktemp("models") / kind, [*QUESTIONS, TARGET], kind, spread=0.3)
         return made[kind]
 
     return build

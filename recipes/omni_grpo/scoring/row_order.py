@@ -41,7 +41,8 @@ def in_order(batch: Batch, trainer: Any) -> Batch:
         return shuffle_sequence_dict(batch)
     size, micro_batches = trainer.args.per_device_train_batch_size, interchangeable_micro_batches(trainer)
     if trainer.scorer.shares:
-        return shuffle_groups(batch, size * micro_batches)
+        is_text = not trainer.media_embedder.family.modalities  # else a prompt is dear, and TRL's pass not the measure
+        return shuffle_groups(batch, size * micro_batches if is_text else len(batch["rows"]))
     batch = shuffle_by_length(batch, size, micro_batches)
     for name, share in padding_shares(batch, size).items():
         trainer.run_log.metric("train", f"padding/{name}", share)
@@ -52,7 +53,8 @@ def shuffle_groups(batch: Batch, span: int) -> Batch:
     """
     A generation batch in TRL's random order, and within each `span` the rows of a prompt together.
 
-    Groups come in the order in which the permutation meets them. So every optimiser step has the samples that TRL's has.
+    Groups come in the order in which the permutation meets them. Where a span is an optimiser step, each step has the
+    samples that TRL's has; where it is the batch, every prompt is computed once.
 
     Args:
         batch (`dict`): With `rows`, the [`~omni_grpo.rollout.record.Row`] of each.

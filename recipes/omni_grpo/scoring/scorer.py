@@ -182,9 +182,8 @@ class Scorer:
             )
         if packed is None:
             inputs |= {"input_ids": ids, "attention_mask": mask, "labels": labels}
-            if (
-                self.mode != "off" and not self.media.family.modalities
-            ):  # some text models would count the padding, too
+            # Some text models would count the padding as positions, too; TRL's own pass lets them.
+            if self.mode != "off" and not self.media.family.modalities:
                 inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
         else:
             if "set_index" in inputs:
