@@ -18,7 +18,7 @@ from omni_grpo.data.encoding.checks import target_ids
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import collate_media
 from omni_grpo.data.encoding.lookahead import EncodesAhead
-from omni_grpo.families import family_of, tokenizer_of
+from omni_grpo.families import tokenizer_of
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.rollout.answers import generate
 from omni_grpo.run.checkpoints import CompleteCheckpoints
@@ -124,7 +124,7 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
         args.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         args.remove_unused_columns = False
         train_dataset, eval_dataset = with_files(train_dataset, targets=True), with_files(eval_dataset, targets=True)
-        refuse_lacking(family_of(model), train_dataset, eval_dataset)
+        refuse_lacking(model, train_dataset, eval_dataset)
         if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             train_dataset = with_lengths(train_dataset, encoder, args.length_column_name)
             eval_dataset = with_lengths(eval_dataset, encoder, args.length_column_name)

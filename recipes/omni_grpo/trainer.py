@@ -23,7 +23,6 @@ from omni_grpo.data.rows.prompts import as_parts
 from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import paired
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
-from omni_grpo.families import family_of
 from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import reference_copied_from
 from omni_grpo.model.towers import lasting
@@ -97,7 +96,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             reward_funcs = rewards_in_sections(reward_funcs, args, self.schema)
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
         evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
-        refuse_lacking(family_of(model), train_dataset, *evals)
+        refuse_lacking(model, train_dataset, *evals)
         refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
         check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)

@@ -230,8 +230,8 @@ def test_rows_with_media_are_refused_by_id(built, clips, tmp_path):
         with pytest.raises(DataError, match="2 row") as refused:
             start()
         assert "'q0'" not in str(refused.value)
-        assert "row 'q1'" in str(refused.value) and "text alone, no image" in str(refused.value)
-        assert "row 'q2'" in str(refused.value) and "text alone, no video" in str(refused.value)
+        assert "row 'q1': shows image; this model takes text alone" in str(refused.value)
+        assert "row 'q2': shows audio and video; this model takes text alone" in str(refused.value)
 
 
 def test_lora_is_what_was_asked_for(built, rows, tmp_path):

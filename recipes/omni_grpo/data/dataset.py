@@ -17,7 +17,7 @@ from datasets import Dataset, Features, Image, IterableDataset, Value
 from datasets import List as ListOf
 from tqdm.auto import tqdm
 
-from omni_grpo.data.encoding.checks import TEXTS, lacking, media_problems, text_problems
+from omni_grpo.data.encoding.checks import TEXTS, media_problems, text_problems
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.encoding.inputs import MODALITIES
 from omni_grpo.data.media.segment import segment_of
@@ -28,7 +28,7 @@ from omni_grpo.data.rows.prompts import build_messages, target_in_sections
 from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
-from omni_grpo.families import Family, tokenizer_of
+from omni_grpo.families import base_of, family_of, tokenizer_of
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -187,21 +187,23 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
     return frozenset(found & set(MODALITIES))
 
 
-def refuse_lacking(family: Family, *datasets: Any) -> None:
+def refuse_lacking(model: Any, *datasets: Dataset | IterableDataset | None) -> None:
     """
-    Hold rows to what the model takes; a stream's are met when they come up.
+    Hold data sets to the modalities that a model takes; a stream is held to them row by row, as it is encoded.
 
     Raises:
-        `DataError`: Naming every row with a modality that the family lacks.
+        `DataError`: Naming every row that shows another.
     """
-    errors = []
-    for dataset in (d for d in datasets if isinstance(d, Dataset) and modalities_of(d) - {*family.modalities}):
-        rows: Any = dataset  # upstream's type of a row is a list's, too
-        told = (
-            (row.get("id", f"#{i}"), "; ".join(lacking(family, _parts(row["prompt"])))) for i, row in enumerate(rows)
-        )
-        errors += [f"row {name!r}: {problems}" for name, problems in told if problems]
-    refuse(errors, "row(s) cannot be used")
+    family, base, problems = family_of(model), base_of(model), []
+    for dataset in (d for d in datasets if isinstance(d, Dataset) and family.cannot_take(modalities_of(d), base)):
+        names = dataset["id"] if "id" in dataset.column_names else [f"#{i}" for i in range(len(dataset))]
+        for name, prompt in zip(names, dataset["prompt"], strict=True):
+            shown = [
+                kind for part in _parts(prompt) for kind in (part["type"], part.get("audio_in_video") and "audio")
+            ]
+            if problem := family.cannot_take({*shown} & {*MODALITIES}, base):
+                problems.append(f"row {name!r}: {problem}")
+    refuse(problems, "row(s) cannot be used")
 
 
 def _fingerprint(dataset: Dataset, encoder: PromptEncoder, collator: Any) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +70,16 @@ class Family:
         """A turn's parts as the chat template takes them."""
         return parts
 
+    def cannot_take(self, shown: Iterable[str], base: nn.Module | None = None) -> str | None:
+        """What is wrong with a row that shows these modalities, or `None`; of a base model, whether it has the towers."""
+        known = [m for m in self.modalities if base is None or self.tower(base, m)]
+        if not (lacking := sorted(set(shown) - set(known))):
+            return None
+        taken = ", ".join(known) or "text alone"
+        return (
+            f"shows {' and '.join(lacking)}; this model takes {taken}: drop the row, or choose a model that takes it"
+        )
+
     def placeholders(self, processor: Any) -> dict[str, int]:
         """Token id of each modality's placeholder."""
         return {m: getattr(processor, f"{m}_token_id") for m in self.modalities}
@@ -99,11 +109,11 @@ class Family:
             sized (`bool`): Whether pictures have the wanted size already.
             video_of_sound (`Sequence[int | None]`): For each sound the video that it is interleaved with.
         """
-        return {
-            "videos_kwargs": {"do_sample_frames": False},
-            "images_kwargs": {},
-            "return_text_replacement_offsets": True,
-        }
+        return {"videos_kwargs": {"do_sample_frames": False}, "images_kwargs": {}}
+
+    def process(self, processor: Any, **given: Any) -> Any:
+        """The processor's output for one text and its media."""
+        return processor(**given)
 
     def finish(
         self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any
@@ -113,7 +123,7 @@ class Family:
 
     def longest_sound(self, processor: Any) -> int | None:
         """Samples beyond which the processor would cut a sound; `None` where it does not."""
-        return getattr(getattr(processor, "feature_extractor", None), "n_samples", None)
+        return getattr(processor.feature_extractor, "n_samples", None) if "audio" in self.inputs else None
 
     # Items of a modality.
 

@@ -26,7 +26,6 @@ class QwenOmni(Family):
         return {
             "videos_kwargs": videos,
             "images_kwargs": images,
-            "return_text_replacement_offsets": True,
             "load_audio_from_video": interleaved,
             "audio_from_video_indices": list(video_of_sound),
         }

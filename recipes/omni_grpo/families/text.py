@@ -29,11 +29,8 @@ class Text(Family):
     def content(self, parts):
         return "".join(part["text"] for part in parts)
 
-    def processor_kwargs(self, loaded, rates, sized, video_of_sound):
-        return {"add_special_tokens": False}  # the chat template has written them
-
-    def finish(self, media, rates, processor):
-        return {}  # token types, of tokenizers that give some
+    def process(self, processor, text, **given):  # the chat template has written the special tokens
+        return {"input_ids": processor(text, add_special_tokens=False, return_tensors="pt")["input_ids"]}
 
 
 TEXT = Text(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from omni_grpo.data.media.keys import media_items
 from omni_grpo.data.media.reader import MediaReader
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError, MediaSettings
-from omni_grpo.data.rows.prompts import Messages, Part
-from omni_grpo.families import Family, family_of_processor
+from omni_grpo.data.rows.prompts import Messages
+from omni_grpo.families import family_of_processor
 from omni_rewards import CONTEXT_THINK_ANSWER
 from omni_rewards.sections import find_tags
 
@@ -97,21 +97,14 @@ def text_problems(tokenizer: Any, row: Mapping[str, Any], escape: bool = False) 
     yield from control_token_problems(tokenizer, texts)
 
 
-def lacking(family: Family, parts: Iterable[Part]) -> Iterator[str]:
-    """A problem for each medium, of a prompt's parts, that is nothing to the model."""
-    takes = f"{', '.join(family.modalities)} and text" if family.modalities else "text alone"
-    for part in parts:
-        kinds = {part["type"], "audio" if part.get("audio_in_video") else part["type"]}
-        for kind in sorted(kinds - {"text", *family.modalities}):
-            yield f"{part['path']}: this model takes {takes}, no {kind}; take the row out, or train one that takes {kind}"
-
-
 def media_problems(processor: Any, messages: Messages, settings: MediaSettings, read: MediaReader) -> Iterator[str]:
     """What is wrong with each medium of a prompt, whatever is wrong with the others."""
-    family = family_of_processor(processor)
-    yield from lacking(family, (part for message in messages for part in message["content"]))
+    family, items = family_of_processor(processor), list(media_items(messages))
+    if problem := family.cannot_take(kind for kind, _, _ in items):
+        yield problem
+        items = [item for item in items if item[0] in family.modalities]
     cut = replace(settings, max_audio_seconds=longest_sound(processor) + 1.0, long_audio="truncate")
-    for kind, source, _ in (item for item in media_items(messages) if item[0] in family.modalities):
+    for kind, source, _ in items:
         item, path, segment = None, source["path"], segment_of(source)
         try:
             item = read(kind, path, settings, segment)

@@ -18,7 +18,6 @@ from omni_grpo.data.encoding.checks import (
     can_escape,
     control_token_problems,
     escaped,
-    lacking,
     refuse_long_sounds,
     without_escapes,
 )
@@ -29,8 +28,6 @@ from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.rows.prompts import Messages, Part
 from omni_grpo.families import MODALITIES, Family, family_of_processor, tokenizer_of
-
-_ARGUMENTS = {"image": "images", "video": "videos", "audio": "audio"}  # of a processor, by modality
 
 
 def _load(
@@ -116,7 +113,7 @@ def encode_prompt(
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     if not (escape and can_escape(tokenizer)) and (problem := next(control_token_problems(tokenizer, texts), None)):
         raise MediaError(f"row {name!r}: {problem}")
-    if problem := next(lacking(family, (part for message in messages for part in message["content"])), None):
+    if problem := family.cannot_take(modality for modality, _, _ in media_items(messages)):
         raise MediaError(f"row {name!r}: {problem}")
     try:
         loaded, rates, video_of_sound = _load(messages, settings, blank, read)
@@ -129,10 +126,14 @@ def encode_prompt(
     ]
     text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     sized = bool(settings.min_pixels or settings.max_pixels)  # by `read_video` and `read_image`
-    inputs = processor(
+    inputs = family.process(
+        processor,
         text=[text],
+        images=loaded["image"] or None,
+        videos=loaded["video"] or None,
+        audio=loaded["audio"] or None,
         return_tensors="pt",
-        **{name: loaded[m] for m, name in _ARGUMENTS.items() if loaded[m]},
+        return_text_replacement_offsets=True,
         **family.processor_kwargs(loaded, rates, sized, video_of_sound),
     )
     input_ids = without_escapes(tokenizer, inputs.pop("input_ids")[0].tolist())
