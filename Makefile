@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method
+.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
 
 setup: $(READY)
 
@@ -52,6 +52,12 @@ test-fuzz: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu -v
+
+# TRL's own tests of GRPOTrainer with OmniGRPOTrainer in its place; TRL is a clone of github.com/huggingface/trl, whose
+# packages do not ship them. TIKTOKEN is Qwen's vocabulary, for the tests of tools (tests/trl_suite.py).
+TRL ?= ../trl
+test-trl: setup
+	$(BIN)/python tests/trl_suite.py $(TRL) $(if $(TIKTOKEN),--tiktoken $(TIKTOKEN))
 
 smoke: setup
 	$(BIN)/python recipes/smoke.py

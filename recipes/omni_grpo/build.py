@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +14,9 @@ from omni_grpo.credit.credit import Credit, credit_places
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
-from omni_grpo.families import base_of, family_of, family_of_processor, head_of
+from omni_grpo.families import base_of, family_of, head_of
 from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
-from omni_grpo.model.loading import freeze_towers, load_model, load_processor
+from omni_grpo.model.loading import freeze_towers, hub_kwargs, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
 from omni_grpo.rollout.constrained.decoding import section_constraint
 from omni_grpo.rollout.constrained.head import add_constrained_head
@@ -58,22 +58,37 @@ def ready_model(
         `ValueError`: No family covers the model, or its processor is another family's, or it was loaded before its
             quantisation was asked for.
     """
+    found: dict[str, Any] = {}
     if isinstance(model, str):
-        asked = {"quantization_config": quantization_config} if quantization_config is not None else {}
-        model = load_model(model, **dict(args.model_init_kwargs or {}), **asked)
+        asked = {"dtype": "float32", "trust_remote_code": args.trust_remote_code, **(args.model_init_kwargs or {})}
+        asked |= {"quantization_config": quantization_config} if quantization_config is not None else {}
+        model, found = load_model(model, **asked), hub_kwargs(asked)
         args.model_init_kwargs = None
     elif quantization_config is not None:
         raise ValueError("quantization_config: the model is loaded already; give it to `load_model`, or a name here")
     family = family_of(model)
     if processing_class is None:
-        processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path)
-    if family_of_processor(processing_class).processors != family.processors:
+        processing_class = encoder.processor if encoder else load_processor(model.config._name_or_path, **found)
+    if not family.has_processor(processing_class):
         raise ValueError(
             f"the processor is a {type(processing_class).__name__}, the model's is a {', '.join(family.processors)}; "
             "load both from one checkpoint"
         )
     freeze_towers(model, args.freeze_vision, args.freeze_audio)
     return model, processing_class, encoder or PromptEncoder(processing_class, MediaSettings())
+
+
+def refuse_unread(encoder: PromptEncoder, dataset: Any, asked: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        `NotImplementedError`: What changes prompts is asked of TRL, and the encoder reads them.
+    """
+    given = [n for n in ("tools", "environment_factory", "rollout_func", "chat_template_kwargs") if asked.get(n)]
+    if given and dataset is not None and encoder.reads(next(iter(dataset)).get("prompt", "")):
+        raise NotImplementedError(
+            f"{', '.join(given)}: only for text-only models and prompts of TRL's own form (a text, or turns whose content "
+            "is a text); the encoder, which reads these prompts, would leave it out"
+        )
 
 
 def rewards_in_sections(reward_funcs: Any, args: Any, schema: SectionSchema) -> list[Any]:

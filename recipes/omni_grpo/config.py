@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -135,6 +136,31 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         if self.load_best_model_at_end or self.save_strategy == "best":  # upstream would go by the loss
             self.metric_for_best_model = self.metric_for_best_model or "eval_reward"
         super().__post_init__()
+        self.check_ours()
+
+    @classmethod
+    def of(cls, args: GRPOConfig | None, model: Any) -> OmniGRPOConfig:
+        """
+        A configuration of TRL's as one of ours. What it cannot say is as in TRL: `credit_map: stock`.
+
+        Args:
+            args (`GRPOConfig`, *optional*): As a trainer of TRL's takes it; by default TRL's own for a model of this name.
+            model (`str` or `PreTrainedModel`): The run's.
+
+        Raises:
+            `ValueError`: As this class raises it.
+        """
+        if isinstance(args, cls):
+            return args
+        name = model if isinstance(model, str) else model.config._name_or_path
+        own: Any = copy.copy(args) if args is not None else GRPOConfig(f"{name.split('/')[-1]}-GRPO")
+        own.__class__ = cls  # not made anew: what TRL has filled in cannot be given to it again
+        own.reward_funcs, own.credit_map = [], "stock"
+        own.check_ours()
+        return own
+
+    def check_ours(self) -> None:
+        """Hold the fields that TRL does not know to what they may be."""
         self.check_sharing()
         self.check_grounding()
         self.constrained_decoding = word(self.constrained_decoding, MODES, "constrained_decoding")

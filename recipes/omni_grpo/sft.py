@@ -18,6 +18,7 @@ from omni_grpo.data.encoding.checks import target_ids
 from omni_grpo.data.encoding.encoder import PromptEncoder
 from omni_grpo.data.encoding.inputs import collate_media
 from omni_grpo.data.encoding.lookahead import EncodesAhead
+from omni_grpo.families import tokenizer_of
 from omni_grpo.model.loading import written_out
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder
 from omni_grpo.rollout.answers import generate
@@ -46,7 +47,7 @@ class OmniCollator:
     max_length: int | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        tokenizer = self.encoder.processor.tokenizer
+        tokenizer = tokenizer_of(self.encoder.processor)
         prompts = [self.encoder(row["prompt"], str(row["id"])) for row in rows]
         ids, labels = [], []
         for row, prompt in zip(rows, prompts, strict=True):
@@ -76,7 +77,7 @@ def with_lengths(dataset: Any, encoder: PromptEncoder, column: str) -> Any:
     """
     if not isinstance(dataset, Dataset) or column in dataset.column_names:
         return dataset
-    tokenizer = encoder.processor.tokenizer
+    tokenizer = tokenizer_of(encoder.processor)
     rows: Any = dataset  # upstream's type of a row is a list's, too
     targets = (target_ids(tokenizer, row["target"], str(row["id"]), encoder.escape) for row in rows)
     prompts = (encoder(row["prompt"], str(row["id"])).input_ids for row in rows)

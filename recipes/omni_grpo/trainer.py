@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from omni_grpo.build import check_fit, collaborators, ready_model, rewards_in_sections
+from omni_grpo.build import check_fit, collaborators, ready_model, refuse_unread, rewards_in_sections
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
@@ -51,7 +51,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         model (`str`, `PreTrainedModel` or `PeftModel`):
             A model of a supported family, or the name or directory of a checkpoint.
         reward_funcs (`Callable` or `list`): As in TRL.
-        args ([`OmniGRPOConfig`]): Configuration.
+        args ([`OmniGRPOConfig`] or [`~trl.GRPOConfig`], *optional*): Configuration, see [`OmniGRPOConfig.of`].
         train_dataset (`Dataset`):
             From [`~omni_grpo.data.dataset.to_dataset`], its `prompt` parts hold media paths; or a stock TRL data set, with pictures
             in its columns `image` or `images` or in its turns, see [`~omni_grpo.data.dataset.with_files`].
@@ -75,9 +75,9 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     def __init__(
         self,
         model: Any,
-        reward_funcs: Any,
-        args: OmniGRPOConfig,
-        train_dataset: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         *,
@@ -85,8 +85,10 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         section_schema: SectionSchema | None = None,
         **kwargs: Any,
     ) -> None:
+        args = OmniGRPOConfig.of(args, model)
         if hasattr(train_dataset, "__len__"):
             args.check_rows(len(train_dataset))
+        reward_funcs = [] if reward_funcs is None else reward_funcs
         args.check_weights(len(reward_funcs) if isinstance(reward_funcs, list) else 1)
         self.schema, self._rollout = run_schema(args, section_schema), Rollout([])
         if section_schema or args.section_schema:
@@ -100,6 +102,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         kwargs["peft_config"] = written_out(kwargs.get("peft_config"), model)
         evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         refuse_lacking(model, train_dataset, *evals)
+        refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
@@ -163,7 +166,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _tokenize_prompts(self, prompts):
         rows, fields = self._rollout.rows, {}
-        if isinstance(prompts[0], str):  # not conversational: TRL's own way, no media
+        if not self.encoder.reads(prompts[0]):  # TRL's own way, no media
             ids, _, fields = super()._tokenize_prompts(prompts)
             encoded = [EncodedPrompt(i, name=row.name) for i, row in zip(ids, rows, strict=True)]
         else:
@@ -194,22 +197,27 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _generate(self, prompts):
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
+        if self.rollout_func is not None:
+            encoded = zip(prompt_ids, self._rollout.rows, strict=True)
+            self._rollout.fill(prompt=[EncodedPrompt(ids, name=row.name) for ids, row in encoded])
         if self.sampler.constraint is not None:  # TRL's tool mask: tokens not chosen are left out of loss and counts
             mask = self.run_log.chosen(self._rollout)
         return prompt_ids, completion_ids, mask, *rest
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        inputs = [row.example for row in self._rollout.rows]  # rewards read the pictures' columns, too
-        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        # Rewards read the pictures' columns, too, and what a `rollout_func` has added.
+        inputs = [{**row.example, **given} for row, given in zip(self._rollout.rows, inputs, strict=True)]
+        texts = [c if isinstance(c, str) else str(c[-1].get("content") or "") for c in completions]
         self._rollout.fill(
             text=texts,
             completion_ids=completion_ids_list,
             sections=[parse_sections(text, self.schema) for text in texts],
             places=[self.credit.locate(ids) for ids in completion_ids_list],
         )
-        for column, values in self.run_log.columns(self._rollout, inputs, prompts).items():
-            self._log_completion_extra(column, values)
         self._rollout.rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        for column, values in self.run_log.columns(self._rollout, inputs, prompts).items():
+            if column not in self._pending_extra_logs:  # by a reward of the user's own
+                self._log_completion_extra(column, values)
         return self._rollout.rewards
 
     # A micro-batch to its loss; TRL scores with the last one in sampling, too (old and reference log-probabilities).

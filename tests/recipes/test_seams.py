@@ -131,3 +131,18 @@ def test_the_table_of_completions_is_kept_under_the_names_that_we_write_to():
     for columns in ("rewards", "extra"):
         assert f'"{columns}": defaultdict(lambda: deque(maxlen=args.generation_batch_size))' in begun
     assert "self._metrics = {" in begun
+    assert "self._pending_extra_logs[column].extend(values)" in getsource(GRPOTrainer._log_completion_extra)
+
+
+def test_what_a_plain_tokenizer_means_to_trl():
+    """Prompts that our encoder leaves to TRL, and what is refused where it does not."""
+    tokenized = getsource(GRPOTrainer._tokenize_prompts)
+    for name in (
+        "tools=self.tools",
+        "**self.chat_template_kwargs",
+        'self.processing_class(text=prompts)["input_ids"]',
+    ):
+        assert name in tokenized
+    given = list(signature(GRPOTrainer.__init__).parameters)
+    assert {"tools", "rollout_func", "environment_factory"} < set(given)
+    assert given[1:7] == ["model", "reward_funcs", "args", "train_dataset", "eval_dataset", "processing_class"]

@@ -18,7 +18,7 @@ EPSILON = 1e-4  # added to a standard deviation, as TRL does
 
 Places = frozenset[str]
 
-CREDIT_PRESETS = ("uniform", "paper", "strict", "skill")
+CREDIT_PRESETS = ("stock", "uniform", "paper", "strict", "skill")
 # By the place that a reward is about; the answer's is that of the last section, whatever its name.
 SKILL_WEIGHTS = {TAG: 0.15, "context": 0.25, "think": 0.25, "answer": 0.35}
 ADDED = ("context_gain", "contrast_reward")  # by the trainer, each with a weight and a place of its own
@@ -30,7 +30,8 @@ def resolve_credit_map(
     """
     Where each reward may act.
 
-    A reward says in its attribute `sections` what it is about: sections, or `tag` for the form. `uniform` is stock GRPO.
+    A reward says in its attribute `sections` what it is about: sections, or `tag` for the form. `uniform` is GRPO
+    without credit by section, `stock` the same with a missing reward counted as 0, as TRL does.
     `paper`: a reward about sections before the last one acts on them and on those before (context on the context,
     reasoning on context and think), every other everywhere. `strict`: each on what it is about, the form also outside
     the sections. `skill`: strict, with the weights [`SKILL_WEIGHTS`]. A map of one's own names every reward, by name or
@@ -43,7 +44,7 @@ def resolve_credit_map(
         schema ([`SectionSchema`]): The run's sections.
 
     Returns:
-        `list[frozenset[str]]`: Places of each reward; `None` for `uniform`.
+        `list[frozenset[str]]`: Places of each reward; `None` for `uniform` and `stock`.
 
     Raises:
         `ValueError`: An unknown preset, reward or place; a reward that the map does not place.
@@ -56,7 +57,7 @@ def resolve_credit_map(
     if isinstance(credit_map, str):
         if credit_map not in CREDIT_PRESETS:
             raise ValueError(f"credit_map: {credit_map!r} is unknown; one of {', '.join(CREDIT_PRESETS)}, or a map")
-        if credit_map == "uniform":
+        if credit_map in ("stock", "uniform"):
             return None
         chosen = [_preset(credit_map, about, schema) for about in rewards.values()]
     else:

@@ -53,8 +53,8 @@ class Credit:
     """
     Gives each token the credit of the rewards that may move it.
 
-    With `credit_map: uniform` the advantages are TRL's own, `(B,)`; only where a reward was not given (`None`) and TRL
-    would count it as 0, it is left out. With any other map they are `(B, T)`.
+    With `credit_map: stock` the advantages are TRL's own, `(B,)`, with `uniform`, too; only where a reward was given to some
+    of a group and not to others (`None`), and TRL would count it as 0, it is left out. With any other map they are `(B, T)`.
 
     Args:
         args ([`~omni_grpo.config.OmniGRPOConfig`]): `credit_map`, and the loss that it has to fit.
@@ -117,10 +117,16 @@ class Credit:
             )
             good, bad = (table.to(device) for table in self._tables)
             advantages = token_advantages(relative[rollout.mine], weights, places, well_formed, (good, bad))
-        elif self.args.multi_objective_aggregation == "sum_then_normalize" and rewards.isnan().any():
+        elif self.args.credit_map != "stock" and self._has_gaps(rewards, rollout.group_size):
             advantages = sum_then_normalize(rewards, weights, rollout.group_size, self.scale)[rollout.mine]
         by_token = advantages if advantages.dim() == 2 else advantages[:, None]
         return Credited(advantages, by_token.expand(places.shape), places, relative)
+
+    def _has_gaps(self, rewards: torch.Tensor, group_size: int) -> bool:
+        """Whether a reward is given to some of a group and not to others, and TRL would sum what is left."""
+        missing = rewards.isnan().view(-1, group_size, rewards.size(1))
+        some = bool((missing.any(dim=1) & ~missing.all(dim=1)).any())
+        return some and self.args.multi_objective_aggregation == "sum_then_normalize"
 
 
 def credit_places(

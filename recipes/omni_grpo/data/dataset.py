@@ -29,7 +29,7 @@ from omni_grpo.data.rows.prompts import build_messages, target_in_sections
 from omni_grpo.data.rows.schema import FIELDS, MAX_REPORTED, DataError, Example, refuse
 from omni_grpo.data.rows.sources import table_rows
 from omni_grpo.data.rows.trl_rows import PICTURES, TRL_COLUMNS
-from omni_grpo.families import base_of, family_of
+from omni_grpo.families import base_of, family_of, tokenizer_of
 from omni_rewards import CONTEXT_THINK_ANSWER, SectionSchema
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def _lacks_files(dataset: Any, names: Sequence[str]) -> bool:
 def _parts(prompt: Any) -> list[Any]:
     """Parts of a prompt's turns; none of a prompt or a turn that is plain text."""
     turns = [] if isinstance(prompt, str) else prompt
-    return [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
+    return [part for turn in turns if not isinstance(turn.get("content"), str) for part in turn.get("content") or ()]
 
 
 def with_sft_targets(dataset: Dataset, sft_target: str, schema: SectionSchema = CONTEXT_THINK_ANSWER) -> Dataset:
@@ -182,7 +182,8 @@ def modalities_of(*datasets: Dataset | IterableDataset | None) -> frozenset[str]
     for dataset in datasets:
         if isinstance(dataset, IterableDataset):
             return frozenset(MODALITIES)
-        for part in (part for prompt in dataset["prompt"] for part in _parts(prompt)) if dataset is not None else ():
+        prompts = dataset["prompt"] if dataset is not None and "prompt" in dataset.column_names else ()
+        for part in (part for prompt in prompts for part in _parts(prompt)):
             found.update((part["type"], "audio") if part.get("audio_in_video") else (part["type"],))
     return frozenset(found & set(MODALITIES))
 
@@ -243,7 +244,8 @@ def preflight(
         return
 
     def check(row: dict[str, Any]) -> str | None:
-        found, limit = list(text_problems(encoder.processor.tokenizer, row, encoder.escape)), encoder.max_prompt_length
+        tokenizer, limit = tokenizer_of(encoder.processor), encoder.max_prompt_length
+        found = list(text_problems(tokenizer, row, encoder.escape))
         try:
             encoder(row["prompt"], row["id"]) if collator is None else collator([row])
         except (ValueError, MemoryError, RuntimeError) as error:  # also what torch says of too much memory

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import transformers
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
-from omni_grpo.families.family import MODALITIES, Family
+from omni_grpo.families.family import MODALITIES, Family, tokenizer_of
 from omni_grpo.families.gemma import GEMMA4
 from omni_grpo.families.qwen_omni import QWEN2_5_OMNI, QWEN3_OMNI
 from omni_grpo.families.qwen_vl import QWEN2_5_VL, QWEN3_5, QWEN3_VL, QWEN3_VL_MOE
+from omni_grpo.families.text import TEXT
 
 __all__ = [
     "FAMILIES",
@@ -24,9 +24,10 @@ __all__ = [
     "family_of_config",
     "family_of_processor",
     "head_of",
+    "tokenizer_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4)
+FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4, TEXT)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:
@@ -37,13 +38,13 @@ def family_of_config(config: Any, name: str = "the model") -> Family:
         `ValueError`: The model type belongs to none; the message lists those that do.
     """
     for family in FAMILIES:
-        if config.model_type in family.model_types:
+        if family.has_config(config):
             return family
     known = ", ".join(known for family in FAMILIES for known in family.model_types)
     raise ValueError(f"{name} is a {config.model_type!r} checkpoint; supported are {known}")
 
 
-def family_of_processor(processor: ProcessorMixin) -> Family:
+def family_of_processor(processor: Any) -> Family:
     """
     The family of a processor.
 
@@ -51,7 +52,7 @@ def family_of_processor(processor: ProcessorMixin) -> Family:
         `ValueError`: Its class belongs to none.
     """
     for family in FAMILIES:
-        if type(processor).__name__ in family.processors:
+        if family.has_processor(processor):
             return family
     known = ", ".join(known for family in FAMILIES for known in family.processors)
     raise ValueError(f"{type(processor).__name__} is no processor of a supported model; supported are {known}")
@@ -67,7 +68,7 @@ def family_of(model: nn.Module) -> Family:
     within = model.get_base_model() if isinstance(model, PeftModel) else model
     found = next((module for module in within.modules() if isinstance(module, PreTrainedModel)), within)
     for family in FAMILIES:
-        if isinstance(found, getattr(transformers, family.model_class)):
+        if family.has_model(found):
             return family
     known = ", ".join(f"`{family.model_class}`" for family in FAMILIES)
     raise ValueError(

@@ -9,11 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.nn.functional import pad
 
 MODALITIES = ("audio", "image", "video")  # in the order in which towers are run
 Media = Mapping[str, torch.Tensor]  # model inputs beside the ids
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor; a text-only model's processor is one."""
+    return getattr(processor, "tokenizer", processor)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Family:
         towers (`Mapping[str, tuple[str, ...]]`): Modules of the base model by modality, projectors among them.
         token_types (`bool`): Whether the model is told of each token whether it stands for a picture, a video or a sound.
         marks (`tuple[str, ...]`): The tokens around media, or the attributes of the processor that name them.
-        language_layers (`str`): The language model's linear layers, as a regular expression in which `{names}` stands.
+        language_layers (`str`): The language model's linear layers, as a regular expression in which
+            `{names}` stands; empty where all layers are the language model's.
     """
 
     model_types: tuple[str, ...]
@@ -47,7 +54,23 @@ class Family:
     def modalities(self) -> tuple[str, ...]:
         return tuple(m for m in MODALITIES if m in self.inputs)
 
+    # Whose they are.
+
+    def has_config(self, config: Any) -> bool:
+        """Whether it is the configuration of a checkpoint that can be loaded."""
+        return config.model_type in self.model_types
+
+    def has_model(self, model: Any) -> bool:
+        return isinstance(model, getattr(transformers, self.model_class))
+
+    def has_processor(self, processor: Any) -> bool:
+        return type(processor).__name__ in self.processors
+
     # Prompts.
+
+    def content(self, parts: list[dict[str, Any]]) -> Any:
+        """A turn's parts as the chat template takes them."""
+        return parts
 
     def cannot_take(self, shown: Iterable[str], base: nn.Module | None = None) -> str | None:
         """What is wrong with a row that shows these modalities, or `None`; of a base model, whether it has the towers."""
@@ -70,9 +93,8 @@ class Family:
         None of them may ever be sampled: one that is makes the next forward pass fail or misplace features.
         """
         names = [*(f"{m}_token" for m in self.modalities), *self.marks]
-        return sorted(
-            set(processor.tokenizer.convert_tokens_to_ids([getattr(processor, name, name) for name in names]))
-        )
+        ids = tokenizer_of(processor).convert_tokens_to_ids([getattr(processor, name, name) for name in names])
+        return sorted(set(ids))
 
     def processor_kwargs(
         self,
@@ -99,6 +121,10 @@ class Family:
             "videos_kwargs": {"do_sample_frames": False, "video_metadata": shown, **resize},
             "images_kwargs": resize,
         }
+
+    def process(self, processor: Any, **given: Any) -> Any:
+        """The processor's output for one text and its media."""
+        return processor(**given)
 
     def finish(
         self, media: dict[str, torch.Tensor], rates: Sequence[float], processor: Any

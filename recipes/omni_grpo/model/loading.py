@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoProcessor, GenerationConfig, PreTrained
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer import grpo_trainer
 
-from omni_grpo.families import Family, base_of, family_of, family_of_config
+from omni_grpo.families import Family, base_of, family_of, family_of_config, tokenizer_of
 from omni_grpo.model.run_record import refuse_unfinished
 
 logger = logging.getLogger(__name__)
@@ -57,10 +57,9 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
             parameter.requires_grad_(parameter.is_floating_point())
         merged.config._name_or_path = name_or_path
         return merged
-    with _named(name_or_path):
-        config = AutoConfig.from_pretrained(name_or_path, revision=model_init_kwargs.get("revision"))
-    family = family_of_config(config, name_or_path)
-    model_class = getattr(transformers, family.model_class)
+    model_class = getattr(
+        transformers, family_of_checkpoint(name_or_path, **hub_kwargs(model_init_kwargs)).model_class
+    )
     model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(f"{name_or_path} lacks {len(missing)} of the model's weights: {', '.join(missing[:5])}, …")
@@ -75,6 +74,15 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
     return model
 
 
+def family_of_checkpoint(name_or_path: str, **kwargs: Any) -> Family:
+    """The family of a checkpoint, of an adapter that of its base. Raises as [`load_model`] does."""
+    adapter = Path(name_or_path) / "adapter_config.json"
+    if adapter.is_file():
+        return family_of_checkpoint(json.loads(adapter.read_text())["base_model_name_or_path"])
+    with _named(name_or_path):
+        return family_of_config(AutoConfig.from_pretrained(name_or_path, **kwargs), name_or_path)
+
+
 @contextmanager
 def _named(name_or_path: str) -> Iterator[None]:
     """Within: what transformers cannot find or fetch is named, as its own error does not always do."""
@@ -82,6 +90,11 @@ def _named(name_or_path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(f"{name_or_path} is no folder with a checkpoint here, and the hub gave none: {error}") from error
+
+
+def hub_kwargs(model_init_kwargs: Any) -> dict[str, Any]:
+    """Of the arguments of a model those that its configuration and its processor are found by, too."""
+    return {k: v for k, v in model_init_kwargs.items() if k in ("revision", "trust_remote_code")}
 
 
 def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
@@ -92,11 +105,14 @@ def token_ids_alone(config: GenerationConfig) -> GenerationConfig:
 
 
 def load_processor(name_or_path: str, **kwargs: Any) -> ProcessorMixin:
-    """The checkpoint's processor, its tokenizer padding on the left as generation needs."""
+    """The checkpoint's processor or tokenizer, padding on the left as generation needs, with its end where it has no pad."""
     refuse_unfinished(name_or_path)
     with _named(name_or_path):
         processor = AutoProcessor.from_pretrained(name_or_path, **kwargs)
-    processor.tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
+    tokenizer = tokenizer_of(processor)
+    tokenizer.padding_side = "left"  # as an argument above it would reach the sounds as well
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return processor
 
 
@@ -109,25 +125,28 @@ def freeze_towers(model: nn.Module, vision: bool, audio: bool) -> None:
                 part.requires_grad_(False)
 
 
-def language_model_targets(names: str | list[str] | None) -> str | list[str]:
+def language_model_targets(names: str | list[str] | None, layers: str = Family.language_layers) -> str | list[str]:
     """
     LoRA targets that stay inside the language model.
 
     `"all-linear"`, and plain names such as `q_proj`, also match the audio tower's layers. A list of plain names (or
     nothing, or `"all-linear"`) becomes a regular expression for the language model alone; a regular expression or
-    dotted names are taken as written.
+    dotted names are taken as written. `layers` are the family's; where it has none, there are no towers to keep out
+    of, and names are PEFT's own.
 
     >>> language_model_targets(["q_proj", "v_proj"])
     '.*\\\\blanguage_model\\\\.layers\\\\.\\\\d+\\\\.(self_attn|mlp)\\\\.(q_proj|v_proj)'
     >>> language_model_targets(["audio_tower.layers.0.self_attn.q_proj"])
     ['audio_tower.layers.0.self_attn.q_proj']
     """
+    if not layers:
+        return names or "all-linear"
     if names is None or names in ("all-linear", ["all-linear"]):
         names = list(LANGUAGE_LINEARS)
     if isinstance(names, str):
         names = [names]
     if all(re.fullmatch(r"\w+", name) for name in names):
-        return Family.language_layers.format(names="|".join(names))
+        return layers.format(names="|".join(names))
     return names if len(names) > 1 or re.fullmatch(r"[\w.]+", names[0]) else names[0]
 
 

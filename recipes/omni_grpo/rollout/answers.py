@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
-from omni_grpo.families import family_of_processor
+from omni_grpo.families import family_of_processor, tokenizer_of
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.sampler import GenerateSampler
 
@@ -63,7 +63,7 @@ def generate(
         max_new_tokens (`int`): Longest completion, in tokens.
         **generation_kwargs: As of transformers' `generate`.
     """
-    tokenizer, ends = processor.tokenizer, model.generation_config.eos_token_id
+    tokenizer, ends = tokenizer_of(processor), model.generation_config.eos_token_id
     ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
     sampler = GenerateSampler(
         embedder, tokenizer.pad_token_id, ends, family_of_processor(processor).control_ids(processor)

@@ -88,7 +88,8 @@ def prefill(
     end = width - 1 if width > 1 else width  # a prompt of one token is computed all the same: other processes wait
     shortened = {name: values[:, :end] for name, values in inputs.items()}
     with last_position_alone(model):
-        cache = model(**shortened, **media, position_ids=positions[..., :end], use_cache=True).past_key_values
+        output = model(**shortened, **media, position_ids=positions[..., :end], use_cache=True)
+    cache = getattr(output, "past_key_values", None)
     if not hasattr(cache, "reorder_cache"):
         return None
     base = base_of(model)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class FiniteSteps(_Trainer):
     def _watched(self, reward: Any, name: str) -> Any:
         """A reward function whose values are looked at, and while which the heartbeat shows its name."""
 
-        def looked_at(values: Sequence[float | None], args: Any, columns: Any) -> Sequence[float | None]:
+        def looked_at(values: Iterable[float | None], args: Any, columns: Any) -> list[float | None]:
+            values = list(values)
             self.heartbeat.enter("what comes after the rewards")
             completions = columns.get("completions", args and args[0])
             names = columns.get("id") or [f"#{i}" for i in range(len(values))]

@@ -182,8 +182,8 @@ def _readable(prompt: Any) -> Any:
     if isinstance(prompt, str):
         return prompt
     return [
-        {**m, "content": " ".join(p["text"] or f"[{p['type']} {Path(p['path']).name}]" for p in m["content"])}
-        if not isinstance(m["content"], str)
+        {**m, "content": " ".join(p.get("text") or f"[{p['type']} {Path(p['path']).name}]" for p in m["content"])}
+        if isinstance(m.get("content"), list)
         else m
         for m in prompt
     ]

@@ -149,13 +149,15 @@ def peft_config(model_args: Any) -> Any:
     from peft import PeftConfig
     from trl import ModelConfig, get_peft_config
 
-    from omni_grpo.model.loading import language_model_targets
+    from omni_grpo.model.loading import family_of_checkpoint, language_model_targets
 
-    model_args.lora_target_modules = language_model_targets(model_args.lora_target_modules)
-    asked, folder = get_peft_config(model_args), model_args.model_name_or_path
+    folder = model_args.model_name_or_path
+    layers = family_of_checkpoint(folder).language_layers
+    model_args.lora_target_modules = language_model_targets(model_args.lora_target_modules, layers)
+    asked = get_peft_config(model_args)
     if not (Path(folder) / "adapter_config.json").is_file():
         return asked
-    usual = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=language_model_targets(None)))  # type: ignore[arg-type]
+    usual = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=language_model_targets(None, layers)))  # type: ignore[arg-type]
     own, default = vars(PeftConfig.from_pretrained(folder)), vars(usual)
     if other := [k for k, v in vars(asked).items() if v not in (default[k], own.get(k))]:
         names = ", ".join(k if k.startswith(("lora", "use")) else f"lora_{k}" for k in other)

@@ -39,30 +39,35 @@ def in_order(batch: Batch, trainer: Any) -> Batch:
     """
     if trainer.args.share_prompt == "off":
         return shuffle_sequence_dict(batch)
+    size, micro_batches = trainer.args.per_device_train_batch_size, interchangeable_micro_batches(trainer)
     if trainer.scorer.shares:
-        return shuffle_groups(batch)
-    size = trainer.args.per_device_train_batch_size
-    batch = shuffle_by_length(batch, size, interchangeable_micro_batches(trainer))
+        is_text = not trainer.media_embedder.family.modalities  # else a prompt is dear, and TRL's pass not the measure
+        return shuffle_groups(batch, size * micro_batches if is_text else len(batch["rows"]))
+    batch = shuffle_by_length(batch, size, micro_batches)
     for name, share in padding_shares(batch, size).items():
         trainer.run_log.metric("train", f"padding/{name}", share)
     return batch
 
 
-def shuffle_groups(batch: Batch) -> Batch:
+def shuffle_groups(batch: Batch, span: int) -> Batch:
     """
-    A generation batch in a random order of its groups; the rows of a prompt stay together.
+    A generation batch in TRL's random order, and within each `span` the rows of a prompt together.
 
-    Groups come in the order in which TRL's permutation of the rows meets them, so that a run draws the same random
-    numbers as it would without sharing.
+    Groups come in the order in which the permutation meets them. Where a span is an optimiser step, each step has the
+    samples that TRL's has; where it is the batch, every prompt is computed once.
 
     Args:
         batch (`dict`): With `rows`, the [`~omni_grpo.rollout.record.Row`] of each.
+        span (`int`): Rows that may change places, see [`interchangeable_micro_batches`].
     """
     identities = [row.prompt.identity for row in batch["rows"]]
-    places: dict[Any, int] = {}
-    for i in torch.randperm(len(identities)).tolist():
-        places.setdefault(identities[i], len(places))
-    return permute_rows(batch, sorted(range(len(identities)), key=lambda i: places[identities[i]]))
+    order, dealt = torch.randperm(len(identities)).tolist(), []
+    for start in range(0, len(order), span):
+        places: dict[Any, int] = {}
+        for i in order[start : start + span]:
+            places.setdefault(identities[i], len(places))
+        dealt += sorted(sorted(order[start : start + span]), key=lambda i: places[identities[i]])
+    return permute_rows(batch, dealt)
 
 
 def shuffle_by_length(batch: Batch, size: int, micro_batches: int) -> Batch:

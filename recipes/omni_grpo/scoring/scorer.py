@@ -182,6 +182,9 @@ class Scorer:
             )
         if packed is None:
             inputs |= {"input_ids": ids, "attention_mask": mask, "labels": labels}
+            # Some text models would count the padding as positions, too; TRL's own pass lets them.
+            if self.mode != "off" and not self.media.family.modalities:
+                inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
         else:
             if "set_index" in inputs:
                 index = pad(inputs["set_index"], (labels.size(1) - kept, 0), value=-1)

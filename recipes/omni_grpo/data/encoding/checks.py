@@ -25,6 +25,7 @@ from omni_rewards.sections import find_tags
 
 TEXTS = ("problem", "options", "solution", "context", "reference_reasoning", "target")
 REMEDY = "take it out of the row, or set `escape_control_tokens: true` to have it as ordinary text"
+NO_ESCAPE = "take it out of the row; as ordinary text it needs a tokenizer whose `pad_token` is not its end"
 
 
 def control_tokens(tokenizer: Any) -> list[str]:
@@ -35,11 +36,11 @@ def control_tokens(tokenizer: Any) -> list[str]:
 
 def control_token_problems(tokenizer: Any, texts: Mapping[str, str] | Sequence[str]) -> Iterator[str]:
     """A problem for each text, by its field where it is known, that holds control tokens."""
-    tokens = control_tokens(tokenizer)
+    tokens, remedy = control_tokens(tokenizer), REMEDY if can_escape(tokenizer) else NO_ESCAPE
     for field, text in texts.items() if isinstance(texts, Mapping) else (("", text) for text in texts):
         if found := [token for token in tokens if token in text]:
             where = f"{field}: " if field else ""
-            yield f"{where}its text holds the special token {', '.join(map(repr, found))}; {REMEDY}"
+            yield f"{where}its text holds the special token {', '.join(map(repr, found))}; {remedy}"
 
 
 def escaped(tokenizer: Any, text: str) -> str:
@@ -50,7 +51,12 @@ def escaped(tokenizer: Any, text: str) -> str:
 
 def without_escapes(tokenizer: Any, ids: list[int]) -> list[int]:
     """Ids of an [`escaped`] text: those of its characters, ordinary tokens alone."""
-    return [token for token in ids if token != tokenizer.pad_token_id]
+    return [token for token in ids if token != tokenizer.pad_token_id] if can_escape(tokenizer) else ids
+
+
+def can_escape(tokenizer: Any) -> bool:
+    """Whether the padding token is that and nothing else; of many text-only models it ends texts, too."""
+    return tokenizer.pad_token_id not in (None, tokenizer.eos_token_id, tokenizer.bos_token_id)
 
 
 def target_ids(tokenizer: Any, target: str, name: str, escape: bool = False) -> list[int]:
@@ -60,7 +66,9 @@ def target_ids(tokenizer: Any, target: str, name: str, escape: bool = False) -> 
     Raises:
         `ValueError`: It holds a control token, and `escape` is not set; the message names the row.
     """
-    if not escape and (problems := list(control_token_problems(tokenizer, {"target": target}))):
+    if not (escape and can_escape(tokenizer)) and (
+        problems := list(control_token_problems(tokenizer, {"target": target}))
+    ):
         raise ValueError(f"row {name!r}: {problems[0]}")
     return without_escapes(tokenizer, tokenizer(escaped(tokenizer, target), add_special_tokens=False)["input_ids"])
 
@@ -70,7 +78,7 @@ def text_problems(tokenizer: Any, row: Mapping[str, Any], escape: bool = False) 
     What must not stand in the texts of a row of [`~omni_grpo.data.dataset.to_dataset`]: control tokens anywhere, section tags in
     the question. `escape` allows both. (A prompt of the user's own, TRL's form, may say in tags how to answer.)
     """
-    if escape:
+    if escape and can_escape(tokenizer):
         return
     tokens = control_tokens(tokenizer)
     turns = [(m["role"], "\n".join(p["text"] for p in m["content"] if p["type"] == "text")) for m in row["prompt"]]

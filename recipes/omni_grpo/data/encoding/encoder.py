@@ -13,8 +13,9 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
-from transformers import ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from omni_grpo.data.encoding.checks import longest_sound
 from omni_grpo.data.encoding.inputs import EncodedPrompt
@@ -22,8 +23,8 @@ from omni_grpo.data.encoding.prompt import encode_prompt
 from omni_grpo.data.media.decode_cache import DecodeCache
 from omni_grpo.data.media.reader import MediaReader, read_media
 from omni_grpo.data.media.settings import MediaSettings
-from omni_grpo.data.rows.prompts import Messages
-from omni_grpo.families import family_of_processor
+from omni_grpo.data.rows.prompts import Messages, is_in_parts
+from omni_grpo.families import family_of_processor, tokenizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,10 @@ def prompt_key(messages: Messages, blank: Collection[str] = ()) -> str:
     return json.dumps([messages, sorted(blank)], sort_keys=True)
 
 
-def processing_key(processor: ProcessorMixin) -> str:
+def processing_key(processor: ProcessorMixin | PreTrainedTokenizerBase) -> str:
     """Equal for processors that make the same inputs of a prompt; 64 hexadecimal digits."""
-    tokenizer = processor.tokenizer
-    parts = [processor.to_dict(), processor.chat_template, tokenizer.get_vocab()]
+    settings = processor.init_kwargs if isinstance(processor, PreTrainedTokenizerBase) else processor.to_dict()
+    parts = [settings, processor.chat_template, tokenizer_of(processor).get_vocab()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -58,7 +59,7 @@ class PromptEncoder:
 
     def __init__(
         self,
-        processor: ProcessorMixin,
+        processor: ProcessorMixin | PreTrainedTokenizerBase,
         settings: MediaSettings,
         max_prompt_length: int | None = None,
         cache_mb: int = 512,
@@ -87,6 +88,11 @@ class PromptEncoder:
         key = prompt_key(messages, blank)
         row = self._take(key, name) or self._encoded_once(key, messages, name, blank)
         return row if row.name == name else replace(row, name=name)  # equal prompts of two rows: errors name this one
+
+    def reads(self, prompt: Any) -> bool:
+        """Whether a prompt is encoded here: all turns, but for text-only models those of TRL's form, as TRL does."""
+        is_text = isinstance(self.processor, PreTrainedTokenizerBase)
+        return not isinstance(prompt, str) and (not is_text or is_in_parts(prompt))
 
     def lenient(self, max_prompt_length: int | None) -> PromptEncoder:
         """One that cuts long sounds and escapes control tokens, to see what else is wrong with a row."""

@@ -109,12 +109,15 @@ class EncodesAhead(_Trainer):
         if (encoder := self._ahead_encoder) is None:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._ahead is None or self._ahead.batches is not epoch_iterator:  # a new epoch
-            self._ahead = LookAhead(epoch_iterator, lambda rows: encoder.expect(_asked(rows)), self.data_collator)
+            self._ahead = LookAhead(
+                epoch_iterator, lambda rows: encoder.expect(_asked(rows, encoder)), self.data_collator
+            )
         left = (self.state.max_steps - self.state.global_step) * self.args.gradient_accumulation_steps
         self._ahead.depth = min(self._ahead_depth, max(left - num_batches, 0))
         return super().get_batch_samples(self._ahead, num_batches, device)
 
 
-def _asked(rows: Rows) -> list[tuple[Messages, str]]:
-    """What will be asked of the encoder for these rows: prompts and names; nothing for a prompt that is a string."""
-    return [(as_parts(row["prompt"]), str(row.get("id", ""))) for row in rows if not isinstance(row["prompt"], str)]
+def _asked(rows: Rows, encoder: PromptEncoder) -> list[tuple[Messages, str]]:
+    """What will be asked of the encoder for these rows: prompts and names; nothing for a prompt that TRL reads."""
+    prompts = ((row.get("prompt", ""), str(row.get("id", ""))) for row in rows)
+    return [(as_parts(prompt), name) for prompt, name in prompts if encoder.reads(prompt)]

@@ -14,14 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from omni_grpo.data.encoding.checks import control_token_problems, escaped, refuse_long_sounds, without_escapes
+from omni_grpo.data.encoding.checks import (
+    can_escape,
+    control_token_problems,
+    escaped,
+    refuse_long_sounds,
+    without_escapes,
+)
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.keys import media_items, media_keys
 from omni_grpo.data.media.reader import MediaReader, read_media
 from omni_grpo.data.media.segment import segment_of
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.rows.prompts import Messages, Part
-from omni_grpo.families import MODALITIES, Family, family_of_processor
+from omni_grpo.families import MODALITIES, Family, family_of_processor, tokenizer_of
 
 
 def _load(
@@ -103,9 +109,11 @@ def encode_prompt(
         `MediaError`: A file cannot be read as asked or is too long, or a text holds a special token.
         `ValueError`: The prompt is longer than `max_prompt_length`.
     """
-    family, tokenizer = family_of_processor(processor), processor.tokenizer
+    family, tokenizer = family_of_processor(processor), tokenizer_of(processor)
     texts = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
-    if not escape and (problem := next(control_token_problems(tokenizer, texts), None)):
+    if not (escape and can_escape(tokenizer)) and (problem := next(control_token_problems(tokenizer, texts), None)):
+        raise MediaError(f"row {name!r}: {problem}")
+    if problem := family.cannot_take(modality for modality, _, _ in media_items(messages)):
         raise MediaError(f"row {name!r}: {problem}")
     if problem := family.cannot_take(modality for modality, _, _ in media_items(messages)):
         raise MediaError(f"row {name!r}: {problem}")
@@ -115,10 +123,13 @@ def encode_prompt(
     except MediaError as error:
         raise MediaError(f"row {name!r}: {error}") from error
     # The template sees type and text alone: some templates test for keys such as 'audio', not for their values.
-    conversation = [{"role": m["role"], "content": [_shown(p, tokenizer) for p in m["content"]]} for m in messages]
+    conversation = [
+        {"role": m["role"], "content": family.content([_shown(p, tokenizer) for p in m["content"]])} for m in messages
+    ]
     text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     sized = bool(settings.min_pixels or settings.max_pixels)  # by `read_video` and `read_image`
-    inputs = processor(
+    inputs = family.process(
+        processor,
         text=[text],
         images=loaded["image"] or None,
         videos=loaded["video"] or None,
@@ -158,7 +169,7 @@ def _lengths(
     """Placeholders of each item, as the processor wrote them in its place; proved by the ids."""
     lengths: dict[str, tuple[int, ...]] = {}
     for modality, token in family.placeholders(processor).items():
-        mark = processor.tokenizer.convert_ids_to_tokens(token)
+        mark = tokenizer_of(processor).convert_ids_to_tokens(token)
         # A video whose sound is interleaved stands for both.
         found = tuple(n for part in replaced if (n := part["replacement"].count(mark)))
         if len(found) < len(loaded[modality]) and modality == "audio":

@@ -44,6 +44,10 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         ),
         schema=THINK_ANSWER,
     ),
+    "text_think_answer": PromptStyle(
+        system="First reason step by step in <think> </think>. Then give the answer alone in <answer> </answer>.",
+        schema=THINK_ANSWER,
+    ),
     # Controls: what an answer is worth without context or thought.
     "answer": PromptStyle(
         system="You watch and listen with care. Give the answer alone in <answer> </answer>.", schema=ANSWER
@@ -140,6 +144,12 @@ def build_messages(example: Example, style: str, load_audio_from_video: bool = F
 def text_part(text: str) -> Part:
     """A part of a message that is text."""
     return {"type": "text", "path": None, "start": None, "end": None, "text": text, "audio_in_video": False}
+
+
+def is_in_parts(messages: Messages) -> bool:
+    """Whether turns have the form of [`build_messages`]."""
+    contents = [turn.get("content") for turn in messages]
+    return all(isinstance(parts, list) and all("path" in part for part in parts) for parts in contents)
 
 
 def as_parts(messages: Messages) -> Messages:
