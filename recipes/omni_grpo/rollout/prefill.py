@@ -89,7 +89,7 @@ def prefill(
     shortened = {name: values[:, :end] for name, values in inputs.items()}
     with last_position_alone(model):
         output = model(**shortened, **media, position_ids=positions[..., :end], use_cache=True)
-    cache = getattr(output, "past_key_values", None)
+    cache: Any = getattr(output, "past_key_values", None)
     if not hasattr(cache, "reorder_cache"):
         return None
     base = base_of(model)
