@@ -111,7 +111,7 @@ def _hash_of(path: str, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@lru_cache(maxsize=256)  # by content: the completions of a row, and the rewards of a step, show the same
+@lru_cache(maxsize=128)  # by content: the completions of a row, and the rewards of a step, show the same
 def _parts(medium: Medium, sha256: str) -> tuple[dict[str, Any], ...]:
     with open(medium.path, "rb") as file:
         content = file.read() if medium.kind == "image" else b""
