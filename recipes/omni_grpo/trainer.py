@@ -24,7 +24,7 @@ from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import paired
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
 from omni_grpo.model.evaluation_mode import in_evaluation
-from omni_grpo.model.loading import reference_copied_from, written_out
+from omni_grpo.model.loading import image_token_named, reference_copied_from, written_out
 from omni_grpo.model.towers import lasting
 from omni_grpo.rollout.policy import whole_policy
 from omni_grpo.rollout.record import Rollout
@@ -98,7 +98,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         refuse_lacking(model, train_dataset, *evals)
         check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
-        with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
+        with reference_copied_from(model), image_token_named(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
                 model=model,
                 reward_funcs=funcs,

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from omni_grpo.families.family import MODALITIES, Family
 from omni_grpo.families.gemma import GEMMA4
+from omni_grpo.families.qwen_audio import QWEN2_AUDIO
 from omni_grpo.families.qwen_omni import QWEN2_5_OMNI, QWEN3_OMNI
 from omni_grpo.families.qwen_vl import QWEN2_5_VL, QWEN3_5, QWEN3_VL, QWEN3_VL_MOE
 
@@ -26,7 +27,7 @@ __all__ = [
     "head_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4)
+FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4, QWEN2_AUDIO)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:
