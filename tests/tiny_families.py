@@ -298,6 +298,33 @@ def gemma4(experts: bool = False, **more: Any) -> tuple[Any, Any]:
     return processor, seeded("Gemma4ForConditionalGeneration", config, tok)
 
 
+def qwen2_audio() -> tuple[Any, Any]:
+    tok = tokenizer({name: mark for name, mark in OMNI_MARKS.items() if name.startswith("audio")})
+    processor = hf.Qwen2AudioProcessor(
+        feature_extractor=hf.WhisperFeatureExtractor(feature_size=128, chunk_length=3, return_attention_mask=True),
+        tokenizer=tok,
+        chat_template=chat_template(audio=SOUND),
+        audio_token="<|audio_pad|>",
+        audio_bos_token="<|audio_start|>",
+        audio_eos_token="<|audio_end|>",
+    )
+    text = {k: v for k, v in text_config(tok).items() if k not in ("head_dim", "rope_parameters")}
+    config = hf.Qwen2AudioConfig(
+        text_config={"model_type": "qwen2", **text},
+        audio_config={
+            "model_type": "qwen2_audio_encoder",
+            "d_model": WIDTH,
+            "encoder_layers": 1,
+            "encoder_attention_heads": 4,
+            "encoder_ffn_dim": WIDTH,
+            "num_mel_bins": 128,
+            "max_source_positions": 150,
+        },
+        audio_token_index=tok.convert_tokens_to_ids("<|audio_pad|>"),
+    )
+    return processor, seeded("Qwen2AudioForConditionalGeneration", config, tok)
+
+
 OMNI, VISION = ("image", "video", "audio"), ("image", "video")
 ALWAYS = ("positions", "another item")
 
@@ -312,6 +339,7 @@ FAMILIES = {
     "qwen3_vl": TinyFamily(qwen3_vl, VISION, 64, (*ALWAYS, "deepstack", "token types"), 21),
     "qwen3_vl_moe": TinyFamily(lambda: qwen3_vl(experts=True), VISION, 64, (*ALWAYS, "deepstack"), 12, experts=True),
     "qwen3_5": TinyFamily(qwen3_5, VISION, 64, ("another item", "token types"), 16, packs=False, relative=2e-3),
+    "qwen2_audio": TinyFamily(qwen2_audio, ("audio",), 28, ("positions",), 21),
     "gemma4": TinyFamily(gemma4, OMNI, 48, (*ALWAYS, "window"), 24, frames=2),
     "gemma4-bidirectional": TinyFamily(
         lambda: gemma4(use_bidirectional_attention="vision"), OMNI, 48, ("window", "token types"), 24, frames=2

@@ -25,7 +25,7 @@ from omni_grpo.data.rows.trl_rows import without_pictures
 from omni_grpo.experimental.contrast import PairedSampler, check_contrast
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
 from omni_grpo.model.evaluation_mode import in_evaluation
-from omni_grpo.model.loading import reference_copied_from, written_out
+from omni_grpo.model.loading import image_token_named, reference_copied_from, written_out
 from omni_grpo.model.towers import lasting
 from omni_grpo.rollout.policy import whole_policy
 from omni_grpo.rollout.record import Rollout
@@ -104,7 +104,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         refuse_lacking(model, train_dataset, *evals)
         refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
-        with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
+        with reference_copied_from(model), image_token_named(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
                 model=model,
                 reward_funcs=funcs,

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from omni_grpo.families.family import MODALITIES, Family, tokenizer_of
 from omni_grpo.families.gemma import GEMMA4
+from omni_grpo.families.qwen_audio import QWEN2_AUDIO
 from omni_grpo.families.qwen_omni import QWEN2_5_OMNI, QWEN3_OMNI
 from omni_grpo.families.qwen_vl import QWEN2_5_VL, QWEN3_5, QWEN3_VL, QWEN3_VL_MOE
 from omni_grpo.families.text import TEXT
@@ -27,7 +28,10 @@ __all__ = [
     "tokenizer_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4, TEXT)
+FAMILIES: tuple[Family, ...] = (
+    *(QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4, QWEN2_AUDIO),
+    TEXT,  # last: known by what it lacks
+)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:

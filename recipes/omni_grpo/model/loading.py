@@ -181,6 +181,22 @@ def reference_copied_from(policy: PreTrainedModel) -> Iterator[None]:
         grpo_trainer.create_model_from_path = original
 
 
+@contextmanager
+def image_token_named(model: Any) -> Iterator[None]:
+    """
+    Within: a model that takes no images names the token that TRL looks up to forbid it, another medium's. What is
+    sampled is forbidden all of them, see [`~omni_grpo.rollout.sampler.GenerateSampler`].
+    """
+    lacks = not hasattr(model.config, "image_token_id") and hasattr(model.config, "audio_token_id")
+    if lacks:
+        model.config.image_token_id = model.config.audio_token_id
+    try:
+        yield
+    finally:
+        if lacks:
+            del model.config.image_token_id
+
+
 def copy_weights(model: PreTrainedModel) -> PreTrainedModel:
     """
     An independent copy of a model as it stands, also where ZeRO-3 has scattered its parameters.

@@ -157,10 +157,14 @@ class MediaEmbedder:
             kwargs[name] = features  # whether there are some; what they are, `_replay` says
             if modality in self.everywhere and not brought and ran == self.passes[modality]:
                 dummies.append(self._run_on_dummy(base, modality).sum())
-        if dummies:
+        # Where a class cannot be asked for features, its forward would make them itself: it is given them in their places.
+        places = {m: ready.pop(m) for m in (*ready,) if not hasattr(type(base), f"get_{m}_features")}
+        if dummies or places:
             embeds = kwargs.get("inputs_embeds")
             embeds = base.get_input_embeddings()(input_ids) if embeds is None else embeds
-            kwargs["inputs_embeds"] = embeds + 0.0 * torch.stack(dummies).sum().to(embeds.device, embeds.dtype)
+            for modality, features in places.items():
+                embeds = embeds.masked_scatter(masks[modality][..., None], features.to(embeds.device, embeds.dtype))
+            kwargs["inputs_embeds"] = embeds + sum(0.0 * dummy.to(embeds.device, embeds.dtype) for dummy in dummies)
         self._ready = ready  # not before: to encode a video, a model may call its own `get_image_features`
         return args[1:] if args else args, kwargs
 
