@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -42,6 +42,11 @@ def tiny_text(folder: Path, texts: list[str], kind: str = "qwen3", spread: float
     tokenizer.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet)
     )
+    if kind == "llama":  # whose tokenizer begins texts by itself; its chat template does, too
+        begin = tokenizer.token_to_id("<|im_start|>")
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A", special_tokens=[("<|im_start|>", begin)]
+        )
     names = {"eos_token": "<|im_end|>", "pad_token": "<|pad|>", "chat_template": TEMPLATE}
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     name, more = KINDS[kind]
@@ -49,7 +54,14 @@ def tiny_text(folder: Path, texts: list[str], kind: str = "qwen3", spread: float
     torch.manual_seed(0)
     cls = getattr(transformers, f"{name}ForCausalLM", None) or getattr(transformers, f"{name}LMHeadModel")
     config = cls.config_class(
-        **{"vocab_size": len(fast), "max_position_embeddings": 256, "initializer_range": spread, **SIZE, **more, **ids}
+        **{
+            "vocab_size": len(fast),
+            "max_position_embeddings": 1024,
+            "initializer_range": spread,
+            **SIZE,
+            **more,
+            **ids,
+        }
     )
     cls(config).save_pretrained(folder)
     fast.save_pretrained(folder)

@@ -113,8 +113,12 @@ def bonus(completions, bonus, **kwargs):
     return list(bonus)
 
 
+READ: list[list[int]] = []
+
+
 def parsed(tokenizer, ids, **kwargs):
     """In the place of TRL's parser: a tiny model writes no JSON, so that what it writes is read as calls."""
+    READ.append(ids)
     call = {"name": "multiply", "arguments": {"a": len(ids), "b" if ids[0] % 3 else "c": ids[0]}}
     said = {"role": "assistant", "content": tokenizer.decode(ids, skip_special_tokens=True)}
     return said | ({"tool_calls": [{"type": "function", "function": call}]} if ids[0] % 2 else {})
@@ -199,7 +203,7 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
     "callbacks": ({}, {"callbacks": [Halved()]}),
     "tools": (
         {
-            "max_completion_length": 90,
+            "max_completion_length": 120,
             "max_tool_calling_iterations": 2,
             "generation_kwargs": {"exponential_decay_length_penalty": (3, 1.5)},
         },
@@ -250,6 +254,7 @@ def test_an_option_trains_as_under_trl(text, tokenizer, tmp_path, monkeypatch, n
     """
     fields, given = OPTIONS[name]
     monkeypatch.setattr(grpo_trainer, "parse_response", parsed)
+    READ.clear()
     parent = run(GRPOTrainer, GRPOConfig, tmp_path / "parent", text, tokenizer, fields, given)
     assert moved(parent, text), "nothing was learned, so that nothing is compared"
     off = fields | {"share_prompt": "off"}
@@ -258,6 +263,7 @@ def test_an_option_trains_as_under_trl(text, tokenizer, tmp_path, monkeypatch, n
     for ours, theirs in zip(logged(plainly), logged(parent), strict=True):
         assert {k: v for k, v in ours.items() if k in theirs} == theirs
     if "tools" in given:
+        assert len(READ) > 2 * 3 * 8, "no turn after a tool's"
         assert logged(parent)[0]["tools/call_frequency"] > 0 < logged(parent)[0]["tools/failure_frequency"] < 1
     shared = run(OmniGRPOTrainer, GRPOConfig, tmp_path / "auto", text, tokenizer, fields, given)  # the class alone
     assert apart(shared, parent) <= 1e-6

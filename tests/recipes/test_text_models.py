@@ -183,7 +183,7 @@ def test_sft_loses_on_the_target_alone(built, rows, tmp_path):
 
     Mutants: the prompt's tokens counted; the end of the turn left out; a token that the chat template has written written again.
     """
-    path = built("qwen3")
+    path = built("llama")
     tokenizer, own = load_processor(path), AutoModelForCausalLM.from_pretrained(path)
     messages = [{"role": "user", "content": rows[0]["prompt"][0]["content"][0]["text"]}]
     asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
