@@ -23,6 +23,7 @@ from omni_demo.judge_server import MODEL, serving
 
 TWO = {"omni_rewards.answer_reward": 1.0, "omni_rewards.section_format_reward": 0.25}
 JUDGED = {"omni_rewards.AsyncContextReward": 0.5, "omni_rewards.AsyncReasoningReward": 0.5}
+SKILL = dict(zip(TWO | JUDGED, (0.35, 0.15, 0.25, 0.25), strict=True))  # `credit_map: skill` is `strict` with these
 OWN_MAP = {  # the context is moved by its own reward and the format alone
     "answer_reward": ["think", "answer"],
     "context_reward": ["context"],
@@ -35,7 +36,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "two rewards, uniform": {"rewards": TWO, "credit_map": "uniform"},
     "four rewards, uniform": {"rewards": TWO | JUDGED, "credit_map": "uniform"},
     "four, paper": {"rewards": TWO | JUDGED, "credit_map": "paper"},
-    "four, skill": {"rewards": TWO | JUDGED, "credit_map": "skill"},
+    "four, skill": {"rewards": SKILL, "credit_map": "strict"},
     "four, own map": {"rewards": TWO | JUDGED, "credit_map": json.dumps(OWN_MAP)},
     "four, paper, noisy judge": {"rewards": TWO | JUDGED, "credit_map": "paper", "error_rate": ERROR_RATE},
     "four, paper, constrained": {"rewards": TWO | JUDGED, "credit_map": "paper", "constrained_decoding": "strict"},
@@ -46,7 +47,6 @@ def train(name: str, seed: int, start: Path, folder: Path, steps: int) -> Path:
     """One arm from its cold start; the folder of its weights."""
     fields = dict(ARMS[name])
     rewards, error_rate = fields.pop("rewards"), fields.pop("error_rate", 0.0)
-    weights = {} if fields["credit_map"] == "skill" else {"reward_weights": list(rewards.values())}
     with serving(error_rate=error_rate, seed=seed) as server:
         os.environ["JUDGE_ENDPOINT"] = server.endpoint
         judge = {"endpoint": "$JUDGE_ENDPOINT", "model": MODEL, "cache_dir": str(folder / "judged")}
@@ -58,8 +58,8 @@ def train(name: str, seed: int, start: Path, folder: Path, steps: int) -> Path:
             output_dir=folder / "train",
             reward_funcs=list(rewards),
             reward_settings=json.dumps({reward: {"judge": judge} for reward in rewards if reward in JUDGED}),
+            reward_weights=list(rewards.values()),
             max_steps=steps,
-            **weights,
             **fields,
         )
     return folder / "train"
