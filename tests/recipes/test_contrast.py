@@ -163,7 +163,7 @@ PAIRED = [("a", 0, "yes"), (None, 1, "yes"), ("b", 2, "no"), ("a", 1, "no"), ("b
 
 @pytest.fixture
 def make(tiny, settings, write, tmp_path):
-    def made(rows=PAIRED, **overrides):
+    def made(rows=PAIRED, model=None, **overrides):
         fields = {
             **SMALL_RUN,
             "output_dir": str(tmp_path),
@@ -175,7 +175,7 @@ def make(tiny, settings, write, tmp_path):
             "reward_funcs": ["x.length_reward"],
         }
         return OmniGRPOTrainer(
-            load_model(tiny),
+            model or load_model(tiny),
             [length_reward],
             OmniGRPOConfig(**{**fields, **overrides}),
             to_dataset(load_sources(str(write(*rows))), "short"),
@@ -216,8 +216,9 @@ def test_a_run_meets_both_rows_of_a_pair_in_every_batch(make):
     ],
 )
 def test_what_pairs_cannot_fill_is_refused_at_the_start(make, rows, fields, message):
+    """Before the model is loaded, which is not there. Mutant: found by the sampler, when the trainer is whole."""
     with pytest.raises(ValueError, match=message):
-        make(rows, **fields)
+        make(rows, model="./nowhere", **fields)
 
 
 def test_half_a_pair_in_the_training_data_is_refused(make):
