@@ -27,7 +27,16 @@ __all__ = [
     "head_of",
 ]
 
-FAMILIES: tuple[Family, ...] = (QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4, QWEN2_AUDIO)
+FAMILIES: tuple[Family, ...] = (
+    QWEN2_5_OMNI,
+    QWEN3_OMNI,
+    QWEN2_5_VL,
+    QWEN3_VL,
+    QWEN3_VL_MOE,
+    QWEN3_5,
+    GEMMA4,
+    QWEN2_AUDIO,
+)
 
 
 def family_of_config(config: Any, name: str = "the model") -> Family:
