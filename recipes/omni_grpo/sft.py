@@ -91,7 +91,7 @@ class OmniSFTTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, SFTTrainer)
     among it: `group_by_length` deals rows of like length to one batch, `batch_rebalance` within an optimiser step.
 
     Args:
-        model (`str` or `PreTrainedModel`): Thinker, or the name or directory of a checkpoint that holds one.
+        model (`str` or `PreTrainedModel`): A model of a supported family, or the name or directory of a checkpoint.
         args ([`OmniSFTConfig`]): Configuration.
         train_dataset (`Dataset`): With `id`, `prompt`, `target`, from [`~omni_grpo.data.dataset.to_dataset`]; or of a form of TRL's.
         eval_dataset (`Dataset`, *optional*): The same.

@@ -133,7 +133,7 @@ def test_a_model_of_another_architecture_is_refused_by_type(full_model, tiny, se
     name = {"language model": "Qwen2ForCausalLM", "full": "Qwen2_5OmniForConditionalGeneration"}.get(
         other, "LooksAlike"
     )
-    with pytest.raises(ValueError, match=rf"^the model is a {name}; supported is `Qwen2_5OmniThinker"):
+    with pytest.raises(ValueError, match=rf"^the model is a {name}; supported are `Qwen2_5OmniThinker"):
         make(model)
     if other == "full":
         make(model.thinker)

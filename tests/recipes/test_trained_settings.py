@@ -137,8 +137,9 @@ def test_evaluation_goes_by_each_models_own_settings(trained, tiny, evaluated, t
     stages = evaluated([f"sft={trained}", f"base={tiny}", f"cut={trained / 'checkpoint-1'}"], max_audio_seconds=9.0)
     assert stages["sft"]["prompt_style"] == stages["cut"]["prompt_style"] == "short_think_answer"
     assert stages["base"]["prompt_style"] == DEFAULT_STYLE
-    assert stages["sft"]["media"] == asdict(MediaSettings(**{**MEDIA, "max_audio_seconds": 9.0}))
-    assert stages["base"]["media"] == asdict(MediaSettings(max_audio_seconds=9.0))
+    fitted = {"max_audio_seconds": 9.0, "pixel_multiple": 28}  # the model's own multiple
+    assert stages["sft"]["media"] == asdict(MediaSettings(**{**MEDIA, **fitted}))
+    assert stages["base"]["media"] == asdict(MediaSettings(**fitted))
     said = [line for line in capsys.readouterr().out.splitlines() if "trained with other settings" in line]
     assert len(said) == 2 and said[0].startswith(str(trained)) and "max_audio_seconds 3.0 (here 9.0)" in said[0]
     assert "num_frames" not in said[0]

@@ -29,7 +29,14 @@ __all__ = [
 ]
 
 FAMILIES: tuple[Family, ...] = (
-    *(QWEN2_5_OMNI, QWEN3_OMNI, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5, GEMMA4, QWEN2_AUDIO),
+    QWEN2_5_OMNI,
+    QWEN3_OMNI,
+    QWEN2_5_VL,
+    QWEN3_VL,
+    QWEN3_VL_MOE,
+    QWEN3_5,
+    GEMMA4,
+    QWEN2_AUDIO,
     TEXT,  # last: known by what it lacks
 )
 

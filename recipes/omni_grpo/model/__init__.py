@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thinker: loading and freezing, media through its towers, and what its encoders gave, kept."""
+"""The model: loading and freezing, media through its towers, and what its encoders gave, kept."""

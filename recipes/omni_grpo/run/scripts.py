@@ -159,6 +159,10 @@ def peft_config(model_args: Any) -> Any:
         return asked
     usual = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=language_model_targets(None, layers)))  # type: ignore[arg-type]
     own, default = vars(PeftConfig.from_pretrained(folder)), vars(usual)
+    written = own["target_modules"]  # by a trainer, layer by layer, where experts are routed
+    if not isinstance(written, str) and isinstance(asked.target_modules, str):
+        named = set(re.findall(r"\w+", asked.target_modules))
+        own["target_modules"] = asked.target_modules if {n.split(".")[-1] for n in written} <= named else written
     if other := [k for k, v in vars(asked).items() if v not in (default[k], own.get(k))]:
         names = ", ".join(k if k.startswith(("lora", "use")) else f"lora_{k}" for k in other)
         raise ValueError(f"{names}: {folder} is an adapter that says otherwise and trains on as it is; leave them out")

@@ -16,12 +16,14 @@ import yaml
 from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import nn
+from trl import ModelConfig
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.data.rows.schema import DataError
 from omni_grpo.families import base_of, family_of
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from omni_grpo.run.scripts import peft_config
 from omni_grpo.scoring.packing import pack_rows
 from omni_grpo.scoring.scorer import Batch
 from small_runs import SCRIPT_RUN, SMALL_RUN, length_reward
@@ -130,6 +132,21 @@ def test_lora_stays_in_the_language_model(checkpoint, dataset_of, tmp_path, name
     base = load_model(checkpoint(name)).state_dict()
     moved = {n.removesuffix(".weight") for n in base if not torch.equal(base[n], merged[n])}
     assert moved == {n.removeprefix("base_model.model.") for n in adapted}
+
+
+@pytest.mark.parametrize("name", WITH_EXPERTS[:1])
+def test_an_adapter_that_was_written_out_trains_on(checkpoint, dataset_of, tmp_path, name):
+    """The next stage's fields are the same, and mean the same; other targets are refused."""
+    asked = {"use_peft": True, "lora_r": 2, "lora_dropout": 0.0}
+
+    def config(model: str, *targets: str):
+        return peft_config(ModelConfig(model_name_or_path=model, lora_target_modules=[*targets], **asked))
+
+    lora = config(checkpoint(name), "q_proj", "v_proj")
+    trainer_of(name, checkpoint, dataset_of(name), tmp_path, peft_config=lora).save_model(str(tmp_path / "adapter"))
+    assert config(str(tmp_path / "adapter"), "q_proj", "v_proj") is None
+    with pytest.raises(ValueError, match=r"lora_target_modules: .* is an adapter that says otherwise"):
+        config(str(tmp_path / "adapter"), "k_proj")
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -140,8 +140,8 @@ def encode_prompt(
     )
     input_ids = without_escapes(tokenizer, inputs.pop("input_ids")[0].tolist())
     replaced = inputs.pop("text_replacement_offsets", [[]])[0]
-    for name in ("attention_mask", "mm_token_type_ids"):  # of tokens, which are one row's here
-        inputs.pop(name, None)
+    for of_tokens in ("attention_mask", "mm_token_type_ids"):  # made anew for a batch
+        inputs.pop(of_tokens, None)
     media = {k: v if isinstance(v, torch.Tensor) else torch.tensor(v) for k, v in inputs.items()}
     media.pop("num_audio_tokens", None)
     media = family.finish(media, rates, processor)
