@@ -98,7 +98,8 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         evals = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         refuse_lacking(model, train_dataset, *evals)
         refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
-        check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
+        if not kwargs.get("rollout_func") and not kwargs.get("environment_factory"):  # which add columns
+            check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
         with reference_copied_from(model), with_rewards(reward_funcs, args, ours) as funcs:
             super().__init__(
