@@ -70,6 +70,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
     args: Any  # TRL and transformers annotate these as unions over every backend
     model: Any
+    _rollout = Rollout([])
 
     def __init__(
         self,
@@ -200,6 +201,8 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _generate(self, prompts):
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
+        if not self._rollout.rows:  # called by itself
+            return prompt_ids, completion_ids, mask, *rest
         if self.rollout_func is not None:
             encoded = zip(prompt_ids, self._rollout.rows, strict=True)
             self._rollout.fill(prompt=[EncodedPrompt(ids, name=row.name) for ids, row in encoded])
@@ -234,6 +237,10 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **asked
     ):
+        if not self._rollout.rows and not self.media_embedder.family.modalities:  # called by itself, on text
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **asked
+            )
         batch = Batch(self._rollout.prompts, input_ids, attention_mask, logits_to_keep)
         entropy, aux_loss = asked.get("compute_entropy", False), asked.get("compute_aux_loss", False)
         return self.scorer(model, batch, batch_size, entropy=entropy, aux_loss=aux_loss)
