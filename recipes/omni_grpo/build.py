@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from datasets import Dataset
 from torch import nn
 from trl.trainer.utils import get_callable_name
 
 from omni_grpo.credit.credit import Credit, credit_places
+from omni_grpo.data.dataset import modalities_of
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.experimental.rewards import grounding_rewards, with_rewards
@@ -20,7 +22,9 @@ from omni_grpo.model.loading import freeze_towers, hub_kwargs, load_model, load_
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
 from omni_grpo.rollout.constrained.decoding import section_constraint
 from omni_grpo.rollout.constrained.head import add_constrained_head
+from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.rollout.sampler import GenerateSampler
+from omni_grpo.run.construct import as_mapping
 from omni_grpo.run.reward_settings import in_sections
 from omni_grpo.run.run_log import RunLog
 from omni_grpo.scoring.scorer import Scorer
@@ -100,6 +104,23 @@ def rewards_in_sections(reward_funcs: Any, args: Any, schema: SectionSchema) -> 
         named = {get_callable_name(old): get_callable_name(new) for old, new in pairs if callable(new)}
         args.credit_map = {named.get(k.rpartition(".")[2], k): v for k, v in args.credit_map.items()}
     return rewards
+
+
+def check_generation(args: Any, dataset: Any) -> None:
+    """
+    Hold the settings of sampling to prompts with media; a stream's are met in its first step.
+
+    Raises:
+        `ValueError`: One shows the model a prompt and its media more than once, or in part.
+    """
+    if not isinstance(dataset, Dataset) or not modalities_of(dataset):
+        return
+    for name, value in as_mapping(args.generation_kwargs or {}, "generation_kwargs").items():
+        if value not in ONCE.get(name, (value,)):
+            raise ValueError(
+                f"generation_kwargs: {name}: {value!r} does not show the model each prompt and its media once and "
+                "whole, as sampling needs; take it out"
+            )
 
 
 def check_fit(reward_funcs: list[Any], args: Any, schema: SectionSchema) -> None:

@@ -16,8 +16,7 @@ from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.experimental.arguments import GroundingArguments
 from omni_grpo.rollout.constrained.section_constraint import MODES
-from omni_grpo.rollout.prefill import ONCE
-from omni_grpo.run.construct import as_mapping, word
+from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
 from omni_grpo.scoring.arguments import SharingArguments
@@ -172,12 +171,6 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
-        for name, value in as_mapping(self.generation_kwargs or {}, "generation_kwargs").items():
-            if value not in ONCE.get(name, (value,)):
-                raise ValueError(
-                    f"generation_kwargs: {name}: {value!r} does not show the model each prompt and its media once and "
-                    "whole, as sampling needs; take it out"
-                )
         self.reward_settings = read_settings(self.reward_settings)
         self.check_credit(self.beta, self.reward_weights)
         check_checkpoints(self)

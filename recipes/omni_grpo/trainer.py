@@ -11,7 +11,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from omni_grpo.build import check_fit, collaborators, ready_model, refuse_unread, rewards_in_sections
+from omni_grpo.build import check_fit, check_generation, collaborators, ready_model, refuse_unread, rewards_in_sections
 from omni_grpo.config import OmniGRPOConfig
 from omni_grpo.credit.arguments import run_schema
 from omni_grpo.credit.schedules import schedules
@@ -71,6 +71,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
     args: Any  # TRL and transformers annotate these as unions over every backend
     model: Any
+    _rollout = Rollout([])
 
     def __init__(
         self,
@@ -95,8 +96,10 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             reward_funcs = rewards_in_sections(reward_funcs, args, self.schema)
         check_fit(reward_funcs, args, self.schema)
         train_dataset, eval_dataset = with_files(train_dataset), with_files(eval_dataset)
-        check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
+        if not kwargs.get("rollout_func") and not kwargs.get("environment_factory"):  # which add columns
+            check_reward_columns(reward_funcs, train_dataset, args.allow_unused_rewards)
         check_contrast(args, train_dataset)
+        check_generation(args, train_dataset)
         quantization = kwargs.pop("quantization_config", None)
         model, processor, self.encoder = ready_model(model, args, processing_class, encoder, quantization)
         kwargs["peft_config"] = written_out(kwargs.get("peft_config"), model)
@@ -197,6 +200,8 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     def _generate(self, prompts):
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
+        if not self._rollout.rows:  # called by itself
+            return prompt_ids, completion_ids, mask, *rest
         if self.rollout_func is not None:
             encoded = zip(prompt_ids, self._rollout.rows, strict=True)
             self._rollout.fill(prompt=[EncodedPrompt(ids, name=row.name) for ids, row in encoded])
@@ -231,6 +236,10 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **asked
     ):
+        if not self._rollout.rows and not self.media_embedder.family.modalities:  # called by itself, on text
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **asked
+            )
         batch = Batch(self._rollout.prompts, input_ids, attention_mask, logits_to_keep)
         entropy, aux_loss = asked.get("compute_entropy", False), asked.get("compute_aux_loss", False)
         return self.scorer(model, batch, batch_size, entropy=entropy, aux_loss=aux_loss)

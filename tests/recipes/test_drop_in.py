@@ -199,6 +199,7 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
     "sampling": ({"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1}, {}),
     "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "suppress_tokens": [5, 6]}}, {}),
     "greedy": ({"generation_kwargs": {"do_sample": False, "top_k": None}}, {}),
+    "beams": ({"generation_kwargs": {"num_beams": 2}}, {}),
     "rollout_func": ({}, {"rollout_func": rolled, "reward_funcs": [length, bonus]}),
     "callbacks": ({}, {"callbacks": [Halved()]}),
     "tools": (
@@ -311,3 +312,15 @@ def test_what_cannot_hold_is_refused_at_start(text, tokenizer, tmp_path):
         OmniGRPOTrainer(text, length, args, read, processing_class=tokenizer, tools=[multiply])
     with pytest.raises(NotImplementedError, match="use_vllm"):
         OmniGRPOTrainer(text, length, GRPOConfig(output_dir=str(tmp_path), **FULL, use_vllm=True), plain())
+
+
+def test_its_methods_can_be_called_by_themselves(text, tokenizer, tmp_path):
+    """As TRL's own tests and scripts do. Mutant: scores of no row."""
+    ids = torch.randint(3, 200, (2, 9), generator=torch.Generator().manual_seed(0))
+    scores = []
+    for trainer_class in (GRPOTrainer, OmniGRPOTrainer):
+        args = GRPOConfig(output_dir=str(tmp_path), **FULL)
+        trainer = trainer_class(text, length, args, plain(), processing_class=tokenizer, rollout_func=rolled)
+        scores.append(trainer._get_per_token_logps_and_entropies(trainer.model, ids, torch.ones_like(ids), 4)[0])
+        assert len(trainer._generate(["What is red?"])[1]) == 1
+    assert torch.equal(*scores)

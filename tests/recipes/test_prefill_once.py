@@ -9,12 +9,14 @@ from unittest import mock
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import Cache
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder, SectionConstraint
+from omni_grpo.build import check_generation
 from omni_grpo.data.encoding.inputs import MODALITIES, EncodedPrompt, collate_media
 from omni_grpo.data.media.settings import MediaError
 from omni_grpo.evaluation.arguments import EvalArguments
@@ -27,6 +29,7 @@ from omni_grpo.rollout.constrained.token_bytes import token_bytes
 from omni_grpo.rollout.prefill import ONCE, distinct_prompts
 from omni_grpo.rollout.sampler import GenerateSampler
 from omni_rewards import CONTEXT_THINK_ANSWER
+from small_runs import length_reward
 
 RAGGED = [0, 0, 1, 2, 2, 2, 3, 4, 0, 5, 6, 7, 1, 1]  # groups of one to four, some of them apart
 DISTINCT = 7  # rows 1 and 7 ask the same without media
@@ -372,10 +375,16 @@ def test_settings_that_show_a_prompt_anew_or_in_part_are_refused_at_start(tiny, 
     with pytest.raises(ValueError):  # a MediaError mostly
         GenerateSampler(embedder, 0, [2])(model, rows, max_new_tokens=4, do_sample=True, **{name: AGAIN[name]})
     fields = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False}
+    shown, told = (
+        Dataset.from_list([{"prompt": [{"role": "user", "content": [part]}]}])
+        for part in ({"type": "image", "path": "a.png"}, {"type": "text", "text": "a"})
+    )
     for form in (dict, json.dumps):
+        args = OmniGRPOConfig(**fields, generation_kwargs=form({"min_p": 0.1, name: AGAIN[name]}))
+        check_generation(args, told)
         with pytest.raises(ValueError, match=f"^generation_kwargs: {name}: {AGAIN[name]} .*; take it out"):
-            OmniGRPOConfig(**fields, generation_kwargs=form({"min_p": 0.1, name: AGAIN[name]}))
+            OmniGRPOTrainer("no/model", [length_reward], args, shown)
     for plain in ONCE[name]:
-        OmniGRPOConfig(**fields, generation_kwargs={"min_p": 0.1, name: plain})
+        check_generation(OmniGRPOConfig(**fields, generation_kwargs={"min_p": 0.1, name: plain}), shown)
     with pytest.raises(ValueError, match=f"generation_kwargs: no such setting '{name}'"):
         EvalArguments(models=["a=b"], test_file="t", output_dir="o", generation_kwargs={name: AGAIN[name]})

@@ -66,10 +66,9 @@ def target_ids(tokenizer: Any, target: str, name: str, escape: bool = False) -> 
     Raises:
         `ValueError`: It holds a control token, and `escape` is not set; the message names the row.
     """
-    if not (escape and can_escape(tokenizer)) and (
-        problems := list(control_token_problems(tokenizer, {"target": target}))
-    ):
-        raise ValueError(f"row {name!r}: {problems[0]}")
+    problem = next(control_token_problems(tokenizer, {"target": target}), None)
+    if problem and not (escape and can_escape(tokenizer)):
+        raise ValueError(f"row {name!r}: {problem}")
     return without_escapes(tokenizer, tokenizer(escaped(tokenizer, target), add_special_tokens=False)["input_ids"])
 
 

@@ -109,9 +109,8 @@ class EncodesAhead(_Trainer):
         if (encoder := self._ahead_encoder) is None:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._ahead is None or self._ahead.batches is not epoch_iterator:  # a new epoch
-            self._ahead = LookAhead(
-                epoch_iterator, lambda rows: encoder.expect(_asked(rows, encoder)), self.data_collator
-            )
+            announce = lambda rows: encoder.expect(_asked(rows, encoder))  # noqa: E731
+            self._ahead = LookAhead(epoch_iterator, announce, self.data_collator)
         left = (self.state.max_steps - self.state.global_step) * self.args.gradient_accumulation_steps
         self._ahead.depth = min(self._ahead_depth, max(left - num_batches, 0))
         return super().get_batch_samples(self._ahead, num_batches, device)
