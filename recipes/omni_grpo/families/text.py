@@ -29,8 +29,8 @@ class Text(Family):
     def content(self, parts):
         return "".join(part["text"] for part in parts)
 
-    def process(self, processor, text, **given):  # the chat template has written the special tokens
-        return {"input_ids": processor(text, add_special_tokens=False, return_tensors="pt")["input_ids"]}
+    def process(self, processor, **given):  # the chat template has written the special tokens
+        return {"input_ids": processor(given["text"], add_special_tokens=False, return_tensors="pt")["input_ids"]}
 
 
 TEXT = Text(
