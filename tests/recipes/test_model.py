@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     Qwen2_5OmniConfig,
     Qwen2_5OmniForConditionalGeneration,
-    Qwen2Config,
-    Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
     set_seed,
 )
 
@@ -89,17 +89,12 @@ def test_an_adapter_is_merged_into_its_base(tiny, tmp_path):
     assert (base.eval()(input_ids=ids, attention_mask=mask).logits - wanted).abs().max() > 1e-3
 
 
+TRANSLATOR = {"d_model": 16, "d_ff": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+
+
 def test_another_architecture_is_refused_by_name(tmp_path):
-    config = Qwen2Config(
-        vocab_size=32,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is a 'qwen2' checkpoint; supported are"):
+    T5ForConditionalGeneration(T5Config(vocab_size=32, **TRANSLATOR)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a 't5' checkpoint; supported are"):
         load_model(str(tmp_path))
 
 
@@ -112,12 +107,11 @@ class LooksAlike(torch.nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["GRPO", "SFT"])
-@pytest.mark.parametrize("other", ["language model", "alike", "adapted", "full"])
+@pytest.mark.parametrize("other", ["translator", "alike", "adapted", "full"])
 def test_a_model_of_another_architecture_is_refused_by_type(full_model, tiny, settings, mixed, tmp_path, kind, other):
     """In both trainers, before anything is done to it. Mutant: whatever has two towers and a language model is taken."""
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = {
-        "language model": lambda: Qwen2ForCausalLM(Qwen2Config(vocab_size=32, num_key_value_heads=1, **small)),
+        "translator": lambda: T5ForConditionalGeneration(T5Config(vocab_size=32, **TRANSLATOR)),
         "alike": LooksAlike,
         "adapted": lambda: get_peft_model(LooksAlike(), LoraConfig(target_modules=["visual"])),
         "full": lambda: full_model,
@@ -130,7 +124,7 @@ def test_a_model_of_another_architecture_is_refused_by_type(full_model, tiny, se
             return OmniSFTTrainer(model, OmniSFTConfig(**small), **made)
         return OmniGRPOTrainer(model, length_reward, OmniGRPOConfig(**small), **made)
 
-    name = {"language model": "Qwen2ForCausalLM", "full": "Qwen2_5OmniForConditionalGeneration"}.get(
+    name = {"translator": "T5ForConditionalGeneration", "full": "Qwen2_5OmniForConditionalGeneration"}.get(
         other, "LooksAlike"
     )
     with pytest.raises(ValueError, match=rf"^the model is a {name}; supported are `Qwen2_5OmniThinker"):
