@@ -154,7 +154,7 @@ def peft_config(model_args: Any) -> Any:
     folder = model_args.model_name_or_path
     layers = family_of_checkpoint(folder).language_layers
     model_args.lora_target_modules = language_model_targets(model_args.lora_target_modules, layers)
-    asked = get_peft_config(model_args)
+    asked: Any = get_peft_config(model_args)
     if not (Path(folder) / "adapter_config.json").is_file():
         return asked
     usual = get_peft_config(ModelConfig(use_peft=True, lora_target_modules=language_model_targets(None, layers)))  # type: ignore[arg-type]
