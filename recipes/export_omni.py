@@ -15,12 +15,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import torch
-from huggingface_hub import snapshot_download
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-
-from omni_grpo.model.loading import load_model
 from omni_grpo.run.console import run
 
 PREFIX = "thinker."
@@ -28,6 +22,8 @@ PREFIX = "thinker."
 
 def stored(folder: Path) -> dict[str, Path]:
     """File of each weight in a checkpoint."""
+    from safetensors import safe_open
+
     named = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as weights:
@@ -42,6 +38,9 @@ def full_name(name: str) -> str:
 
 def put_back(trained: Path, full: Path, output: Path) -> None:
     """The full checkpoint at `output`, its thinker's weights those of `trained`; file by file, so that one fits in memory."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
     new = {full_name(name): (name, file) for name, file in stored(trained).items()}
     old = {name for name in stored(full) if name.startswith(PREFIX)}
     if strange := new.keys() ^ old:
@@ -54,7 +53,7 @@ def put_back(trained: Path, full: Path, output: Path) -> None:
         if file.suffix != ".safetensors":
             shutil.copyfile(file, target)
             continue
-        weights: dict[str, torch.Tensor] = {}
+        weights = {}
         with safe_open(file, "pt") as source:
             for name in source.keys():  # noqa: SIM118
                 weights[name] = source.get_tensor(name)
@@ -67,6 +66,8 @@ def put_back(trained: Path, full: Path, output: Path) -> None:
 
 def put_adapter(adapter: Path, full: str, output: Path) -> None:
     """An adapter of the thinker as one of the full model: its weights' names and its targets, in full."""
+    from safetensors.torch import load_file, save_file
+
     root = "base_model.model."
     weights = load_file(adapter / "adapter_model.safetensors")
     output.mkdir(parents=True, exist_ok=True)
@@ -87,6 +88,11 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.output.exists() and any(args.output.iterdir()):
         raise ValueError(f"{args.output} is not empty; name a new directory")
+
+    from huggingface_hub import snapshot_download
+
+    from omni_grpo.model.loading import load_model
+
     full = Path(args.into if Path(args.into).is_dir() else snapshot_download(args.into))
     if not any(name.startswith(PREFIX) for name in stored(full)):
         raise ValueError(f"{args.into} is not a full Omni model: no weight of it is the {PREFIX.rstrip('.')}'s")

@@ -201,7 +201,7 @@ def test_without_bitsandbytes_the_extra_is_named(tiny, field, monkeypatch):
 @pytest.mark.parametrize("field", BITS)
 def test_the_language_model_alone_is_quantised(tiny, field):
     """Mutant: the towers, too, which costs perception and saves little."""
-    model = load_model(tiny, **model_kwargs(ModelConfig(use_peft=True, **{field: True})))
+    model = load_model(tiny, **model_kwargs(ModelConfig(model_name_or_path=tiny, use_peft=True, **{field: True})))
     kinds = {
         name: type(module).__name__ for name, module in model.named_modules() if "Linear" in type(module).__name__
     }

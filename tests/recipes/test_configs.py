@@ -68,6 +68,12 @@ def parsed(path: Path) -> dict[str, Any]:
     return {name: value for o in objects for name, value in vars(o).items()}
 
 
+@pytest.fixture(autouse=True)
+def endpoint(monkeypatch):
+    """As a user of a judge sets it."""
+    monkeypatch.setenv("JUDGE_ENDPOINT", "http://judge.example:8000/v1")
+
+
 def test_there_are_configs_of_every_kind():
     """The next tests are only as good as the list they run over."""
     assert {script_of(p) for p in CONFIGS} == {"make_demo_data", "sft_omni", "grpo_omni", "eval_omni", "sample_omni"}
@@ -105,7 +111,6 @@ JUDGED = [p for p in CONFIGS if "JUDGE_ENDPOINT" in p.read_text(encoding="utf-8"
 @pytest.mark.parametrize("path", [p for p in CONFIGS if script_of(p) == "grpo_omni"], ids=named)
 def test_the_rewards_are_built_as_the_file_sets_them(path, monkeypatch):
     """Mutants: a setting under another reward's name; an endpoint that is the variable's name itself."""
-    monkeypatch.setenv("JUDGE_ENDPOINT", "http://judge.example:8000/v1")
     fields = written(path)
     check_rewards(["--config", str(path)])
     rewards = configured_rewards(fields["reward_funcs"], read_settings(fields.get("reward_settings")))
