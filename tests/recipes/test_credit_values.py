@@ -156,7 +156,7 @@ def test_a_reward_that_is_never_given_might_as_well_not_be_there(make, aggregati
 @pytest.mark.parametrize(
     ("credit_map", "names", "schema", "message"),
     [
-        ("soft", NAMES, CONTEXT_THINK_ANSWER, "'soft' is unknown; one of uniform, paper, strict, skill"),
+        ("soft", NAMES, CONTEXT_THINK_ANSWER, "'soft' is unknown; one of stock, uniform, paper, strict, skill"),
         ("strict", ["length_reward"], CONTEXT_THINK_ANSWER, "does not say where 'length_reward' may act"),
         ("strict", ["context_reward"], THINK_ANSWER, "does not say where 'context_reward' may act"),
         ({"answer_rewart": ["answer"]}, NAMES, CONTEXT_THINK_ANSWER, "did you mean 'answer_reward'"),

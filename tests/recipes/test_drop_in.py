@@ -198,7 +198,6 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
     ),
     "sampling": ({"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1}, {}),
     "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "suppress_tokens": [5, 6]}}, {}),
-    "greedy": ({"generation_kwargs": {"do_sample": False, "top_k": None}}, {}),
     "beams": ({"generation_kwargs": {"num_beams": 2}}, {}),
     "rollout_func": ({}, {"rollout_func": rolled, "reward_funcs": [length, bonus]}),
     "callbacks": ({}, {"callbacks": [Halved()]}),
