@@ -9,10 +9,16 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
+from transformers import (
+    Qwen2_5OmniConfig,
+    Qwen2_5OmniForConditionalGeneration,
+    Qwen3OmniMoeConfig,
+    Qwen3OmniMoeForConditionalGeneration,
+)
 
 from export_omni import main
 from omni_grpo.model.loading import language_model_targets, load_model, load_processor
+from tiny_families import qwen3_omni
 
 DIT = {
     "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "ff_mult": 1, "emb_dim": 8, "head_dim": 8,
@@ -124,3 +130,28 @@ def test_what_does_not_fit_is_refused(tiny, full, trained, tmp_path):
     (tmp_path / "c" / "file").touch()
     with pytest.raises(ValueError, match="not empty; name a new directory"):
         main(["--model", tiny, "--into", str(full), "--output", str(tmp_path / "c")])
+
+
+def test_a_thinker_with_routed_experts_goes_back(tmp_path):
+    """Qwen3-Omni, whose experts a checkpoint may name otherwise than the model does."""
+    _, thinker = qwen3_omni()
+    config = Qwen3OmniMoeConfig(thinker_config=thinker.config.to_dict(), enable_audio_output=False)
+    whole = Qwen3OmniMoeForConditionalGeneration(config)
+    whole.thinker.load_state_dict(thinker.state_dict())
+    whole.save_pretrained(tmp_path / "full", max_shard_size="200KB")
+    trained = load_model(str(tmp_path / "full"))
+    with torch.no_grad():
+        for parameter in trained.get_output_embeddings().parameters():
+            parameter.add_(0.5)
+        for name, parameter in trained.named_parameters():
+            if "experts" in name:
+                parameter.mul_(2)
+    trained.save_pretrained(tmp_path / "rl")
+    main(["--model", str(tmp_path / "rl"), "--into", str(tmp_path / "full"), "--output", str(tmp_path / "out")])
+    before, after = weights(tmp_path / "full"), weights(tmp_path / "out")
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    assert before.keys() == after.keys() and changed and all("experts" in n or "lm_head" in n for n in changed)
+    again = Qwen3OmniMoeForConditionalGeneration.from_pretrained(tmp_path / "out").thinker
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), trained.state_dict().values(), strict=True)
+    )
