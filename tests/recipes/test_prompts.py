@@ -202,7 +202,7 @@ def test_short_styles_ask_alike_and_differ_in_their_sections():
 def test_an_unknown_style_is_refused_with_those_there_are():
     with pytest.raises(
         ValueError,
-        match=r"prompt_style 'cot' is unknown; one of context_think_answer, think_answer, answer, short, short_think_answer",
+        match=r"prompt_style 'cot' is unknown; one of context_think_answer, think_answer, text_think_answer, answer, short, ",
     ):
         build_messages(example(), "cot")
 
