@@ -47,7 +47,19 @@ def test_a_table_on_a_page_is_the_one_generated(page, name):
 def test_each_table_has_its_page_and_each_mark_its_table():
     """Mutant: a page that is no longer filled, with its old table."""
     names = [name for found in tables().values() for name in found if name != "recipe"]
-    wanted = ["schema", "configs", "rewards", "types", "attacks", "demo", "credit", "index", "speed", "shortcut"]
+    wanted = [
+        "schema",
+        "configs",
+        "rewards",
+        "types",
+        "attacks",
+        "demo",
+        "credit",
+        "index",
+        "speed",
+        "shortcut",
+        "method",
+    ]
     assert sorted(names) == sorted(wanted)
     marked = {named(page): set(re.findall(r"<!-- (\w+):begin -->", read(page))) for page in PAGES}
     assert {page: marks for page, marks in marked.items() if marks} == {p: set(found) for p, found in tables().items()}
@@ -275,8 +287,17 @@ def test_memory_is_what_the_parameters_say():
         assert f"8 GPUs, `zero2.yaml` | {2 * whole + 14 * trained / 8:.1f} |" in page
         if name == "7B":
             assert f"`zero3.yaml` | {(4 * whole + 14 * trained) / 8:.1f} |" in page
-            heads = 2 * model.config.text_config.vocab_size * model.config.text_config.hidden_size / 1e9
-            assert f"| {(trained - heads) / 2 + 2 * (whole - trained + heads):.1f} + adapters |" in page
+        heads = 2 * model.config.text_config.vocab_size * model.config.text_config.hidden_size / 1e9
+        in_4_bits = f"{(trained - heads) / 2 + 2 * (whole - trained + heads):.1f}"
+        assert f"| {in_4_bits} + adapters |" in page
+        if name == "3B":
+            needs = header(REPOSITORY / "recipes/configs/families/qwen2_5_omni_3b_qlora.yaml")["Needs"].replace(
+                "\n", " "
+            )
+            kept, logits = 36 * 7000 * 2048 * 2 / 1e9, 3 * 4096 * 151936 * 4 / 1e9
+            parts = (float(in_4_bits), round(16 * rank_32, 1), round(kept, 1), round(logits, 1))
+            found = tuple(map(float, re.findall(r"(?:weights|optimizer|tokens|needs) (\d+\.\d)", needs)))
+            assert found == parts and f": {sum(parts):.1f} in all" in needs
 
 
 # What others run.
