@@ -72,6 +72,7 @@ CHANGES_NO_PROMPT = {
     *("max_prompt_length", "decode_cache", "decode_cache_mb", "resume", "preemption_seconds"),
 }
 OTHER = {
+    "pixel_multiple": 56,
     "video_sampling": "fps",
     "long_audio": "truncate",
     "load_audio_from_video": True,
