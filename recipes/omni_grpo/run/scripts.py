@@ -133,7 +133,9 @@ def model_kwargs(model_args: Any) -> dict[str, Any]:
         from omni_grpo.model.loading import family_of_checkpoint
 
         quantization: Any = get_quantization_config(model_args)
-        towers = {name for names in family_of_checkpoint(model_args.model_name_or_path).towers.values() for name in names}
+        towers = {
+            name for names in family_of_checkpoint(model_args.model_name_or_path).towers.values() for name in names
+        }
         quantization.llm_int8_skip_modules = [f".*{name}" for name in sorted(towers)] + ["lm_head"]  # of 4 bits, too
         kwargs["quantization_config"] = quantization
     return {k: v for k, v in kwargs.items() if v is not None} | {"keep_adapter": model_args.use_peft}
