@@ -238,6 +238,21 @@ def test_differences_told_in_words_are_those_measured():
     assert f"[{low:.1f}, {high:.1f}]" in credit_page
 
 
+def test_what_the_section_rewards_bought_is_told_as_measured():
+    """In the docs and in README, with its interval. Mutant: a new table under an old sentence."""
+    found = results("ablate_method")
+    for arm, key, pages in (
+        ("four rewards, uniform", "context", ("docs/credit.md", "README.md")),
+        ("four rewards, uniform", "accuracy", ("docs/credit.md", "README.md")),
+        ("four, paper", "accuracy", ("docs/credit.md",)),
+    ):
+        figure = found["differences"][arm][key]
+        value, low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in (figure["value"], *figure["ci95"]))
+        assert all(f"{value} [{low}, {high}]" in told(page) for page in pages), (arm, key)
+    gained, lost = (found["differences"]["four rewards, uniform"][key]["ci95"] for key in ("context", "accuracy"))
+    assert gained[0] > 0 > lost[0] and lost[1] > 0, "right contexts, and no more right answers"
+
+
 def test_the_demos_page_tells_what_was_measured():
     """Expected is the interval over seeds, measured each seed, minutes of each."""
     page, measured = told("recipes/configs/demo/README.md"), read("benchmarks/results/demo_seeds.md")
