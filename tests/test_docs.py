@@ -247,7 +247,7 @@ def test_what_the_section_rewards_bought_is_told_as_measured():
         ("four, paper", "accuracy", ("docs/credit.md",)),
     ):
         figure = found["differences"][arm][key]
-        value, low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in (figure["value"], *figure["ci95"]))
+        value, low, high = (f"{100 * x:+.1f}" for x in (figure["value"], *figure["ci95"]))
         assert all(f"{value} [{low}, {high}]" in told(page) for page in pages), (arm, key)
     gained, lost = (found["differences"]["four rewards, uniform"][key]["ci95"] for key in ("context", "accuracy"))
     assert gained[0] > 0 > lost[0] and lost[1] > 0, "right contexts, and no more right answers"
