@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-import omni_grpo.trainer
+import omni_grpo.build
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
 from omni_grpo.data.dataset import load_sources, to_dataset
 from omni_grpo.data.encoding.encoder import PromptEncoder
@@ -208,8 +208,8 @@ def main() -> None:
     parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
     options = parser.parse_args()
     if options.without_dummies:
-        attach = omni_grpo.trainer.attach_media_embedder
-        omni_grpo.trainer.attach_media_embedder = lambda model, everywhere: attach(model, ())
+        attach = omni_grpo.build.attach_media_embedder
+        omni_grpo.build.attach_media_embedder = lambda model, everywhere: attach(model, ())
     torch.set_num_threads(1)
     for job in options.jobs:
         out = Path(options.out) / job

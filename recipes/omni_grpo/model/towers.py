@@ -159,7 +159,7 @@ class MediaEmbedder:
                 dummies.append(self._run_on_dummy(base, modality).sum())
         # Where a class cannot be asked for features, its forward would make them itself: it is given them in their places.
         places = {m: ready.pop(m) for m in (*ready,) if not hasattr(type(base), f"get_{m}_features")}
-        if dummies or places:
+        if self.everywhere or places:  # on all ranks or on none: ZeRO-3 holds them to one order of modules
             embeds = kwargs.get("inputs_embeds")
             embeds = base.get_input_embeddings()(input_ids) if embeds is None else embeds
             for modality, features in places.items():
