@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import transformers as hf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, set_seed
 
+from omni_demo.model import TinyOmniConfig, build_model, build_processor, build_tokenizer
 from omni_grpo.data.media.settings import MediaSettings
 
 WIDTH = 32
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEXTS = [
     "<context>The face looks happy. The voice sounds angry.</context>"
     "<think>They do not agree.</think><answer>no</answer>",
@@ -72,24 +71,7 @@ class TinyFamily:
 
 def tokenizer(marks: Mapping[str, str], vocab_size: int = 420) -> PreTrainedTokenizerFast:
     """A byte-level BPE with a family's marks of media."""
-    tok = Tokenizer(models.BPE())
-    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tok.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, START, END, *marks.values()],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tok.train_from_iterator(TEXTS, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tok,
-        pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=[START],
-        extra_special_tokens=dict(marks),
-        model_max_length=4096,
-    )
+    return build_tokenizer(TEXTS, vocab_size, marks)
 
 
 def chat_template(image: str = "", video: str = "", audio: str = "") -> str:
@@ -165,8 +147,6 @@ def seeded(model_class: str, config: Any, tok: Any) -> Any:
 
 
 def qwen2_5_omni() -> tuple[Any, Any]:
-    from omni_demo.model import TinyOmniConfig, build_model, build_processor, build_tokenizer
-
     config = TinyOmniConfig(width=32, text_layers=3, vision_layers=1, audio_layers=1, image_size_px=56, vocab_size=420)
     processor = build_processor(build_tokenizer(TEXTS, config.vocab_size), config)
     return processor, build_model(processor, config)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,16 @@ class TinyOmniConfig:
     vocab_size: int = 768
 
 
-def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on `texts`, with Qwen2.5-Omni's special tokens."""
+def build_tokenizer(
+    texts: Iterable[str], vocab_size: int, marks: Mapping[str, str] = MEDIA_TOKENS
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on `texts`, with a family's marks of media as special tokens; Qwen2.5-Omni's if not said."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[PAD, START, END, *MEDIA_TOKENS.values()],
+        special_tokens=[PAD, START, END, *marks.values()],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -91,7 +93,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         pad_token=PAD,
         eos_token=END,
         additional_special_tokens=[START],
-        extra_special_tokens=MEDIA_TOKENS,
+        extra_special_tokens=dict(marks),
         model_max_length=4096,
     )
 
