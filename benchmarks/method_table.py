@@ -11,7 +11,7 @@ import numpy as np
 from demo_cells import cell_folder, predictions
 from shortcut_table import FIGURES, heading, percent, pooled, share, sums
 
-from omni_demo.grading import claims_of
+from omni_demo.grading import claims_of, is_consistent
 from omni_grpo.run.machine import describe_machine
 
 TASKS = ("intent", "agreement")
@@ -31,7 +31,7 @@ def figures(folder: Path) -> dict[str, np.ndarray]:
     Both sums of each figure, row by row, `(2, n)`: what counts, and out of how much.
 
     A context is right that says of the face and of the voice what the clip shows, and nothing else of them. A reasoning
-    is consistent that concludes the answer that is given; one without a readable conclusion is not.
+    is consistent from whose face and voice the answer follows by the demo's rules, and that states no other.
     """
     rows = [row for row in predictions(folder) if row["meta"]["kind"] in TASKS]
 
@@ -39,10 +39,14 @@ def figures(folder: Path) -> dict[str, np.ndarray]:
         true = {side: {row["meta"][side]} for side in ("face", "voice")}
         return claims_of(row["sections"].get("context") or "") == true
 
+    def consistent(row: dict[str, Any]) -> bool:
+        sections = row["sections"]
+        return is_consistent(row["meta"]["kind"], sections.get("think") or "", sections.get("answer") or "")
+
     counted = {
         "accuracy": [row["answer_score"] for row in rows],
         "context": [right(row) for row in rows],
-        "consistent": [row["perception"].get("consistent") is True for row in rows],
+        "consistent": [consistent(row) for row in rows],
         "format": [row["format_ok"] for row in rows],
     }
     return {name: np.array([values, np.ones(len(rows))], dtype=float) for name, values in counted.items()} | {
@@ -50,27 +54,50 @@ def figures(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def summarise(output: Path, arms: Sequence[str], steps: int) -> dict[str, Any]:
-    """Every cell that is finished, over its seeds; differences over the seeds that an arm shares with `BASELINE`."""
-    seeds = sorted(int(f.name) for f in output.iterdir() if f.name.isdigit())
-    folders = {(arm, seed): cell_folder(output, seed, arm) for arm in arms for seed in seeds}
-    measured = {
-        cell: figures(folder / "eval/model") for cell, folder in folders.items() if (folder / "metrics.json").is_file()
-    }
+def cells_file(results: Path) -> Path:
+    """Where what each row of each finished cell adds to the figures is kept: what is there is not run again."""
+    return results.with_name(f"{results.stem}_cells.json")
+
+
+def recorded(results: Path) -> dict[str, dict[str, Any]]:
+    """The finished cells, by `seed/arm`."""
+    file = cells_file(results)
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def record(output: Path, arms: Sequence[str], results: Path) -> dict[str, dict[str, Any]]:
+    """Those, and the cells that are finished in `output`, written down."""
+    cells = recorded(results)
+    for seed in sorted(int(f.name) for f in output.iterdir() if f.name.isdigit()):
+        for arm in arms:
+            folder = cell_folder(output, seed, arm)
+            if f"{seed}/{arm}" not in cells and (folder / "metrics.json").is_file():
+                stage, rows = folder / "train" / "stage.json", predictions(folder / "eval/model")
+                cells[f"{seed}/{arm}"] = {
+                    "tokens": float(np.mean([row["num_tokens"] for row in rows])),
+                    "seconds": json.loads(stage.read_text())["seconds"] if stage.is_file() else None,
+                    **{key: np.round(both, 4).tolist() for key, both in figures(folder / "eval/model").items()},
+                }
+    cells_file(results).write_text(json.dumps(cells, separators=(",", ":")).replace(".0,", ",").replace(".0]", "]"))
+    return cells
+
+
+def summarise(cells: dict[str, dict[str, Any]], arms: Sequence[str], steps: int) -> dict[str, Any]:
+    """Every finished cell, over its seeds; differences over the seeds that an arm shares with `BASELINE`."""
+    seeds = sorted({int(name.partition("/")[0]) for name in cells})
+    made = {(arm, s): cells[f"{s}/{arm}"] for arm in arms for s in seeds if f"{s}/{arm}" in cells}
+    measured = {at: {key: np.array(cell[key], dtype=float) for key in COLUMNS} for at, cell in made.items()}
     summary: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": describe_machine(), "steps": steps}
     summary["cells"], summary["differences"] = {}, {}
     for arm in arms:
         done = [seed for seed in seeds if (arm, seed) in measured]
         if not done:
             continue
-        stages = [folders[arm, seed] / "train" / "stage.json" for seed in done]
         summary["cells"][arm] = {
             "seeds": done,
             **{key: pooled(FIGURES.get(key, share), [measured[arm, s][key] for s in done]) for key in COLUMNS},
-            "tokens": [
-                float(np.mean([r["num_tokens"] for r in predictions(folders[arm, s] / "eval/model")])) for s in done
-            ],
-            "seconds": [json.loads(s.read_text())["seconds"] for s in stages if s.is_file()],
+            "tokens": [made[arm, s]["tokens"] for s in done],
+            "seconds": [made[arm, s]["seconds"] for s in done if made[arm, s]["seconds"]],
         }
         shared = [seed for seed in done if (BASELINE, seed) in measured]
         if arm != BASELINE and shared:
@@ -83,7 +110,7 @@ def summarise(output: Path, arms: Sequence[str], steps: int) -> dict[str, Any]:
 
 def write(output: Path, arms: Sequence[str], steps: int, results: Path) -> None:
     """The table of every cell that is finished, as Markdown at `results` and as JSON beside it."""
-    summary = summarise(output, arms, steps)
+    summary = summarise(record(output, arms, results), arms, steps)
     titles = list(COLUMNS.values())
     text = [
         "# What the section rewards buy on the demo",
@@ -91,8 +118,8 @@ def write(output: Path, arms: Sequence[str], steps: int, results: Path) -> None:
         heading(summary, "make ablate-method"),
         f"{steps} RL steps of 64 completions on the same rows from the same cold start (22 SFT steps). Held-out intent and "
         "agreement questions; all in %, [95 % bootstrap interval, items and seeds resampled] (each seed). Context right: "
-        "it says of face and voice what the clip shows, and nothing else of them. Reasoning consistent: it concludes the "
-        "answer that is given. Index: what is left of the score when voice or face is another's; lower is better. The "
+        "it says of face and voice what the clip shows, and nothing else of them. Reasoning consistent: the "
+        "answer follows by the demo's rules from the face and voice that it names, and it states no other. Index: what is left of the score when voice or face is another's; lower is better. The "
         "judge grades by the demo's own rules; the noisy one gives 15 % of the questions a wrong grade. Minutes of RL.",
         "",
         f"| arm | seeds | {' | '.join(titles)} | tokens | minutes |",
