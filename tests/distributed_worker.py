@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, DistributedType, PartialState
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig
 
 import omni_grpo.build
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
@@ -96,6 +99,19 @@ def common(out: Path) -> dict[str, Any]:
     }
 
 
+def shard_on_the_cpu() -> None:
+    """Accelerate shards by FSDP where there are GPUs alone; here its settings hold for processes on the CPU, too."""
+    begin = AcceleratorState.__init__
+
+    def begin_sharded(self, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        begin(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.fsdp_plugin, self.distributed_type = fsdp_plugin, DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = begin_sharded
+
+
 def shard_everything(args: Any) -> None:
     """ZeRO-3 leaves weights of fewer than 100,000 elements whole; here that would be all of them."""
     if (plugin := getattr(args, "deepspeed_plugin", None)) is not None:
@@ -118,17 +134,22 @@ def _difference(a: torch.nn.Parameter, b: torch.nn.Parameter) -> float:
     with gathered:
         if a.numel() == 0 or a.shape != b.shape or a.data_ptr() == b.data_ptr():
             raise RuntimeError(f"no two copies to compare: {a.shape}, {b.shape}")
-        return (a - b).abs().max().item()
+        whole = [p.full_tensor() if isinstance(p, DTensor) else p for p in (a, b)]
+        return (whole[0] - whole[1]).abs().max().item()
 
 
 def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     """Groups of two; every process holds one prompt a micro-step, two micro-steps make a step."""
     frozen = job in ("frozen", "plain")
-    sharing = {"share_prompt": "off", "share_media": "off"} if job == "plain" else {}
+    fields = common(out) | {"gradient_accumulation_steps": 2}
+    if job == "plain":
+        fields |= {"share_prompt": "off", "share_media": "off"}
+    if "moe" in AutoConfig.from_pretrained(model).model_type:
+        # A router's loss is of one process's rows: one process takes them as micro-batches, of which it takes the mean.
+        fields |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4 // WORLD}
+        fields |= {"loss_type": "grpo", "router_aux_loss_coef": 0.1}
     args = OmniGRPOConfig(
-        **common(out),
-        **sharing,
-        gradient_accumulation_steps=2,
+        **fields,
         steps_per_generation=1,
         num_generations=2,
         max_completion_length=4,
@@ -210,6 +231,7 @@ def main() -> None:
     if options.without_dummies:
         attach = omni_grpo.build.attach_media_embedder
         omni_grpo.build.attach_media_embedder = lambda model, everywhere: attach(model, ())
+    shard_on_the_cpu()
     torch.set_num_threads(1)
     for job in options.jobs:
         out = Path(options.out) / job

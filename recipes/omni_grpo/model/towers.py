@@ -28,6 +28,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt, collate_media
 from omni_grpo.data.media.settings import MediaError
@@ -76,6 +77,13 @@ class MediaEmbedder:
         Raises:
             `MediaError`: An item gives another number of rows than its prompt has placeholders; the row is named.
         """
+        if not isinstance(model, FSDPModule):
+            return self._encode(model, prompts, device)
+        model.encode_media = functools.partial(self._encode, model)  # FSDP2 gathers weights for what it counts as a forward
+        register_fsdp_forward_method(model, "encode_media")
+        return model.encode_media(prompts, device)
+
+    def _encode(self, model: nn.Module, prompts: Sequence[EncodedPrompt], device: torch.device) -> list[EncodedPrompt]:
         base, features = base_of(model), [dict[str, torch.Tensor | None]() for _ in prompts]
         self._ready = {}  # of a pass that failed
         for modality in self.family.modalities:
