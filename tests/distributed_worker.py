@@ -4,7 +4,7 @@ What `test_distributed.py` starts, as one process and with `accelerate launch` a
 
     python tests/distributed_worker.py MODEL DATA OUT JOB [JOB …] [--without-dummies]
 
-Each JOB (`grpo`, `frozen`, `plain`, `strict`, `gain`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
+Each JOB (`grpo`, `frozen`, `plain`, `strict`, `gain`, `lora`, `sft`, `cut`, `resumed`) trains three steps on the same global batches however many processes there are. Its
 weights go to OUT/JOB, and what each process met to OUT/JOB/facts-RANK.json. Sampling runs for real, but a fixed table
 then takes the place of its completions, so that one process and two learn from the same text.
 """
@@ -36,6 +36,7 @@ from omni_rewards import answer_reward, section_format_reward
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 GLOBAL_BATCH = 4  # rows of one micro-step over all processes
+SFT = ("sft", "cut", "resumed")
 WORDS = ["the", "face", "looks", "happy", "sad", "voice", "sounds", "calm", "angry", "they", "agree", "because"]
 
 
@@ -180,6 +181,7 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
         peft_config=lora,
     )
     trainer.met, trainer.credited = [], {}
+    trainer.generation_config.max_new_tokens -= RANK  # one process is done before the other, and goes on with it
     facts = {} if lora else {"reference": reference_difference(trainer)}
     if lora and RANK == 0:
         trainer.model.save_pretrained(out / "start")
@@ -192,10 +194,14 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     return facts | known
 
 
-def train_sft(model: str, data: str, out: Path) -> dict[str, Any]:
-    """Three steps and, at the end, greedy answers to two rows."""
+def train_sft(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
+    """
+    Three steps and, at the end, greedy answers to two rows. `cut` and `resumed`: with a state of the optimiser and a
+    checkpoint after two steps, from which the second, which comes after the first, goes on.
+    """
+    saving = {} if job == "sft" else {"optim": "adamw_torch", "learning_rate": 1e-3, "save_strategy": "steps"}
     args = OmniSFTConfig(
-        **common(out),
+        **{**common(out), **saving, "save_steps": 2},
         train_sampling_strategy="sequential",
         eval_strategy="steps",
         eval_steps=3,
@@ -211,7 +217,7 @@ def train_sft(model: str, data: str, out: Path) -> dict[str, Any]:
         eval_dataset=rows.select(range(2)),
         encoder=encoder(model),
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(out.with_name("cut") / "checkpoint-2") if job == "resumed" else None)
     trainer.save_model(str(out))
     evaluated = [e["eval_answer_accuracy"] for e in trainer.state.log_history if "eval_answer_accuracy" in e]
     return {"evaluated": evaluated, "steps": trainer.state.global_step}
@@ -225,7 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "out"):
         parser.add_argument(name)
-    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "plain", "strict", "lora", "sft", "gain"))
+    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "plain", "strict", "gain", "lora", *SFT))
     parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
     options = parser.parse_args()
     if options.without_dummies:
@@ -235,8 +241,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for job in options.jobs:
         out = Path(options.out) / job
-        train = (train_sft, (options.model,)) if job == "sft" else (train_grpo, (job, options.model))
-        facts = train[0](*train[1], options.data, out)
+        facts = (train_sft if job in SFT else train_grpo)(job, options.model, options.data, out)
         (out / f"facts-{RANK}.json").write_text(json.dumps(facts | {"world": WORLD}))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

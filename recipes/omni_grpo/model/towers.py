@@ -32,7 +32,7 @@ from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt, collate_media
 from omni_grpo.data.media.settings import MediaError
-from omni_grpo.families import Family, base_of, family_of
+from omni_grpo.families import Family, base_of, family_of, head_of
 from omni_grpo.model.feature_cache import FeatureCache
 
 
@@ -79,7 +79,9 @@ class MediaEmbedder:
         """
         if not isinstance(model, FSDPModule):
             return self._encode(model, prompts, device)
-        model.encode_media = functools.partial(self._encode, model)  # FSDP2 gathers weights for what it counts as a forward
+        model.encode_media = functools.partial(
+            self._encode, model
+        )  # FSDP2 gathers weights for what it counts as a forward
         register_fsdp_forward_method(model, "encode_media")
         return model.encode_media(prompts, device)
 
@@ -278,6 +280,8 @@ def attach_media_embedder(model: nn.Module, everywhere: Iterable[str] = ()) -> M
     embedder, base = MediaEmbedder(family_of(model), everywhere), base_of(model)
     base.register_forward_pre_hook(embedder, with_kwargs=True)
     base.get_input_embeddings().register_forward_hook(embedder.embed)
+    output = head_of(model).get_output_embeddings()
+    base.register_forward_pre_hook(lambda *_: _gather(output))
     for modality in embedder.family.modalities:
         setattr(base, f"get_{modality}_features", functools.partial(embedder.replay, base, modality))
     for module in model.modules():  # `generate` would run the vision tower before the pass, in an order of its own
@@ -309,6 +313,15 @@ def is_frozen(tower: Sequence[nn.Module]) -> bool:
 def _bring(rows: Sequence[EncodedPrompt], modality: str) -> bool:
     """Whether rows have their features of a modality with them, the empty ones among them."""
     return bool(rows) and all(modality in row.features for row in rows)
+
+
+def _gather(module: nn.Module) -> None:
+    """
+    Whole weights of a module that FSDP2 has sharded, until the next backward pass. TRL's fused head reads the language
+    head's without calling it: of shards its gradient would be that of this process's rows alone.
+    """
+    if isinstance(module, FSDPModule):
+        module.unshard()
 
 
 def _never() -> bool:
