@@ -202,13 +202,8 @@ class Family:
         )
 
     def smallest(self, base: Any, modality: str) -> dict[str, torch.Tensor]:
-        """
-        Model inputs of the smallest item that the tower takes.
-
-        Parameters are looked at through `parameters()` alone: under ZeRO-3 a name such as `conv1.weight` gathers the
-        weight from all ranks, and only those that need a dummy come here.
-        """
-        parameter = next(self.tower(base, modality)[0].parameters())
+        """Model inputs of the smallest item that the tower takes."""
+        parameter = self.like_weights(base, modality)
         features, beside = self.inputs[modality][:2]
         if modality == "audio":
             mel = parameter.new_zeros(1, base.config.audio_config.num_mel_bins, 4)
@@ -218,6 +213,16 @@ class Family:
         dim = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         grid = torch.tensor([[1, side, side]], device=parameter.device)
         return {features: parameter.new_zeros(side * side, dim), beside: grid}
+
+    def like_weights(self, base: Any, modality: str) -> torch.Tensor:
+        """
+        An empty tensor of the type and on the device of a tower's weights.
+
+        They are looked at through `parameters()` alone: under ZeRO-3 a name such as `conv1.weight` gathers the weight
+        from all ranks, and only those that need a dummy ask. Under FSDP2 what is made of a weight is sharded as it is.
+        """
+        weight = next(self.tower(base, modality)[0].parameters())
+        return torch.empty(0, dtype=weight.dtype, device=weight.device)
 
     # Language model.
 

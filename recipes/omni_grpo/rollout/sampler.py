@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule
 from trl.trainer.utils import pad
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
@@ -97,6 +98,8 @@ class GenerateSampler:
         if (config := asked.pop("generation_config", None)) is not None:  # `generate` takes no setting beside it
             config = copy.copy(config)
             asked = {**config.update(**asked), "generation_config": config}
+        if isinstance(model, FSDPModule):  # of which `generate` knows only those that transformers has sharded
+            asked["synced_gpus"] = True
         if self.constraint is not None:
             asked["logits_processor"] = [SectionLogitsProcessor(self.constraint)]
         inputs |= self.media.family.types(base_of(model), inputs["input_ids"])

@@ -34,6 +34,17 @@ _Trainer: Any = object
 class CompleteCheckpoints(_Trainer):
     """A `Trainer` that marks a checkpoint once all ranks have written it, loads all of it, and ends where it ends."""
 
+    def create_accelerator_and_postprocess(self):
+        """
+        As the parent, before any weight is sharded.
+
+        Raises:
+            `ValueError`: FSDP is set up so that weights are not whole where they must be.
+        """
+        super().create_accelerator_and_postprocess()
+        if (fsdp := getattr(self.accelerator.state, "fsdp_plugin", None)) is not None:
+            refuse_parts(fsdp)
+
     def _save_checkpoint(self, model, trial):
         """Write as the parent does, wait for every rank, then leave the mark; only then may older ones go."""
         folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -92,6 +103,20 @@ class CompleteCheckpoints(_Trainer):
             self.control.should_training_stop = True
             return [], None
         return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+
+def refuse_parts(fsdp: Any) -> None:
+    """Raises `ValueError` for settings of FSDP under which a run would save nothing, or start from parts of its weights."""
+    saved = fsdp.state_dict_type.name
+    faults = {
+        "fsdp_version: 2": fsdp.fsdp_version != 2 and "FSDP 1 is not supported",
+        "fsdp_state_dict_type: FULL_STATE_DICT": saved != "FULL_STATE_DICT" and f"{saved} leaves no weights that load",
+        "fsdp_cpu_ram_efficient_loading: false": fsdp.cpu_ram_efficient_loading
+        and "one process alone would have the weights, and a reference or a tower's features be made of others",
+    }
+    for remedy, fault in faults.items():
+        if fault:
+            raise ValueError(f"{fault}; write `{remedy}` into the `fsdp_config` of the accelerate file")
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of the tiny families, each built once, and rows that show them what they take."""
+"""Rows that show the tiny families what they take."""
 
 from __future__ import annotations
 
@@ -9,20 +9,7 @@ import pytest
 
 from omni_grpo.data.dataset import to_dataset
 from omni_grpo.data.rows.schema import Example, MediaItem
-from tiny_families import FAMILIES, TEXTS, save_tiny
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory) -> Callable[[str], str]:
-    """Directory of a family's tiny model."""
-    made: dict[str, str] = {}
-
-    def of(name: str) -> str:
-        if name not in made:
-            made[name] = save_tiny(name, tmp_path_factory.mktemp("families") / name)
-        return made[name]
-
-    return of
+from tiny_families import FAMILIES, TEXTS
 
 
 @pytest.fixture(scope="session")

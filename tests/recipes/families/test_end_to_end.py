@@ -149,15 +149,6 @@ def test_an_adapter_that_was_written_out_trains_on(checkpoint, dataset_of, tmp_p
         config(str(tmp_path / "adapter"), "k_proj")
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_tower_runs_on_the_smallest_item(checkpoint, name):
-    """What a rank without an item of a modality does, so that all make the same calls."""
-    model = load_model(checkpoint(name))
-    family, base = family_of(model), base_of(model)
-    for modality in FAMILIES[name].modalities:
-        assert family.encode(base, modality, family.smallest(base, modality)).isfinite().all()
-
-
 @pytest.mark.parametrize("name", ["qwen2_5_vl"])
 def test_rows_with_what_a_family_lacks_are_refused_by_name(checkpoint, dataset_of, file_of, tmp_path, name):
     """By both trainers, by the preflight of the scripts, and by whatever encodes. Mutant: the sound is left out."""

@@ -15,9 +15,10 @@ import torch
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, PromptEncoder
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.settings import MediaError
-from omni_grpo.families import family_of_processor
+from omni_grpo.families import base_of, family_of, family_of_processor
 from omni_grpo.families.family import Family
 from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.model.towers import attach_media_embedder
 from omni_grpo.rollout.sampler import GenerateSampler
 from omni_grpo.scoring import packed_attention, packing
 from omni_grpo.scoring.scorer import Batch
@@ -165,6 +166,25 @@ def test_scores_and_gradients_are_the_models_own(oracle, way):
 
 def test_greedy_tokens_are_the_models_own(oracle):
     assert oracle.sampled() == oracle.tokens
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if "-" not in name])
+def test_dummies_change_nothing_and_reach_all_that_media_reach(make, checkpoint, name):
+    """
+    What a rank with text alone runs: the same logits, and a gradient of zero for each weight of the towers that has one
+    elsewhere, so that collective operations meet. Mutants: embeddings given beside ids, which some models refuse; the
+    first level of a dummy's features alone.
+    """
+    model, ids = load_model(checkpoint(name)).eval(), torch.arange(300, 320)[None]
+    plain = model(input_ids=ids).logits
+    family, base = family_of(model), base_of(model)
+    attach_media_embedder(model, family.modalities)
+    logits = model(input_ids=ids).logits
+    assert torch.equal(logits, plain)
+    logits.sum().backward()
+    assert {n for n, p in model.named_parameters() if p.grad is not None} >= make(name).gradients.keys()
+    towers = [p.grad for m in family.modalities for part in family.tower(base, m) for p in part.parameters()]
+    assert towers and not any(grad.any() for grad in towers if grad is not None)
 
 
 def without_deepstack(self, base, modality, rows, encoded=Family.encoded):
