@@ -68,6 +68,28 @@ def test_of_two_processes_one_report_is_left(command, tmp_path):
     assert after == before and report["processes"] == 2 and said.count("rehearsal: ") == 1
 
 
+@pytest.mark.distributed
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("config", ["zero2", "zero3"])
+def test_under_deepspeed_memory_is_of_a_processs_shards(command, tiny, tmp_path, monkeypatch, config):
+    """Mutants: shards counted as wholes; gradients looked for after DeepSpeed has cleared them."""
+    words = command(tmp_path / "run", per_device_train_batch_size=2, beta=0.1, learning_rate=1e-4)
+    before = tree(tmp_path)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    start(GRPO, *words, "--rehearse", "3", accelerate=config, timeout=1500)  # DeepSpeed's op is compiled first
+    after = tree(tmp_path)
+    report = json.loads(after.pop("run.rehearsal.json"))
+    assert after == before and report["processes"] == 2 and report["steps"] == 4
+    memory, model = report["memory"], load_model(tiny)
+    trained = sum(
+        p.nbytes for name, p in model.named_parameters() if not {"visual", "audio_tower"} & {*name.split(".")}
+    )
+    assert trained / 2 <= memory["gradients"] < 0.55 * trained  # shards are filled up to one length
+    assert memory["optimizer"] == (3 if config == "zero2" else 2) * memory["gradients"] + 8  # a master, two moments
+    assert memory["weights"] == memory["reference"]
+    assert (memory["weights"] >= sum(p.nbytes for p in model.parameters())) == (config == "zero2")
+
+
 @pytest.fixture
 def make(tiny, settings, mixed, tmp_path):
     def trainer(**changes) -> OmniGRPOTrainer:
@@ -141,7 +163,7 @@ def test_each_part_of_the_memory_is_what_its_tensors_take(make):
     assert memory["features"] == 4 * width * shown > 0  # each row has its own
     parts = sum(size for name, size in memory.items() if name not in ("peak", "of"))
     assert memory["reference"] == 0 < memory["program"] and memory["peak"] == parts < memory["of"]
-    assert report["agreement"] == "not measured" and any("not measured" in line for line in told(report))
+    assert report["agreement"] == {} and any("not measured" in line for line in told(report))
 
 
 def test_towers_that_train_leave_no_features_and_a_reference_is_counted(make):
@@ -154,15 +176,23 @@ def test_towers_that_train_leave_no_features_and_a_reference_is_counted(make):
 
 
 def test_what_is_agreed_is_told_at_its_worst(make):
+    """Mutant: of the probe, which is to move the scores, the most."""
     trainer = make()
     rehearsal = Rehearsal(trainer, 3, 0.0)
     trainer.add_callback(rehearsal)
-    values = iter([0.01, 0.03, 0.02, 0.02])
-    log = trainer.log
-    trainer.log = lambda logs, *args: log(logs | {"agreement/max": next(values)} if "loss" in logs else logs, *args)
+    values, log = iter([0.01, 0.03, 0.02, 0.02]), trainer.log
+
+    def metered(logs, *args):
+        if "loss" in logs:
+            names = ("agreement/max", "agreement/causal_probe", "agreement/section/context")
+            logs |= dict.fromkeys(names, next(values))
+        log(logs, *args)
+
+    trainer.log = metered
     trainer.train()
     report = rehearsal.report()
-    assert report["agreement"] == {"agreement/max": 0.03} and any("max 0.03" in line for line in told(report))
+    assert report["agreement"]["agreement/max"] == 0.03 and report["agreement"]["agreement/causal_probe"] == 0.01
+    assert [line for line in told(report) if line.endswith("at worst: causal_probe 0.01, max 0.03")]
 
 
 def test_the_replies_of_a_judge_go_with_the_rest_and_recorded_ones_are_read_where_they_are(tmp_path):

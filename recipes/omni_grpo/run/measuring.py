@@ -21,6 +21,7 @@ from omni_grpo.run.machine import describe_machine
 from omni_grpo.run.scripts import announce, is_main_process
 
 AGREEMENT = "agreement/"  # how the meter's figures in a log event begin
+_AS_MUCH = (f"{AGREEMENT}causal_probe",)  # the more of it the better; of all others the less
 _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # of the peak of this process, on Linux
 
 
@@ -76,7 +77,8 @@ class Rehearsal(TrainerCallback):
         """What was measured; all processes ask. Of memory, that of the fullest process."""
         trainer, durations = self.trainer, [b - a for a, b in pairwise(self.times)]
         logged = [e for e in trainer.state.log_history if "loss" in e]
-        agreement = {k: max(e[k] for e in logged if k in e) for e in logged for k in e if k.startswith(AGREEMENT)}
+        names = {name for event in logged for name in event if name.startswith(AGREEMENT)}
+        agreement = {n: (min if n in _AS_MUCH else max)(e[n] for e in logged if n in e) for n in sorted(names)}
         start, steps = self.times[0] - self.began, trainer.state.max_steps
         return {
             "machine": describe_machine(),
@@ -85,7 +87,7 @@ class Rehearsal(TrainerCallback):
             "steps_of_run": steps,
             "seconds": {"start": start, "steps": durations, "run": start + predicted(durations, self.cycle, steps)},
             "memory": self._fullest(),
-            "agreement": agreement or "not measured",
+            "agreement": agreement,
             "logged": logged,
         }
 
@@ -194,8 +196,8 @@ def told(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"memory of the fullest of {found['processes']} process(es): {peak / 1e9:.2f} GB of {capacity / 1e9:.0f}: {named}"
     )
-    figures = agreement if isinstance(agreement, str) else ", ".join(f"{k} {v:.2g}" for k, v in agreement.items())
-    yield f"agreement of sampling and scoring, at worst: {figures}"
+    figures = [f"{k.removeprefix(AGREEMENT)} {v:.2g}" for k, v in agreement.items() if k.count("/") == 1]
+    yield f"agreement of sampling and scoring, at worst: {', '.join(figures) or 'not measured'}"
     whole = timedelta(seconds=round(seconds["run"]))
     yield f"the whole run: {found['steps_of_run']} steps in {whole}, evaluations and checkpoints not counted"
 
