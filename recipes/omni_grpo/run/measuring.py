@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ from omni_grpo.run.machine import describe_machine
 from omni_grpo.run.scripts import announce, is_main_process
 
 AGREEMENT = "agreement/"  # how the meter's figures in a log event begin
-_AS_MUCH = (f"{AGREEMENT}causal_probe",)  # the more of it the better; of all others the less
-_RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")  # of the peak of this process, on Linux
 
 
 class Rehearsal(TrainerCallback):
@@ -30,14 +28,14 @@ class Rehearsal(TrainerCallback):
     Ends training after some steps, saves and evaluates nothing, and measures. Steps that share a generation are made
     whole: with `num_iterations: 2`, three become four.
 
-    Memory is what a process holds at its fullest, in bytes, each tensor counted under the first of these that has it:
+    Memory is what a process held at its fullest, in bytes: on a GPU what torch took of it, on a CPU what was resident. Each
+    tensor is counted under the first of these that has it:
 
     - `weights`, `reference`: of the policy and of its reference, this process's shards
-    - `gradients`: as they are before the optimiser's step; under DeepSpeed, which has none left then, counted from the
-      weights that train
+    - `gradients`: as large as the weights that train, or the share of them that ZeRO-2 leaves to this process
     - `optimizer`: its state, and master weights of its own
     - `features`: what frozen towers made of a generation batch
-    - `program`: on a CPU what the process held beside these when training began, its libraries above all
+    - `program`: what the process held beside these when training began; on a CPU its libraries above all
     - `activations`: the rest, with logits, the cache of keys and values, and what the towers make on their way
 
     Args:
@@ -51,22 +49,14 @@ class Rehearsal(TrainerCallback):
         self.trainer, self.steps, self.began, self.clock = trainer, steps, began, clock
         micro_steps = (trainer.args.steps_per_generation or 1) * trainer.args.num_iterations
         self.cycle = micro_steps // math.gcd(micro_steps, trainer.args.gradient_accumulation_steps)
-        self.memory = Memory(trainer.accelerator.device)
-        self._gradients: dict[int, int] = {}
 
     def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
-        held = sum(self._held(optimizer).values())
-        self._program = max(self.memory.now() - held, 0)
-        self.memory.forget_peak()
+        self.program = max(self._taken()[0] - sum(self._held(optimizer).values()), 0)
         self.times = [self.clock()]
-
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self._gradients = self.memory.storages(p.grad for p in self.trainer.model.parameters())
 
     def on_step_end(self, args, state, control, optimizer=None, **kwargs):
         self.times.append(self.clock())
-        self._parts = self._held(optimizer)
-        done = len(self.times) - 1
+        self.held, done = self._held(optimizer), len(self.times) - 1
         control.should_training_stop |= done >= self.steps and done % self.cycle == 0
         control.should_save = control.should_evaluate = False
 
@@ -75,10 +65,11 @@ class Rehearsal(TrainerCallback):
 
     def report(self) -> dict[str, Any]:
         """What was measured; all processes ask. Of memory, that of the fullest process."""
-        trainer, durations = self.trainer, [b - a for a, b in pairwise(self.times)]
-        logged = [e for e in trainer.state.log_history if "loss" in e]
-        names = {name for event in logged for name in event if name.startswith(AGREEMENT)}
-        agreement = {n: (min if n in _AS_MUCH else max)(e[n] for e in logged if n in e) for n in sorted(names)}
+        trainer, durations = self.trainer, [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+        logged = [event for event in trainer.state.log_history if "loss" in event]
+        values: dict[str, list[float]] = {}
+        for name, value in (pair for event in logged for pair in event.items() if pair[0].startswith(AGREEMENT)):
+            values.setdefault(name, []).append(value)
         start, steps = self.times[0] - self.began, trainer.state.max_steps
         return {
             "machine": describe_machine(),
@@ -87,78 +78,56 @@ class Rehearsal(TrainerCallback):
             "steps_of_run": steps,
             "seconds": {"start": start, "steps": durations, "run": start + predicted(durations, self.cycle, steps)},
             "memory": self._fullest(),
-            "agreement": agreement,
+            "agreement": {name: (min if "causal_probe" in name else max)(found) for name, found in values.items()},
             "logged": logged,
         }
 
     def _fullest(self) -> dict[str, int]:
-        parts = self._parts | {"program": self._program}
-        peak = max(self.memory.peak(), sum(parts.values()))
-        parts["activations"] = peak - sum(parts.values())
-        own = torch.tensor([[peak, *parts.values()]], device=self.memory.device)
-        fullest = max(self.trainer.accelerator.gather(own).tolist())
-        return dict(zip(("peak", *parts), fullest, strict=True)) | {"of": self.memory.capacity()}
+        parts = self.held | {"program": self.program}
+        _, peak, capacity = self._taken()
+        peak = max(peak, sum(parts.values()))
+        parts = {"peak": peak, **parts, "activations": peak - sum(parts.values())}
+        own = torch.tensor([[*parts.values()]], device=self.trainer.accelerator.device)
+        return dict(zip(parts, max(self.trainer.accelerator.gather(own).tolist()), strict=True)) | {"of": capacity}
+
+    def _taken(self) -> tuple[int, int, int]:
+        """Bytes that this process has now, that it had at most, and that there are."""
+        if self.trainer.accelerator.device.type == "cuda":
+            return torch.cuda.memory_reserved(), torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return psutil.Process().memory_info().rss, most, psutil.virtual_memory().total
 
     def _held(self, optimizer: Any) -> dict[str, int]:
         """Bytes of each part, now."""
-        trainer, storages, seen = self.trainer, self.memory.storages, dict[int, int]()
+        trainer, plugin, device = (
+            self.trainer,
+            self.trainer.accelerator.state.deepspeed_plugin,
+            self.trainer.args.device,
+        )
         while hasattr(optimizer, "optimizer"):  # Accelerate's, around DeepSpeed's, around torch's
             optimizer = optimizer.optimizer
-        states = [value for values in optimizer.state.values() for value in values.values()]
-        masters = [p for group in optimizer.param_groups for p in group["params"]]
         rows = [row for batch in trainer._buffered_inputs or () for row in batch["rows"]]
-        parts = {
-            "weights": storages(_tensors_of(trainer.model)),
-            "reference": storages(_tensors_of(trainer.ref_model)),
-            "gradients": self._gradients or self._counted_gradients(),
-            "optimizer": storages([*states, *masters]),
-            "features": storages(found for row in rows for found in row.prompt.features.values()),
+        found: dict[str, list[Any]] = {
+            "weights": [*trainer.model.parameters(), *trainer.model.buffers()],
+            "reference": [*trainer.ref_model.parameters(), *trainer.ref_model.buffers()] if trainer.ref_model else [],
+            "optimizer": [value for values in optimizer.state.values() for value in values.values()]
+            + [p for group in optimizer.param_groups for p in group["params"]],
+            "features": [features for row in rows for features in row.prompt.features.values()],
         }
-        held = {}
-        for name, found in parts.items():
-            held[name] = sum(size for place, size in found.items() if place not in seen)
-            seen |= found
-        return held
-
-    def _counted_gradients(self) -> dict[int, int]:
-        plugin = self.trainer.accelerator.state.deepspeed_plugin
-        if plugin is None:
-            return {}
-        trained = [getattr(p, "ds_tensor", p) for p in self.trainer.model.parameters() if p.requires_grad]
-        size = sum(p.numel() * p.element_size() for p in trained)
-        return {-1: size // (self.trainer.accelerator.num_processes if plugin.zero_stage == 2 else 1)}
+        held, seen = dict[str, int](), dict[int, int]()
+        for name, tensors in found.items():
+            storages = (tensor.untyped_storage() for tensor in _shards(tensors) if tensor.device.type == device.type)
+            sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
+            held[name] = sum(size for place, size in sizes.items() if place not in seen)
+            seen |= sizes
+        trained = sum(p.nbytes for p in _shards(p for p in trainer.model.parameters() if p.requires_grad))
+        parts = trainer.accelerator.num_processes if plugin is not None and plugin.zero_stage == 2 else 1
+        return held | {"gradients": trained // parts}
 
 
-class Memory:
-    """A process's memory on a device, in bytes: on a GPU what torch has taken of it, on a CPU what is resident."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.is_cuda = device, device.type == "cuda"
-
-    def now(self) -> int:
-        return torch.cuda.memory_reserved() if self.is_cuda else psutil.Process().memory_info().rss
-
-    def forget_peak(self) -> None:
-        if self.is_cuda:
-            torch.cuda.reset_peak_memory_stats()
-        elif _RESET.exists():
-            _RESET.write_text("5")
-
-    def peak(self) -> int:
-        """The most since it was forgotten; on a CPU without Linux's figure what there is now."""
-        if self.is_cuda:
-            return torch.cuda.max_memory_reserved()
-        found = re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text()) if _STATUS.exists() else None
-        return 1024 * int(found[1]) if found else self.now()
-
-    def capacity(self) -> int:
-        return torch.cuda.mem_get_info()[1] if self.is_cuda else psutil.virtual_memory().total
-
-    def storages(self, tensors: Iterable[Any]) -> dict[int, int]:
-        """Where the tensors of this device lie, to bytes: shards as they are, views under what they are views of."""
-        own = (getattr(t, "ds_tensor", getattr(t, "_local_tensor", t)) for t in tensors if isinstance(t, torch.Tensor))
-        held = (t.untyped_storage() for t in own if t.device.type == self.device.type)
-        return {storage.data_ptr(): storage.nbytes() for storage in held}
+def _shards(tensors: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Of each tensor what this process has of it, under ZeRO-3 and FSDP."""
+    return (getattr(t, "ds_tensor", getattr(t, "_local_tensor", t)) for t in tensors if isinstance(t, torch.Tensor))
 
 
 def predicted(durations: Sequence[float], cycle: int, steps: int) -> float:
@@ -189,18 +158,14 @@ def rehearse(trainer: Any, steps: int, began: float, argv: Sequence[str]) -> Non
 
 def told(found: Mapping[str, Any]) -> Iterator[str]:
     """A report for a person."""
-    seconds, agreement, parts = found["seconds"], found["agreement"], dict(found["memory"])
-    peak, capacity, each = parts.pop("peak"), parts.pop("of"), ", ".join(f"{s:.1f}" for s in seconds["steps"])
-    yield f"rehearsal: {seconds['start']:.0f} s to the first step, then {found['steps']} steps of {each} s"
-    named = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in parts.items() if size)
-    yield (
-        f"memory of the fullest of {found['processes']} process(es): {peak / 1e9:.2f} GB of {capacity / 1e9:.0f}: {named}"
-    )
-    figures = [f"{k.removeprefix(AGREEMENT)} {v:.2g}" for k, v in agreement.items() if k.count("/") == 1]
+    seconds, memory, steps = found["seconds"], found["memory"], found["steps"]
+    each = ", ".join(f"{s:.1f}" for s in seconds["steps"])
+    yield f"rehearsal: {seconds['start']:.0f} s to the first step, then {steps} steps of {each} s"
+    sizes = {name: f"{size / 1e9:.2f}" for name, size in memory.items() if size}
+    whole = f"{sizes.pop('peak')} GB of {sizes.pop('of')}"
+    parts = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    yield f"memory of the fullest of {found['processes']} process(es): {whole}; {parts}"
+    figures = [f"{k.removeprefix(AGREEMENT)} {v:.2g}" for k, v in found["agreement"].items() if k.count("/") == 1]
     yield f"agreement of sampling and scoring, at worst: {', '.join(figures) or 'not measured'}"
-    whole = timedelta(seconds=round(seconds["run"]))
-    yield f"the whole run: {found['steps_of_run']} steps in {whole}, evaluations and checkpoints not counted"
-
-
-def _tensors_of(model: Any) -> Iterable[torch.Tensor]:
-    return (*model.parameters(), *model.buffers()) if model is not None else ()
+    time_of_run = timedelta(seconds=round(seconds["run"]))
+    yield f"the whole run: {found['steps_of_run']} steps in {time_of_run}, evaluations and checkpoints not counted"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from omni_grpo.run.reward_settings import read_settings
@@ -18,15 +17,9 @@ from omni_grpo.run.scripts import is_main_process
 from omni_grpo.run.stages import RECORD, read_fields
 
 # A run from its beginning that tells nobody, and logs each step.
-_ALONE = {
-    "resume_from_checkpoint": "false",
-    "eval_on_start": "false",
-    "report_to": "none",
-    "push_to_hub": "false",
-    "log_completions": "false",
-    "logging_strategy": "steps",
-    "logging_steps": "1",
-}
+_ALONE = {"report_to": "none", "logging_strategy": "steps", "logging_steps": "1"} | dict.fromkeys(
+    ("resume_from_checkpoint", "eval_on_start", "push_to_hub", "log_completions"), "false"
+)
 
 
 def rehearsed(argv: list[str]) -> list[str]:
@@ -44,7 +37,7 @@ def rehearsed(argv: list[str]) -> list[str]:
     folder = folder.with_name(f"{folder.name}.rehearsal")
     if is_main_process():
         _take(folder)
-    changed = _ALONE | {"output_dir": str(folder), "decode_cache": str(folder / "decode_cache")}
+    changed = {**_ALONE, "output_dir": str(folder), "decode_cache": str(folder / "decode_cache")}
     if fields.get("media_feature_cache"):
         changed["media_feature_cache"] = str(folder / "media_feature_cache")
     if settings := read_settings(fields.get("reward_settings")):
@@ -52,11 +45,7 @@ def rehearsed(argv: list[str]) -> list[str]:
             if isinstance(judge, dict) and judge.get("cache_dir") and not judge.get("replay"):
                 judge["cache_dir"] = str(folder / "judged")
         changed["reward_settings"] = json.dumps(settings)
-    return [*argv, *_words(changed)]
-
-
-def _words(fields: dict[str, str]) -> Sequence[str]:
-    return [part for name, value in fields.items() for part in (f"--{name}", value)]
+    return [*argv, *(part for name, value in changed.items() for part in (f"--{name}", value))]
 
 
 def _take(folder: Path) -> None:
