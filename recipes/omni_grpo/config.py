@@ -118,6 +118,9 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         wandb_media_files (`int`, defaults to `4`):
             Clips, sounds and images (8 MB at most each) that play in the table of each log event, where `report_to`
             is wandb and completions are logged; `0` for no such table.
+        rehearse (`int`, *optional*):
+            Make so many steps in a folder that is then deleted, and write what they took beside `output_dir`, see
+            [`~omni_grpo.run.measuring.Rehearsal`].
     """
 
     reward_funcs: list[str] = field(
@@ -130,6 +133,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     constrained_decoding: Literal["none", "force_tags", "strict"] = "none"
     section_budgets: list[int] | None = None
     wandb_media_files: int = 4
+    rehearse: int | None = None
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end or self.save_strategy == "best":  # upstream would go by the loss
@@ -169,6 +173,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"sampling_threads: must be at least 1, got {self.sampling_threads}")
         if self.wandb_media_files < 0:
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
+        if self.rehearse is not None and self.rehearse < 1:
+            raise ValueError(f"rehearse: must be at least 1 step, got {self.rehearse}")
         if self.use_vllm:
             raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
         self.reward_settings = read_settings(self.reward_settings)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def sample(data: DataArguments, media: MediaSettings, args: SampleArguments, sha
     own, done, left = batches_left(folder / SAMPLES, ids, args.batch_size, share)
     asked = ([(rows[i]["prompt"], ids[i]) for i in batch] for batch in left)
     decoding = {"do_sample": True, "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-    shown = tqdm(left, "sampling", leave=False, unit="batch", delay=5, disable=share.index > 0)
+    rarely = 0.1 if sys.stderr.isatty() else 30  # seconds between two lines in a file
+    shown = tqdm(left, "sampling", leave=False, unit="batch", delay=5, disable=share.index > 0, mininterval=rarely)
     for batch, prompts in zip(shown, LookAhead(asked, encoder.expect), strict=True):
         encoded = [encoder(messages, name) for messages, name in prompts for _ in range(count)]
         torch.manual_seed(random.Random(f"{args.seed} {ids[batch[0]]}").getrandbits(63))
