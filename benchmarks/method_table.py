@@ -11,7 +11,7 @@ import numpy as np
 from demo_cells import cell_folder, predictions
 from shortcut_table import FIGURES, heading, percent, pooled, share, sums
 
-from omni_demo.grading import claims_of
+from omni_demo.grading import claims_of, is_consistent
 from omni_grpo.run.machine import describe_machine
 
 TASKS = ("intent", "agreement")
@@ -31,7 +31,7 @@ def figures(folder: Path) -> dict[str, np.ndarray]:
     Both sums of each figure, row by row, `(2, n)`: what counts, and out of how much.
 
     A context is right that says of the face and of the voice what the clip shows, and nothing else of them. A reasoning
-    is consistent that concludes the answer that is given; one without a readable conclusion is not.
+    is consistent from whose face and voice the answer follows by the demo's rules, and that states no other.
     """
     rows = [row for row in predictions(folder) if row["meta"]["kind"] in TASKS]
 
@@ -39,10 +39,14 @@ def figures(folder: Path) -> dict[str, np.ndarray]:
         true = {side: {row["meta"][side]} for side in ("face", "voice")}
         return claims_of(row["sections"].get("context") or "") == true
 
+    def consistent(row: dict[str, Any]) -> bool:
+        sections = row["sections"]
+        return is_consistent(row["meta"]["kind"], sections.get("think") or "", sections.get("answer") or "")
+
     counted = {
         "accuracy": [row["answer_score"] for row in rows],
         "context": [right(row) for row in rows],
-        "consistent": [row["perception"].get("consistent") is True for row in rows],
+        "consistent": [consistent(row) for row in rows],
         "format": [row["format_ok"] for row in rows],
     }
     return {name: np.array([values, np.ones(len(rows))], dtype=float) for name, values in counted.items()} | {
@@ -91,8 +95,8 @@ def write(output: Path, arms: Sequence[str], steps: int, results: Path) -> None:
         heading(summary, "make ablate-method"),
         f"{steps} RL steps of 64 completions on the same rows from the same cold start (22 SFT steps). Held-out intent and "
         "agreement questions; all in %, [95 % bootstrap interval, items and seeds resampled] (each seed). Context right: "
-        "it says of face and voice what the clip shows, and nothing else of them. Reasoning consistent: it concludes the "
-        "answer that is given. Index: what is left of the score when voice or face is another's; lower is better. The "
+        "it says of face and voice what the clip shows, and nothing else of them. Reasoning consistent: the "
+        "answer follows by the demo's rules from the face and voice that it names, and it states no other. Index: what is left of the score when voice or face is another's; lower is better. The "
         "judge grades by the demo's own rules; the noisy one gives 15 % of the questions a wrong grade. Minutes of RL.",
         "",
         f"| arm | seeds | {' | '.join(titles)} | tokens | minutes |",

@@ -46,6 +46,27 @@ def claims_of(text: str) -> Claims:
     return claims
 
 
+def conclusions_of(kind: str, text: str) -> set[str]:
+    """
+    Which answers to a question a text states.
+
+    >>> conclusions_of("agreement", "Both are sad. They do not agree."), conclusions_of("intent", "so this is a joke.")
+    ({'no'}, {'joke'})
+    """
+    words = re.findall(r"[a-z]+", text.lower())
+    if kind == "agreement":
+        pairs = zip(["", *words], words, strict=False)
+        return {"no" if before == "not" else "yes" for before, word in pairs if word == "agree"}
+    return {word for word in words if word in INTENTS.values()} if kind == "intent" else set()
+
+
+def is_consistent(kind: str, reasoning: str, answer: str) -> bool:
+    """Whether an answer is the one that follows, by the demo's rules, from what a reasoning names and what it states."""
+    answer = answer.strip().lower()
+    follows = possible_answers(kind, claims_of(reasoning)) == {answer}
+    return follows and conclusions_of(kind, reasoning) <= {answer}
+
+
 def grade_context(reference: str, candidate: str, sides: tuple[str, ...]) -> int:
     """
     How far a context says of `sides` what the reference says, from 0 to 5: 5 for all of it and nothing else, 3 for a
@@ -68,14 +89,15 @@ def grade_reasoning(question: str, context: str, reasoning: str, answer: str) ->
 
     5: it names what the question needs and the context has, and the answer follows by the demo's rules, or is left open
     by a context that lacks a side. 3: the answer follows, evidence that the question needs is not named. 1: the answer
-    does not follow from the context. 0: it says other than the context.
+    does not follow from the context, or the reasoning states another. 0: it says other than the context.
     """
     given, used = claims_of(context), claims_of(reasoning)
     if any(said - given.get(side, set()) for side, said in used.items()) or any(len(s) > 1 for s in used.values()):
         return 0
     kind = next((kind for kind, asked in QUESTIONS.items() if asked in question), None)
     needed = {"face": ("face",), "voice": ("voice",)}.get(kind or "", ("face", "voice"))
-    if kind is None or answer.strip().lower() not in possible_answers(kind, given):
+    answer = answer.strip().lower()
+    if kind is None or answer not in possible_answers(kind, given) or conclusions_of(kind, reasoning) - {answer}:
         return 1
     return TOP if all(side in used for side in needed if side in given) and used else 3
 

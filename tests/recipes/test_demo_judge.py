@@ -18,7 +18,7 @@ import pytest
 from omni_demo.config import DemoDataConfig
 from omni_demo.evidence import Evidence
 from omni_demo.generate import generate
-from omni_demo.grading import claims_of, grade_context, grade_reasoning
+from omni_demo.grading import claims_of, grade_context, grade_reasoning, is_consistent
 from omni_demo.judge_server import MODEL, serving
 from omni_demo.questions import plan
 from omni_demo.targets import FACES, QUESTIONS, VOICES, context_of, solution_of, target_of, think_of
@@ -87,6 +87,23 @@ def test_reasoning_is_graded_by_the_context_that_was_written_and_by_the_rule():
         )
         for answer in set(wrong) - {solution}:
             assert grade_reasoning(QUESTIONS[kind], context, think, answer) == 1
+
+
+def test_a_reasoning_that_states_another_answer_than_the_one_given_does_not_lead_to_it():
+    """Even where its evidence would. Mutant: only the evidence is read."""
+    flipped = {"They agree": "They do not agree", "They do not agree": "They agree"}
+    for kind, face, _voice, context, think, solution in scenes():
+        if kind == "agreement":
+            said = next(words for words in flipped if words in think)
+            other = think.replace(said, flipped[said])
+        elif kind == "intent":
+            assert solution in think
+            other = think.replace(solution, "taunt" if solution != "taunt" else "joke")
+        else:
+            continue
+        assert is_consistent(kind, think, solution) and not is_consistent(kind, other, solution)
+        assert grade_reasoning(QUESTIONS[kind], context, other, solution) == 1
+        assert not is_consistent(kind, f"The face is {face}.", solution), "what the voice says is left open"
 
 
 def test_the_demos_own_targets_earn_the_best_through_the_client():
