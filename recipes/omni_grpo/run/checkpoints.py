@@ -7,11 +7,13 @@ import logging
 import shutil
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import fsdp_utils
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
@@ -85,7 +87,8 @@ class CompleteCheckpoints(_Trainer):
                 f"{checkpoint} was saved with `save_only_model: true`, without optimiser and random state, so that no run "
                 f"goes on from it. Begin one from it: `--model_name_or_path {checkpoint} --output_dir ANOTHER`"
             )
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with states_as_saved() if self.is_fsdp_enabled else nullcontext():
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _weights_are_plain(self) -> bool:
         return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
@@ -117,6 +120,20 @@ def refuse_parts(fsdp: Any) -> None:
     for remedy, fault in faults.items():
         if fault:
             raise ValueError(f"{fault}; write `{remedy}` into the `fsdp_config` of the accelerate file")
+
+
+@contextmanager
+def states_as_saved():
+    """
+    Within: of an optimiser sharded by FSDP2 the states are loaded that there are, as for any other; a weight that no pass
+    reaches has none. Accelerate asks for all of them by a function of its module, which is replaced in this place alone.
+    """
+    original = fsdp_utils._prepare_sd_options
+    fsdp_utils._prepare_sd_options = lambda plugin: replace(original(plugin), strict=False)
+    try:
+        yield
+    finally:
+        fsdp_utils._prepare_sd_options = original
 
 
 @contextmanager
