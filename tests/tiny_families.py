@@ -321,6 +321,9 @@ FAMILIES = {
     "qwen3_5": TinyFamily(qwen3_5, VISION, 64, ("another item", "token types"), 16, packs=False, relative=2e-3),
     "qwen2_audio": TinyFamily(qwen2_audio, ("audio",), 28, ("positions",), 21),
     "gemma4": TinyFamily(gemma4, OMNI, 48, (*ALWAYS, "window"), 24, frames=2),
+    "gemma4_moe": TinyFamily(
+        lambda: gemma4(experts=True), OMNI, 48, ("positions", "window"), 24, relative=2e-4, frames=2, experts=True
+    ),
     "gemma4-bidirectional": TinyFamily(
         lambda: gemma4(use_bidirectional_attention="vision"), OMNI, 48, ("window", "token types"), 24, frames=2
     ),
