@@ -245,7 +245,7 @@ def test_the_routers_loss_is_the_same_packed(checkpoint, dataset_of, tmp_path, n
 def test_a_routers_loss_that_a_model_does_not_have_is_refused(checkpoint, dataset_of, tmp_path, name):
     """transformers' Gemma 4 returns no loss of its router. Without the field there is none, and it trains."""
     assert not trainer_of(name, checkpoint, dataset_of(name), tmp_path).aux_loss_enabled
-    with pytest.raises(ValueError, match="`router_aux_loss_coef` is set to 0.1 but Gemma4"):
+    with pytest.raises(ValueError, match=r"`router_aux_loss_coef` is set to 0\.1 but Gemma4"):
         trainer_of(name, checkpoint, dataset_of(name), tmp_path, router_aux_loss_coef=0.1)
 
 
