@@ -37,6 +37,11 @@ def text(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def experts(tmp_path_factory):
+    return tiny_text(tmp_path_factory.mktemp("models") / "experts", TEXTS, "mixture")
+
+
+@pytest.fixture(scope="module")
 def tokenizer(text):
     return AutoTokenizer.from_pretrained(text, padding_side="left")
 
@@ -210,6 +215,10 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
         {"tools": [multiply], "train_dataset": turns()},
     ),
     "table": ({"log_completions": True}, {"reward_funcs": [length, letters]}),
+    # On a model with routed experts, whose own coefficient is 0.001.
+    "router's own loss": ({}, {}),
+    "router's loss": ({"router_aux_loss_coef": 0.5, **TWO}, {}),
+    "no router's loss": ({"router_aux_loss_coef": 0.0}, {}),
 }
 
 
@@ -246,13 +255,14 @@ def logged(trainer) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_option_trains_as_under_trl(text, tokenizer, tmp_path, monkeypatch, name):
+def test_an_option_trains_as_under_trl(text, experts, tokenizer, tmp_path, monkeypatch, name):
     """
     Mutants: a stream of tokens drawn beside; turns read by the encoder; groups kept together over steps (`one generation
     for two steps`, `bnpo accumulated`); a missing reward left out; what `rollout_func` adds kept from the rewards; a turn
-    after a tool's scored behind the first prompt.
+    after a tool's scored behind the first prompt; a prompt's tokens counted once in the router's loss.
     """
     fields, given = OPTIONS[name]
+    text = experts if "router" in name else text
     monkeypatch.setattr(grpo_trainer, "parse_response", parsed)
     READ.clear()
     parent = run(GRPOTrainer, GRPOConfig, tmp_path / "parent", text, tokenizer, fields, given)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from family_oracle import Oracle, build_oracle
 from omni_grpo.data.dataset import to_dataset
 from omni_grpo.data.rows.schema import Example, MediaItem
 from tiny_families import FAMILIES, TEXTS
@@ -47,3 +48,21 @@ def rows_of(clips) -> Callable[..., list[Example]]:
 def dataset_of(rows_of):
     """Those rows as a data set with prompts."""
     return lambda name: to_dataset(rows_of(name), "short", FAMILIES[name].interleaved)
+
+
+@pytest.fixture(scope="session")
+def make(checkpoint, dataset_of, tmp_path_factory) -> Callable[[str], Oracle]:
+    """A family's oracle."""
+    made: dict[str, Oracle] = {}
+
+    def build(name: str) -> Oracle:
+        if name not in made:
+            made[name] = build_oracle(name, checkpoint(name), dataset_of(name), str(tmp_path_factory.mktemp("oracle")))
+        return made[name]
+
+    return build
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def oracle(request, make) -> Oracle:
+    return make(request.param)

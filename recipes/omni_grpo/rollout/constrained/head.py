@@ -21,6 +21,12 @@ from trl.trainer.utils import FusedCausalLMOutput
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 
 SLICE = 1 << 25  # logits at a time: 128 MB in float32
+LOGIT_SCALES = (
+    "logit_scale",
+    "output_multiplier",
+    "lm_head_multiplier",
+    "logits_scaling",
+)  # as TRL's fused head knows
 
 
 def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_fp32: bool = False) -> None:
@@ -36,8 +42,17 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
         model (`PreTrainedModel`): With `base_model` and output embeddings; not wrapped by PEFT or an engine.
         temperature (`float`): The logits are divided by it.
         cast_lm_head_to_fp32 (`bool`): Whether the projection runs in float32, outside autocast.
+
+    Raises:
+        `ValueError`: The model multiplies its logits by a number of its own. A cap on them (`final_logit_softcapping`) is
+            kept to.
     """
-    fused_forward = model.forward
+    fused_forward, text = model.forward, model.config.get_text_config()
+    if scales := [name for name in LOGIT_SCALES if getattr(text, name, None) not in (None, 1)]:
+        raise ValueError(
+            f"constrained_decoding: {type(model).__name__} scales its logits (`{scales[0]}`), which would be scored "
+            "unscaled; set `constrained_decoding: none`"
+        )
 
     @functools.wraps(type(model).forward)  # `generate` holds its arguments against this signature
     def forward(self, *args, allowed_sets: Any = None, set_index: Any = None, **kwargs):
@@ -49,10 +64,7 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
         labels, hidden = (labels[:, 1:], hidden[:, :-1]) if shifted is None else (shifted, hidden)
         index = torch.nn.functional.pad(set_index, (labels.size(1) - set_index.size(1), 0), value=-1)
         is_choice = index >= 0
-        head, cap = (
-            self.get_output_embeddings(),
-            getattr(self.config.get_text_config(), "final_logit_softcapping", None),
-        )
+        head, cap = self.get_output_embeddings(), getattr(text, "final_logit_softcapping", None)
         plain = torch.autocast(hidden.device.type, enabled=False) if cast_lm_head_to_fp32 else nullcontext()
         with plain:
             logps, entropies = masked_log_probs(
