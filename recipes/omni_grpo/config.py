@@ -169,8 +169,6 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"sampling_threads: must be at least 1, got {self.sampling_threads}")
         if self.wandb_media_files < 0:
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
-        if self.use_vllm:
-            raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
         self.reward_settings = read_settings(self.reward_settings)
         self.check_credit(self.beta, self.reward_weights)
         check_checkpoints(self)
