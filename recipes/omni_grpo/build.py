@@ -26,7 +26,7 @@ from omni_grpo.rollout.constrained.decoding import section_constraint
 from omni_grpo.rollout.constrained.head import add_constrained_head
 from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.rollout.sampler import GenerateSampler, Sampler
-from omni_grpo.rollout.vllm.installed import check_vllm
+from omni_grpo.rollout.vllm.installed import check_installed
 from omni_grpo.rollout.vllm.sampler import VLLMSampler
 from omni_grpo.run.construct import as_mapping
 from omni_grpo.run.reward_settings import in_sections
@@ -116,9 +116,10 @@ def check_generation(args: Any, dataset: Any) -> None:
 
     Raises:
         `ValueError`: One shows the model a prompt and its media more than once, or in part.
-        …: As [`check_vllm`].
+        `ImportError`: `use_vllm`, and it is not installed.
     """
-    check_vllm(args)
+    if args.use_vllm:
+        check_installed()
     if not isinstance(dataset, Dataset) or not modalities_of(dataset):
         return
     for name, value in as_mapping(args.generation_kwargs or {}, "generation_kwargs").items():

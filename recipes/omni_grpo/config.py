@@ -16,6 +16,7 @@ from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.experimental.arguments import GroundingArguments
 from omni_grpo.rollout.constrained.section_constraint import MODES
+from omni_grpo.rollout.vllm.installed import check_fields
 from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
@@ -169,6 +170,8 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"sampling_threads: must be at least 1, got {self.sampling_threads}")
         if self.wandb_media_files < 0:
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
+        if self.use_vllm:
+            check_fields(self)
         self.reward_settings = read_settings(self.reward_settings)
         self.check_credit(self.beta, self.reward_weights)
         check_checkpoints(self)

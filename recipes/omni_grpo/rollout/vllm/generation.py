@@ -23,7 +23,7 @@ from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 from omni_grpo.rollout.vllm.grammar import ASKED, hold_to
 from omni_grpo.rollout.vllm.installed import engine_of, from_vllm
 from omni_grpo.rollout.vllm.model import register, write_checkpoint
-from omni_grpo.rollout.vllm.weights import check_adapters, merged, renamed
+from omni_grpo.rollout.vllm.weights import check_weights, merged, renamed
 
 
 class FeatureGeneration(VLLMGeneration):
@@ -37,13 +37,13 @@ class FeatureGeneration(VLLMGeneration):
         **kwargs: As of the parent class.
 
     Raises:
-        `NotImplementedError`: A family, an adapter or a way of sharding that is not covered.
+        `NotImplementedError`: A family, weights or a way of sharding that is not covered.
     """
 
     def __init__(self, model: Any, accelerator: Any, processing_class: Any, **kwargs: Any) -> None:
         self.family = family_of(model)
         self.engine = engine_of(self.family)
-        check_adapters(model)
+        check_weights(model)
         if is_peft_model(model) and accelerator.state.__dict__.get("fsdp_plugin") is not None:
             raise NotImplementedError("use_vllm: LoRA under FSDP is not covered; use ZeRO-2, ZeRO-3 or DDP")
         self._folder = tempfile.TemporaryDirectory(prefix="omni-grpo-vllm-")
@@ -88,7 +88,13 @@ class FeatureGeneration(VLLMGeneration):
     def _answer(self, prompts: Sequence[Any], sampling_params: Any, use_tqdm: bool = False) -> list[Any]:
         """[`~vllm.LLM.generate`] for what TRL makes of [`Request`]s."""
         given, engine = [prompt["multi_modal_data"]["image"] for prompt in prompts], self.llm.llm_engine
+        room = engine.model_config.max_model_len - sampling_params.max_tokens
         for request in given:
+            if (tokens := len(request.prompt["prompt_token_ids"])) > room:  # vLLM would cut the completion
+                raise ValueError(
+                    f"row {request.name!r}: {tokens} tokens and a completion do not fit; set `vllm_max_model_length: "
+                    f"{tokens + sampling_params.max_tokens}` or more"
+                )
             params = sampling_params.clone()
             params.seed, params.output_kind = request.seed, from_vllm("sampling_params:RequestOutputKind").FINAL_ONLY
             engine.add_request(str(next(self.llm.request_counter)), request.prompt, params)

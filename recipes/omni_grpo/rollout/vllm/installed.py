@@ -9,6 +9,7 @@ from typing import Any
 
 from omni_grpo.families import Family
 from omni_grpo.families.family import Engine
+from omni_grpo.run.construct import as_mapping
 
 SETUP = "`make setup-vllm` makes an environment (.venv-vllm) that has it; docs/vllm.md says more"
 
@@ -27,32 +28,37 @@ def from_vllm(path: str) -> Any:
         raise ImportError(f"vLLM has no {path} here ({error}); {SETUP}") from error
 
 
-def check_vllm(args: Any) -> None:
+def check_fields(args: Any) -> None:
     """
-    Hold a run's fields to what is covered, before a model is loaded.
+    Hold the fields of a run that samples by vLLM to what is covered.
 
     Raises:
-        `ImportError`: vLLM is not installed.
         `NotImplementedError`: A field asks for what is not covered.
-        `ValueError`: A field would be left out, or make completions of a prompt equal.
+        `ValueError`: A field would be left out, or make the completions of a prompt equal.
     """
-    if not args.use_vllm:
-        return
     if args.vllm_mode != "colocate":
         raise NotImplementedError(
-            f"vllm_mode: {args.vllm_mode}: TRL's client carries images alone; set `vllm_mode: colocate` (docs/vllm.md "
-            "describes the way to a server that was measured)"
+            f"use_vllm: vllm_mode {args.vllm_mode}: TRL's client carries images alone; set `vllm_mode: colocate` "
+            "(docs/vllm.md describes a way to a server that was measured)"
         )
-    if args.share_media == "off":
-        raise ValueError("share_media: off: vLLM is given features that are encoded once; set `share_media: auto`")
-    if given := sorted({"seed", "n", "logit_bias", "structured_outputs"} & set(args.generation_kwargs or {})):
-        raise ValueError(f"generation_kwargs: {', '.join(given)}: set by the sampler for each request; take it out")
     if args.vllm_structured_outputs_regex:
         raise NotImplementedError(
-            "vllm_structured_outputs_regex: use `constrained_decoding`, which scoring knows, too"
+            "vllm_structured_outputs_regex: scoring would not know of it; use `constrained_decoding`"
         )
+    if args.share_media == "off":
+        raise ValueError("use_vllm: takes features that are encoded once; set `share_media: auto`")
+    given = as_mapping(args.generation_kwargs or {}, "generation_kwargs")
+    if taken := sorted({"seed", "n", "logit_bias", "stop_token_ids", "structured_outputs"} & given.keys()):
+        raise ValueError(f"generation_kwargs: {', '.join(taken)}: with use_vllm our sampler sets it; take it out")
+
+
+def check_installed() -> None:
+    """
+    Raises:
+        `ImportError`: vLLM is not there.
+    """
     if find_spec("vllm") is None:
-        raise ImportError(f"use_vllm: vLLM is not installed; {SETUP}")
+        raise ImportError(f"use_vllm: vLLM is not installed here; {SETUP}")
 
 
 def engine_of(family: Family) -> Engine:

@@ -15,6 +15,8 @@ import torch
 from peft.tuners.lora import Embedding, Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from omni_grpo.families import head_of
+
 
 def renamed(
     weights: Iterable[tuple[str, torch.Tensor]], names: Mapping[str, str]
@@ -27,11 +29,15 @@ def renamed(
                 break
 
 
-def check_adapters(model: Any) -> None:
+def check_weights(model: Any) -> None:
     """
     Raises:
-        `NotImplementedError`: W + ΔW is not all that an adapter does, or W is quantised.
+        `NotImplementedError`: W + ΔW is not all that an adapter does, W is quantised, or experts are routed.
     """
+    if getattr(head_of(model).config.get_text_config(), "num_experts", None):
+        raise NotImplementedError(
+            "use_vllm: routed experts arrived changed in vLLM 0.32 when they were sent; set `use_vllm: false`"
+        )
     for name, layer in model.named_modules():
         if isinstance(layer, BaseTunerLayer):
             lora: Any = layer
@@ -47,7 +53,7 @@ def merged(model: Any, gather: Callable[[list[Any]], Any]) -> Iterator[tuple[str
     Names and weights of the model without its adapters, each with what they add to it.
 
     Args:
-        model (`PeftModel`): With LoRA that [`check_adapters`] accepts.
+        model (`PeftModel`): With LoRA that [`check_weights`] accepts.
         gather (`Callable`): Makes parameters whole within a context, on all processes together (ZeRO-3).
     """
     layers = {id(m.get_base_layer().weight): m for m in model.modules() if isinstance(m, BaseTunerLayer)}
