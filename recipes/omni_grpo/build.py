@@ -25,7 +25,7 @@ from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_froz
 from omni_grpo.rollout.constrained.decoding import section_constraint
 from omni_grpo.rollout.constrained.head import add_constrained_head
 from omni_grpo.rollout.prefill import ONCE
-from omni_grpo.rollout.sampler import GenerateSampler, Sampler
+from omni_grpo.rollout.sampler import GenerateSampler
 from omni_grpo.rollout.vllm.installed import check_installed
 from omni_grpo.rollout.vllm.sampler import VLLMSampler
 from omni_grpo.run.construct import as_mapping
@@ -39,7 +39,7 @@ class Collaborators(NamedTuple):
     """Those of a GRPO trainer."""
 
     media: MediaEmbedder
-    sampler: Sampler
+    sampler: GenerateSampler | VLLMSampler
     scorer: Scorer
     credit: Credit
     run_log: RunLog

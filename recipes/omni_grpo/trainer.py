@@ -196,10 +196,11 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             if self.args.share_media != "off":
                 with self.accelerator.autocast():
                     prompts = self.media_embedder.encode(model, prompts, device)
+            sampled = None
             if not self.use_vllm:
                 sampled = self.sampler(model, prompts, generation_config=self.generation_config)
             kept = lasting(self.media_embedder, model, rollout.mode)
-        if self.use_vllm:  # which is sent the weights one by one, wherever they are
+        if sampled is None:  # vLLM is sent the weights one by one, wherever they are
             at = self.args.seed, self.state.global_step, self.accelerator.process_index, rollout.mode == "eval"
             sampled = self.sampler(self.model, prompts, seed=at)
         if not later_turn:  # what a tower that trains has made is made again in the loss, with its gradient
