@@ -60,9 +60,7 @@ def engine_input(prompt: EncodedPrompt, positions: torch.Tensor | None, placehol
         `MediaError`: The features of a modality are not as many as its placeholders; the row is named.
     """
     used = dict.fromkeys(placeholders, 0)
-    items: dict[str, list[Any]] = {}
-    hashes: dict[str, list[str]] = {}
-    places: dict[str, list[Any]] = {}
+    parts: dict[str, list[tuple[Any, str, Any]]] = {}
     found = list(runs(prompt.input_ids, placeholders))
     for modality, start, end in found:
         rows = prompt.features.get(modality)
@@ -70,21 +68,22 @@ def engine_input(prompt: EncodedPrompt, positions: torch.Tensor | None, placehol
         used[modality] += end - start
         part = part.detach().flatten(1).cpu().contiguous() if part.ndim > 1 else part
         data, seen = {"features": _field(part)}, [part]
-        if not items and positions is not None:  # kept on the CPU: others are taken away where the prefix is known
+        if not parts and positions is not None:  # kept on the CPU: others are taken away where the prefix is known
             data["positions"] = _field(positions, keep_on_cpu=True)
             seen.append(positions[:, : found[-1][2]].contiguous())
         digest = hashlib.blake2b(digest_size=16)
         for tensor in seen:
             digest.update(tensor.view(torch.uint8).numpy())
-        items.setdefault(modality, []).append(from_vllm("multimodal.inputs:MultiModalKwargsItem")(data))
-        hashes.setdefault(modality, []).append(digest.hexdigest())
-        places.setdefault(modality, []).append(from_vllm("multimodal.inputs:PlaceholderRange")(start, end - start))
+        item = from_vllm("multimodal.inputs:MultiModalKwargsItem")(data)
+        place = from_vllm("multimodal.inputs:PlaceholderRange")(start, end - start)
+        parts.setdefault(modality, []).append((item, digest.hexdigest(), place))
     brought = {m: len(rows) for m in placeholders if (rows := prompt.features.get(m)) is not None}
     if {m: n for m, n in used.items() if n} != brought:
         raise MediaError(f"row {prompt.name!r}: placeholders {used} for vLLM, features {brought}")
     ids = list(prompt.input_ids)
-    if not items:
+    if not parts:
         return from_vllm("inputs.engine:tokens_input")(ids)
+    items, hashes, places = ({m: [part[i] for part in own] for m, own in parts.items()} for i in range(3))
     kwargs = from_vllm("multimodal.inputs:MultiModalKwargsItems")(items)
     return from_vllm("inputs.engine:mm_input")(ids, kwargs, hashes, places)
 
