@@ -4,18 +4,45 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer
 from omni_grpo.families import FAMILIES, family_of, family_of_processor
 from omni_grpo.families.family import Engine
-from omni_grpo.model.loading import load_model, load_processor
+from omni_grpo.model.loading import language_model_targets, load_model, load_processor
 from omni_grpo.rollout.vllm.installed import engine_of, from_vllm
 from omni_grpo.rollout.vllm.requests import runs
-from omni_grpo.rollout.vllm.weights import renamed
+from omni_grpo.rollout.vllm.weights import merged, renamed
 from small_runs import SMALL_RUN, length_reward
+
+
+def test_what_is_sent_holds_the_adapters_and_the_base_stays_as_it_is_to_the_bit(tiny):
+    """In bfloat16. Mutant: TRL's own way, to merge and to take out again."""
+    config = LoraConfig(r=4, lora_alpha=64, target_modules=language_model_targets(["q_proj", "gate_proj"]))
+    model = get_peft_model(load_model(tiny, dtype="bfloat16"), config)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    base = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_" not in n}
+
+    def changed():
+        return [n for n, p in model.named_parameters() if n in base and not torch.equal(p, base[n])]
+
+    sent = [{n: w.clone() for n, w in merged(model, lambda _: nullcontext())} for _ in range(3)]
+    assert changed() == [] and all(torch.equal(sent[0][n], sent[2][n]) for n in sent[0])
+    plain = dict(load_model(tiny, dtype="bfloat16").named_parameters())
+    moved = {n for n, w in sent[0].items() if not torch.equal(w, plain[n])}
+    assert moved and all(n.rsplit(".", 2)[1] in ("q_proj", "gate_proj") for n in moved)
+    model.merge_adapter()
+    whole = {n.replace(".base_layer", ""): p.clone() for n, p in model.get_base_model().named_parameters()}
+    assert sent[0].keys() == {n for n in whole if "lora_" not in n} == plain.keys()
+    assert all(torch.allclose(w, whole[n], rtol=1e-2, atol=1e-3) for n, w in sent[0].items())
+    model.unmerge_adapter()
+    assert changed() != []
 
 
 @pytest.fixture

@@ -76,9 +76,12 @@ class FeatureGeneration(VLLMGeneration):
             ours |= {"limit_mm_per_prompt": dict.fromkeys(modalities, 0), "enable_mm_embeds": True}
             ours |= {"mm_processor_cache_gb": 0}
         if from_vllm("platforms:current_platform").is_cpu():
-            from_vllm(
-                ":_custom_ops"
-            )._supports_onednn = False  # it packs weights as they load, and would compute with those
+            if precision is not torch.float32:  # other types are packed by further means
+                raise NotImplementedError(
+                    "use_vllm: on a CPU in float32 alone; set `dtype: float32` and `bf16: false`"
+                )
+            # It would pack the weights that are there at the start, and compute with those for good.
+            from_vllm(":_custom_ops")._supports_onednn = False
             ours |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 29}
         engine = from_vllm(":LLM")
         with _in_place_of(vllm_generation, "LLM", lambda **theirs: engine(**{**theirs, **ours})), _seeds_kept():
