@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
 
     from trl import ModelConfig
 
-    from omni_grpo.build import check_fit, rewards_in_sections
+    from omni_grpo.build import check_fit, check_generation, rewards_in_sections
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data.dataset import load_sources, preflight, to_dataset
     from omni_grpo.data.encoding.encoder import PromptEncoder
@@ -80,6 +80,7 @@ def main(argv: list[str]) -> None:
     args.check_rows(len(train))
     check_reward_columns(reward_funcs, train, args.allow_unused_rewards, args.context_gain_weight is not None)
     check_contrast(args, train)
+    check_generation(args, train)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
     encoder = PromptEncoder(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
 from torch import nn
+from trl import GRPOTrainer
 from trl.trainer.utils import get_callable_name
 
 from omni_grpo.credit.credit import Credit, credit_places
@@ -24,6 +26,8 @@ from omni_grpo.rollout.constrained.decoding import section_constraint
 from omni_grpo.rollout.constrained.head import add_constrained_head
 from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.rollout.sampler import GenerateSampler
+from omni_grpo.rollout.vllm.installed import check_installed
+from omni_grpo.rollout.vllm.sampler import VLLMSampler
 from omni_grpo.run.construct import as_mapping
 from omni_grpo.run.reward_settings import in_sections
 from omni_grpo.run.run_log import RunLog
@@ -35,7 +39,7 @@ class Collaborators(NamedTuple):
     """Those of a GRPO trainer."""
 
     media: MediaEmbedder
-    sampler: GenerateSampler
+    sampler: GenerateSampler | VLLMSampler
     scorer: Scorer
     credit: Credit
     run_log: RunLog
@@ -112,7 +116,10 @@ def check_generation(args: Any, dataset: Any) -> None:
 
     Raises:
         `ValueError`: One shows the model a prompt and its media more than once, or in part.
+        `ImportError`: `use_vllm`, and it is not installed.
     """
+    if args.use_vllm:
+        check_installed()
     if not isinstance(dataset, Dataset) or not modalities_of(dataset):
         return
     for name, value in as_mapping(args.generation_kwargs or {}, "generation_kwargs").items():
@@ -171,20 +178,25 @@ def collaborators(
         for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
             if model is not None:
                 add_constrained_head(model, trainer.temperature, args.cast_lm_head_to_fp32)
-    share, pad_to = args.share_prompt, trainer.pad_to_multiple_of
+    share, ends = args.share_prompt, trainer.eos_token_ids
+    if args.use_vllm:
+        draw = functools.partial(GRPOTrainer._generate_single_turn, trainer)
+        sampler = VLLMSampler(media, trainer.vllm_generation, draw, ends, forbidden, constraint)
+    else:
+        sampler = GenerateSampler(
+            media,
+            tokenizer.pad_token_id,
+            ends,
+            forbidden,
+            share=share != "off",
+            constraint=constraint,
+            pad_to_multiple_of=trainer.pad_to_multiple_of,
+        )
     named = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
     about = {name: getattr(reward, "sections", None) for name, reward in named}
     return Collaborators(
         media,
-        GenerateSampler(
-            media,
-            tokenizer.pad_token_id,
-            trainer.eos_token_ids,
-            forbidden,
-            share=share != "off",
-            constraint=constraint,
-            pad_to_multiple_of=pad_to,
-        ),
+        sampler,
         Scorer(accelerator, trainer.model, media, share, constraint, trainer.ref_model, reference_media, takes),
         Credit(args, about, schema, tokenizer, trainer.scale_rewards),
         RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names),

@@ -16,6 +16,7 @@ from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.experimental.arguments import GroundingArguments
 from omni_grpo.rollout.constrained.section_constraint import MODES
+from omni_grpo.rollout.vllm.installed import check_fields
 from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
@@ -176,7 +177,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         if self.rehearse is not None and self.rehearse < 1:
             raise ValueError(f"rehearse: must be at least 1 step, got {self.rehearse}")
         if self.use_vllm:
-            raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
+            check_fields(self)
         self.reward_settings = read_settings(self.reward_settings)
         self.check_credit(self.beta, self.reward_weights)
         check_checkpoints(self)

@@ -30,6 +30,7 @@ from omni_grpo.model.towers import lasting
 from omni_grpo.rollout.policy import whole_policy
 from omni_grpo.rollout.record import Rollout
 from omni_grpo.rollout.sampler import cpu_threads
+from omni_grpo.rollout.vllm.generation import generation_with_features
 from omni_grpo.run.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.run.finite import FiniteSteps
 from omni_grpo.run.reward_columns import check_reward_columns
@@ -107,7 +108,12 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         refuse_lacking(model, train_dataset, *evals)
         refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
-        with reference_copied_from(model), image_token_named(model), with_rewards(reward_funcs, args, ours) as funcs:
+        with (
+            reference_copied_from(model),
+            image_token_named(model),
+            generation_with_features(),
+            with_rewards(reward_funcs, args, ours) as funcs,
+        ):
             super().__init__(
                 model=model,
                 reward_funcs=funcs,
@@ -190,8 +196,13 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             if self.args.share_media != "off":
                 with self.accelerator.autocast():
                     prompts = self.media_embedder.encode(model, prompts, device)
-            sampled = self.sampler(model, prompts, generation_config=self.generation_config)
+            sampled = None
+            if not self.use_vllm:
+                sampled = self.sampler(model, prompts, generation_config=self.generation_config)
             kept = lasting(self.media_embedder, model, rollout.mode)
+        if sampled is None:  # vLLM is sent the weights one by one, wherever they are
+            at = self.args.seed, self.state.global_step, self.accelerator.process_index, rollout.mode == "eval"
+            sampled = self.sampler(self.model, prompts, seed=at)
         if not later_turn:  # what a tower that trains has made is made again in the loss, with its gradient
             rollout.fill(prompt=[prompt.keeping(kept) for prompt in prompts])
             if sampled.chosen is not None:

@@ -319,8 +319,9 @@ def test_what_cannot_hold_is_refused_at_start(text, tokenizer, tmp_path):
     read = to_dataset(check_rows([(f"q{i}", ROW | {"id": f"q{i}"}) for i in range(8)], Path()), "short")
     with pytest.raises(NotImplementedError, match="tools: only for text-only models and prompts of TRL's own form"):
         OmniGRPOTrainer(text, length, args, read, processing_class=tokenizer, tools=[multiply])
-    with pytest.raises(NotImplementedError, match="use_vllm"):
-        OmniGRPOTrainer(text, length, GRPOConfig(output_dir=str(tmp_path), **FULL, use_vllm=True), plain())
+    server = GRPOConfig(output_dir=str(tmp_path), **FULL, use_vllm=True, vllm_mode="server")
+    with pytest.raises(NotImplementedError, match="use_vllm: vllm_mode server"):
+        OmniGRPOTrainer(text, length, server, plain())
 
 
 def test_its_methods_can_be_called_by_themselves(text, tokenizer, tmp_path):

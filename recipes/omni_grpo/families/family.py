@@ -23,6 +23,20 @@ def tokenizer_of(processor: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """
+    How a language model runs in vLLM, on features and positions that it is given.
+
+    Args:
+        model (`str`): vLLM's class that places features, as `module:name`; empty for text alone.
+        names (`Mapping[str, str]`): How the names begin of the weights that go there, here and there.
+    """
+
+    model: str = ""
+    names: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+
+
+@dataclass(frozen=True)
 class Family:
     """
     An architecture as the rest of the package sees it.
@@ -38,6 +52,7 @@ class Family:
         marks (`tuple[str, ...]`): The tokens around media, or the attributes of the processor that name them.
         language_layers (`str`): The language model's linear layers, as a regular expression in which
             `{names}` stands; empty where all layers are the language model's.
+        engine ([`Engine`] or `str`): How it runs in vLLM, or why it does not.
     """
 
     model_types: tuple[str, ...]
@@ -49,6 +64,7 @@ class Family:
     marks: tuple[str, ...] = ()
     # In one nn.Linear name order: PEFT matches a string target as a full regular expression on module names.
     language_layers: str = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
+    engine: Engine | str = "nobody has held its log-probabilities in vLLM to the policy's own"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -242,6 +258,10 @@ class Family:
         whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **media, **self.types(head.base_model, ids)}
         positions = head._prepare_position_ids_for_generation(ids, whole)  # (1, P), or (4, 1, P) with the text's first
         return positions[1:, 0] if positions.ndim == 3 else positions
+
+    def engine_config(self, config: Any) -> Any:
+        """The model's configuration as vLLM reads it."""
+        return config
 
     def cannot_pack(self, base: Any) -> str | None:
         """Why completions of one prompt cannot be segments of one row, or `None`."""

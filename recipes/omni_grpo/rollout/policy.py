@@ -22,7 +22,7 @@ def whole_policy(trainer: Any) -> Iterator[Any]:
             trainer.model_wrapped,
             trainer.accelerator,
             gather_deepspeed3_params=args.ds3_gather_for_generation,
-            generation_kwargs=trainer.generation_kwargs,
+            generation_kwargs=getattr(trainer, "generation_kwargs", None),  # vLLM has its own
             gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
         ) as model,
         torch.no_grad(),

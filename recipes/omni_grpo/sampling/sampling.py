@@ -29,6 +29,7 @@ from omni_grpo.evaluation.prediction_files import append
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
 from omni_grpo.rollout.answers import Completion, generate
+from omni_grpo.rollout.vllm.answering import AnsweringEngine
 from omni_grpo.run.reward_columns import check_reward_columns
 from omni_grpo.run.reward_settings import configured_rewards, read_settings
 from omni_grpo.sampling.arguments import SampleArguments
@@ -76,6 +77,7 @@ def sample(data: DataArguments, media: MediaSettings, args: SampleArguments, sha
     share.wait()
     model = load_model(args.model_name_or_path, dtype=args.dtype).to(device).eval()
     embedder = attach_media_embedder(model)
+    engine = AnsweringEngine(model, processor, embedder) if args.backend == "vllm" else None
 
     ids, rows = list(rows["id"]), rows.remove_columns([name for name in rows.column_names if name in PICTURES])
     own, done, left = batches_left(folder / SAMPLES, ids, args.batch_size, share)
@@ -86,7 +88,7 @@ def sample(data: DataArguments, media: MediaSettings, args: SampleArguments, sha
     for batch, prompts in zip(shown, LookAhead(asked, encoder.expect), strict=True):
         encoded = [encoder(messages, name) for messages, name in prompts for _ in range(count)]
         torch.manual_seed(random.Random(f"{args.seed} {ids[batch[0]]}").getrandbits(63))
-        said = generate(model, processor, embedder, encoded, args.max_new_tokens, **decoding)
+        said = generate(model, processor, embedder, encoded, args.max_new_tokens, engine, **decoding)
         columns = rows[[i for i in batch for _ in range(count)]]
         scores, formed = score(rewards, columns, said), [parse_sections(c.text, schema).ok for c in said]
         drawn = [
