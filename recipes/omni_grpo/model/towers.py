@@ -77,13 +77,12 @@ class MediaEmbedder:
         Raises:
             `MediaError`: An item gives another number of rows than its prompt has placeholders; the row is named.
         """
-        if not isinstance(model, FSDPModule):
-            return self._encode(model, prompts, device)
-        model.encode_media = functools.partial(
-            self._encode, model
-        )  # FSDP2 gathers weights for what it counts as a forward
-        register_fsdp_forward_method(model, "encode_media")
-        return model.encode_media(prompts, device)
+        if isinstance(model, FSDPModule):  # whose weights are gathered for what counts as a forward, and then alone
+            sharded: Any = model
+            sharded.encode_media = functools.partial(self._encode, model)
+            register_fsdp_forward_method(sharded, "encode_media")
+            return sharded.encode_media(prompts, device)
+        return self._encode(model, prompts, device)
 
     def _encode(self, model: nn.Module, prompts: Sequence[EncodedPrompt], device: torch.device) -> list[EncodedPrompt]:
         base, features = base_of(model), [dict[str, torch.Tensor | None]() for _ in prompts]

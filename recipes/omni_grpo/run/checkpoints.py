@@ -128,7 +128,7 @@ def states_as_saved():
     Within: of an optimiser sharded by FSDP2 the states are loaded that there are, as for any other; a weight that no pass
     reaches has none. Accelerate asks for all of them by a function of its module, which is replaced in this place alone.
     """
-    original = fsdp_utils._prepare_sd_options
+    original: Any = fsdp_utils._prepare_sd_options
     fsdp_utils._prepare_sd_options = lambda plugin: replace(original(plugin), strict=False)
     try:
         yield
