@@ -27,9 +27,9 @@ def grade(messages: list[dict[str, Any]], evidence: Evidence | None = None) -> i
 
     Raises `ValueError` for any other question, and as [`Evidence.row_of`] for media that are not its own.
     """
-    instructions, material = (message["content"] for message in messages)
-    parts = [] if isinstance(material, str) else material[:-1]
-    material = material[-1]["text"] if parts else material
+    instructions, content = (message["content"] for message in messages)
+    asked: list[dict[str, Any]] = [{"text": content}] if isinstance(content, str) else content
+    parts, material = asked[:-1], asked[-1]["text"]
     found = _MARK.search(instructions)
     mark = found[1] if found else ""
     texts = dict(re.findall(rf"<<<BEGIN {mark} (\w+)>>>\n(.*?)\n<<<END {mark} \1>>>", material, re.DOTALL))

@@ -192,7 +192,7 @@ def test_what_is_agreed_is_told_at_its_worst(make):
     trainer.train()
     report = rehearsal.report()
     assert report["agreement"]["agreement/max"] == 0.03 and report["agreement"]["agreement/causal_probe"] == 0.01
-    assert [line for line in told(report) if line.endswith("at worst: causal_probe 0.01, max 0.03")]
+    assert [line for line in told(report) if line.endswith("at worst: max 0.03, causal_probe 0.01")]
 
 
 def test_the_replies_of_a_judge_go_with_the_rest_and_recorded_ones_are_read_where_they_are(tmp_path):

@@ -51,7 +51,8 @@ class Rehearsal(TrainerCallback):
         self.cycle = micro_steps // math.gcd(micro_steps, trainer.args.gradient_accumulation_steps)
 
     def on_train_begin(self, args, state, control, optimizer=None, **kwargs):
-        self.program = max(self._taken()[0] - sum(self._held(optimizer).values()), 0)
+        held = sum(size for name, size in self._held(optimizer).items() if name != "gradients")  # there are none yet
+        self.program = max(self._taken()[0] - held, 0)
         self.times = [self.clock()]
 
     def on_step_end(self, args, state, control, optimizer=None, **kwargs):
