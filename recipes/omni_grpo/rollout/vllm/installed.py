@@ -9,7 +9,6 @@ from typing import Any
 
 from omni_grpo.families import Family
 from omni_grpo.families.family import Engine
-from omni_grpo.run.construct import as_mapping
 
 SETUP = "`make setup-vllm` makes an environment (.venv-vllm) that has it; docs/vllm.md says more"
 
@@ -47,8 +46,8 @@ def check_fields(args: Any) -> None:
         )
     if args.share_media == "off":
         raise ValueError("use_vllm: takes features that are encoded once; set `share_media: auto`")
-    given = as_mapping(args.generation_kwargs or {}, "generation_kwargs")
-    if taken := sorted({"seed", "n", "logit_bias", "stop_token_ids", "structured_outputs"} & given.keys()):
+    ours = {"seed", "n", "logit_bias", "stop_token_ids", "structured_outputs"}
+    if taken := sorted(ours & set(args.generation_kwargs or ())):
         raise ValueError(f"generation_kwargs: {', '.join(taken)}: with use_vllm our sampler sets it; take it out")
 
 
