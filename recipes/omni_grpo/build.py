@@ -12,6 +12,7 @@ from torch import nn
 from trl.trainer.utils import get_callable_name
 
 from omni_grpo.credit.credit import Credit, credit_places
+from omni_grpo.credit.section_masks import places_of
 from omni_grpo.data.dataset import modalities_of
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
@@ -21,12 +22,14 @@ from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import freeze_towers, hub_kwargs, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
 from omni_grpo.rollout.constrained.decoding import section_constraint
-from omni_grpo.rollout.constrained.head import add_constrained_head
+from omni_grpo.rollout.constrained.head import add_constrained_head, exclude_tokens
 from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.rollout.sampler import GenerateSampler
 from omni_grpo.run.construct import as_mapping
 from omni_grpo.run.reward_settings import in_sections
 from omni_grpo.run.run_log import RunLog
+from omni_grpo.scoring.agreement import Agreement
+from omni_grpo.scoring.probe import CausalProbe
 from omni_grpo.scoring.scorer import Scorer
 from omni_rewards import SectionSchema
 
@@ -39,6 +42,8 @@ class Collaborators(NamedTuple):
     scorer: Scorer
     credit: Credit
     run_log: RunLog
+    agreement: Agreement
+    probe: CausalProbe
 
 
 def ready_model(
@@ -171,7 +176,14 @@ def collaborators(
         for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
             if model is not None:
                 add_constrained_head(model, trainer.temperature, args.cast_lm_head_to_fp32)
+    elif (
+        trainer.rollout_func is None and not trainer.use_transformers_continuous_batching
+    ):  # else TRL's or a user's own sampling
+        for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
+            if model is not None:
+                exclude_tokens(model, forbidden)
     share, pad_to = args.share_prompt, trainer.pad_to_multiple_of
+    run_log = RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names)
     named = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
     about = {name: getattr(reward, "sections", None) for name, reward in named}
     return Collaborators(
@@ -184,10 +196,19 @@ def collaborators(
             share=share != "off",
             constraint=constraint,
             pad_to_multiple_of=pad_to,
+            logprobs=args.agreement != "off",
         ),
         Scorer(accelerator, trainer.model, media, share, constraint, trainer.ref_model, reference_media, takes),
         Credit(args, about, schema, tokenizer, trainer.scale_rewards),
-        RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names),
+        run_log,
+        Agreement(accelerator, trainer.model, args, places_of(schema), run_log.metric),
+        CausalProbe(
+            accelerator,
+            media.family,
+            args.causal_probe_steps if modalities else 0,
+            trainer._score,
+            run_log.metric,
+        ),
     )
 
 

@@ -65,9 +65,14 @@ def obstacle(model: Any, asked: Mapping[str, Any]) -> str | None:
             return f"{name} is {value if isinstance(value, (int, str)) else 'given'}"
     if any(isinstance(value, torch.Tensor) for value in asked.values()):
         return "inputs beside the prompts and their media are given"
-    if any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in model.modules()):
+    if drops_out(model):
         return "dropout is on, and would be drawn once for all completions of a prompt"
     return None
+
+
+def drops_out(model: nn.Module) -> bool:
+    """Whether two passes of the model on the same inputs differ."""
+    return any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in model.modules())
 
 
 def prefill(
@@ -117,3 +122,10 @@ def is_token_by_token(asked: Mapping[str, Any]) -> bool:
     config = asked.get("generation_config")
     names = ("assistant_model", "custom_generate", "prompt_lookup_num_tokens")
     return all(asked.get(name) is None and getattr(config, name, None) is None for name in names)
+
+
+def is_drawn(asked: Mapping[str, Any]) -> bool:
+    """Whether `generate` draws each token from one distribution: no beams, no greedy search, no drafts."""
+    config = asked.get("generation_config")
+    value = {name: asked.get(name, getattr(config, name, None)) for name in ("do_sample", "num_beams")}
+    return bool(value["do_sample"]) and value["num_beams"] in (None, 1) and is_token_by_token(asked)

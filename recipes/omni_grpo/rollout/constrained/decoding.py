@@ -18,6 +18,7 @@ from transformers import LogitsProcessor
 
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 from omni_grpo.rollout.constrained.token_bytes import token_bytes
+from omni_grpo.rollout.distribution import bent_by
 from omni_rewards import SectionSchema
 
 
@@ -97,7 +98,11 @@ def section_constraint(
     """
     if args.constrained_decoding == "none":
         return None
-    refuse_truncated_sampling(args)
+    bent = bent_by(args) or (args.use_transformers_continuous_batching and "use_transformers_continuous_batching")
+    if bent:
+        raise ValueError(
+            f"constrained_decoding scores exactly the distribution that it samples; with {bent} it could not; take it out"
+        )
     return SectionConstraint(
         token_bytes(tokenizer, model.config.get_text_config().vocab_size),
         end_token_ids,
@@ -107,20 +112,3 @@ def section_constraint(
         args.section_budgets,
         forbidden,
     )
-
-
-def refuse_truncated_sampling(args: Any) -> None:
-    """What cuts or bends the sampled distribution would not be in the scored one, and the ratio would be wrong."""
-    asked = {
-        "top_p": (args.top_p, 1.0),
-        "top_k": (args.top_k, 0),
-        "min_p": (args.min_p or 0.0, 0.0),
-        "repetition_penalty": (args.repetition_penalty, 1.0),
-        "use_transformers_continuous_batching": (args.use_transformers_continuous_batching, False),
-    }
-    for name, (value, neutral) in asked.items():
-        if value != neutral:
-            raise ValueError(
-                f"constrained_decoding scores exactly the distribution that it samples; with {name}={value} it could "
-                f"not. Set {name} to {neutral}"
-            )
