@@ -48,7 +48,7 @@ def exclude_tokens(model: Any, ids: Sequence[int]) -> None:
     def forward(self, *args, fused_lm_head: bool = False, **kwargs):
         if not fused_lm_head:
             return fused_forward(*args, **kwargs)
-        head = self.get_output_embeddings()
+        head = type(self).get_output_embeddings(self)
         weight = getattr(head.weight, "full_tensor", lambda: head.weight)()  # FSDP2's shards
         bias = weight.new_zeros(head.out_features) if head.bias is None else head.bias
         bias = bias.index_fill(0, torch.tensor(ids, device=bias.device), EXCLUDED)
@@ -58,7 +58,7 @@ def exclude_tokens(model: Any, ids: Sequence[int]) -> None:
         try:
             return fused_forward(*args, fused_lm_head=True, **kwargs)
         finally:
-            del self.get_output_embeddings
+            vars(self).pop("get_output_embeddings", None)  # of a second mask on the same model it is gone already
 
     model.forward = types.MethodType(forward, model)
 
