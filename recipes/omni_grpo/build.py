@@ -183,6 +183,7 @@ def collaborators(
             if model is not None:
                 exclude_tokens(model, forbidden)
     share, pad_to = args.share_prompt, trainer.pad_to_multiple_of
+    probe_steps = args.causal_probe_steps if modalities else 0
     run_log = RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names)
     named = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
     about = {name: getattr(reward, "sections", None) for name, reward in named}
@@ -202,13 +203,7 @@ def collaborators(
         Credit(args, about, schema, tokenizer, trainer.scale_rewards),
         run_log,
         Agreement(accelerator, trainer.model, args, places_of(schema), run_log.metric),
-        CausalProbe(
-            accelerator,
-            media.family,
-            args.causal_probe_steps if modalities else 0,
-            trainer._score,
-            run_log.metric,
-        ),
+        CausalProbe(accelerator, media.family, probe_steps, trainer._score, run_log.metric),
     )
 
 

@@ -194,11 +194,11 @@ def test_a_bent_distribution_is_refused_or_measured(make, name):
         make(**BENT[name])
     trainer = make(**BENT[name], agreement="warn")
     trainer.train()
-    assert logged(trainer, "agreement/mean")[0] > 1e-3
+    assert logged(trainer, "agreement/mean")[0] > 1e-4  # 1e-8 where nothing bends
 
 
 def test_what_bends_nothing_is_let_through(make):
-    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "num_beams": 1, "cache_implementation": "dynamic"}
+    neutral = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "num_beams": 1, "use_cache": True}
     trainer = make(generation_kwargs=neutral, agreement="off")
     trainer.train()
     assert not logged(trainer, "agreement/mean") and logged(trainer, "agreement/causal_probe")
@@ -272,10 +272,10 @@ def test_a_prompt_that_sampling_saw_otherwise_stops_the_run(make):
         return sampled._replace(prompt_ids=[ids[:3] + ids[4:] for ids in sampled.prompt_ids])
 
     trainer.sampler = shorter
-    with pytest.raises(MediaError, match=r"row '.*': sampling was shown another prompt .* first apart at token \d"):
+    with pytest.raises(MediaError, match=r"row '.*': sampling was shown another prompt than scoring"):
         trainer.train()
     check_prompts([EncodedPrompt([1, 2], name="a")], [[1, 2]])
-    with pytest.raises(MediaError, match=r"row 'a': .* 3 tokens for 2, first apart at token 2"):
+    with pytest.raises(MediaError, match=r"row 'a': .* of 3 tokens for 2"):
         check_prompts([EncodedPrompt([1, 2], name="a")], [[1, 2, 3]])
 
 
@@ -450,4 +450,4 @@ def test_the_probe_takes_a_row_that_can_move_and_judges_no_other():
     probe(score(0.0, scale=0.0))(rows, 0)  # probabilities of 1: nothing can move
     text = probe(score(0.0))
     assert text(rows[1:2], 0) is not None and text(rows[1:2], 1) is not None, "until there is a row with media"
-    assert len(found) == 1
+    assert len(found) == 2, "of the two that were judged"

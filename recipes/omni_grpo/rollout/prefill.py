@@ -122,10 +122,3 @@ def is_token_by_token(asked: Mapping[str, Any]) -> bool:
     config = asked.get("generation_config")
     names = ("assistant_model", "custom_generate", "prompt_lookup_num_tokens")
     return all(asked.get(name) is None and getattr(config, name, None) is None for name in names)
-
-
-def is_drawn(asked: Mapping[str, Any]) -> bool:
-    """Whether `generate` draws each token from one distribution: no beams, no greedy search, no drafts."""
-    config = asked.get("generation_config")
-    value = {name: asked.get(name, getattr(config, name, None)) for name in ("do_sample", "num_beams")}
-    return bool(value["do_sample"]) and value["num_beams"] in (None, 1) and is_token_by_token(asked)

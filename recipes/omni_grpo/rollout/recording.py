@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import LogitsProcessor, LogitsProcessorList
+
+from omni_grpo.rollout.prefill import is_token_by_token
 
 
 class ChosenLogProbs(LogitsProcessor):
@@ -49,3 +51,10 @@ def recording(model: Any) -> Iterator[ChosenLogProbs]:
         yield recorder
     finally:
         del model._get_logits_processor
+
+
+def is_drawn(asked: Mapping[str, Any]) -> bool:
+    """Whether `generate` draws each token from one distribution: no beams, no greedy search, no drafts."""
+    config = asked.get("generation_config")
+    value = {name: asked.get(name, getattr(config, name, None)) for name in ("do_sample", "num_beams")}
+    return bool(value["do_sample"]) and value["num_beams"] in (None, 1) and is_token_by_token(asked)

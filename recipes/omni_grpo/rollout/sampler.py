@@ -21,15 +21,8 @@ from omni_grpo.model.loading import token_ids_alone
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
-from omni_grpo.rollout.prefill import (
-    distinct_prompts,
-    is_drawn,
-    is_token_by_token,
-    last_position_alone,
-    obstacle,
-    prefill,
-)
-from omni_grpo.rollout.recording import recording
+from omni_grpo.rollout.prefill import distinct_prompts, is_token_by_token, last_position_alone, obstacle, prefill
+from omni_grpo.rollout.recording import is_drawn, recording
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +118,10 @@ class GenerateSampler:
         width = inputs["input_ids"].size(1)
         completions = [self._until_end(row) for row in output[:, width:].tolist()]
         chosen = None if self.constraint is None else [self.constraint.choices(ids) for ids in completions]
-        logprobs = recorder and [
-            noted[: len(ids)] for noted, ids in zip(recorder.of(output), completions, strict=True)
-        ]
-        shown = [
-            row[mask].tolist() for row, mask in zip(output[:, :width], inputs["attention_mask"].bool(), strict=True)
-        ]
+        noted = recorder and zip(recorder.of(output), completions, strict=True)
+        logprobs = noted and [values[: len(ids)] for values, ids in noted]
+        masks = inputs["attention_mask"].bool()
+        shown = [row[mask].tolist() for row, mask in zip(output[:, :width], masks, strict=True)]
         return Sampled(completions, logprobs, chosen, shown)
 
     def _generate(

@@ -20,12 +20,8 @@ from omni_grpo.scoring.scorer import computing_dtype
 logger = logging.getLogger(__name__)
 
 # Mean difference in nats a token: where a run warns, and where it stops. docs/agreement.md says what they are taken from.
-LIMITS = {
-    torch.float64: (1e-4, 1e-3),
-    torch.float32: (1e-4, 1e-3),
-    torch.float16: (1e-2, 1e-1),
-    torch.bfloat16: (5e-2, 2e-1),
-}
+LIMITS = {torch.float16: (1e-2, 1e-1), torch.bfloat16: (5e-2, 2e-1)}
+EXACT = (1e-4, 1e-3)  # in float32
 
 
 class Agreement:
@@ -46,12 +42,7 @@ class Agreement:
     """
 
     def __init__(
-        self,
-        accelerator: Any,
-        policy: Any,
-        args: Any,
-        places: Sequence[str],
-        metric: Callable[[str, str, float], None],
+        self, accelerator: Any, policy: Any, args: Any, places: Sequence[str], metric: Callable[..., None]
     ) -> None:
         self.accelerator, self.policy, self.args, self.places = accelerator, policy, args, places
         self.metric, self._warned = metric, False
@@ -85,51 +76,44 @@ class Agreement:
         counted = mask.bool() & ~delta.isnan()
         delta = delta.masked_fill(~counted, 0.0)
         left = delta if ratio is None else _uncorrected(delta, counted, ratio.double())
-        judged = counted & ~left.isnan()
-        places = _table([row.places for row in rows], logps, -1)
+        judged, places = counted & ~left.isnan(), _table([row.places for row in rows], logps, -1)
         shown = [[row.prompt.counts[m] > 0 for m in MODALITIES] for row in rows]
-        shows = torch.tensor([[*has, not any(has)] for has in shown], device=logps.device).T  # (modalities, B)
-        parts = {
-            "mean": counted,
-            **{f"section/{place}": counted & (places == i) for i, place in enumerate(self.places)},
-            **{f"modality/{m}": counted & has[:, None] for m, has in zip((*MODALITIES, "text"), shows, strict=True)},
-        }
+        shows = torch.tensor([[*has, not any(has)] for has in shown], device=logps.device).T[..., None]  # (M, B, 1)
+        names = ["mean", *(f"section/{n}" for n in self.places), *(f"modality/{m}" for m in (*MODALITIES, "text"))]
+        parts = [counted, *(counted & (places == i) for i in range(len(self.places))), *(counted & shows)]
         k3 = delta.clamp(max=20.0).expm1() - delta.clamp(max=20.0)
-        sums = [(delta.abs() * part).sum() for part in parts.values()]
-        sums += [part.sum().double() for part in parts.values()]
-        sums += [k3.sum(), (left.nan_to_num().abs() * judged).sum(), judged.sum().double(), delta.abs().max()]
-        told = self.accelerator.gather(torch.stack(sums)[None])  # (W, …)
+        sums = [(delta.abs() * part).sum() for part in parts] + [part.sum() for part in parts]
+        sums += [k3.sum(), (left.nan_to_num().abs() * judged).sum(), judged.sum(), delta.abs().max()]
+        told = self.accelerator.gather(torch.stack([value.double() for value in sums])[None])  # (W, …)
         *flat, k3_sum, left_sum, num_judged = told[:, :-1].sum(dim=0).tolist()
-        totals, counts = flat[: len(parts)], flat[len(parts) :]
+        totals, counts = flat[: len(names)], flat[len(names) :]
         if not counts[0]:
             return
-        largest, mode = told[:, -1].max().item(), "train" if self.policy.training else "eval"
-        means = {part: total / count for part, total, count in zip(parts, totals, counts, strict=True) if count}
-        found = {**means, "max": largest, "token_error": math.exp(min(means["mean"], 700)), "k3": k3_sum / counts[0]}
-        remaining = left_sum / max(num_judged, 1)
-        for part, value in (found if ratio is None else found | {"corrected": remaining}).items():
-            self.metric(mode, f"{name}/{part}", value)
+        means = {part: total / count for part, total, count in zip(names, totals, counts, strict=True) if count}
+        found = means | {"max": told[:, -1].max().item(), "k3": k3_sum / counts[0]}
+        found |= {"token_error": math.exp(min(means["mean"], 700)), "corrected": left_sum / max(num_judged, 1)}
+        for part, value in found.items():
+            if ratio is not None or part != "corrected":
+                self.metric("train" if self.policy.training else "eval", f"{name}/{part}", value)
         if self.args.agreement == "stop" and (name != "agreement" or not drops_out(self.policy)):
-            self._judge(remaining, largest, means)
+            self._judge(found["corrected"], means)
 
-    def _judge(self, mean: float, largest: float, means: dict[str, float]) -> None:
-        warns, stops = LIMITS[computing_dtype(self.accelerator, self.policy)]
+    def _judge(self, mean: float, means: dict[str, float]) -> None:
+        warns, stops = LIMITS.get(computing_dtype(self.accelerator, self.policy), EXACT)
         warns, stops = self.args.agreement_warn or warns, self.args.agreement_stop or stops
-        if mean <= min(warns, stops):
-            return
-        worst = max((part for part in means if part != "mean"), key=means.__getitem__)
+        worst = max(means, key=means.__getitem__)
         said = (
             f"agreement: sampling and scoring give the same tokens log-probabilities that differ by {mean:.2g} nats on "
-            f"average (at most {largest:.2g}; most in {worst}, {means[worst]:.2g})"
+            f"average ({means[worst]:.2g} in {worst})"
         )
         if mean > stops:
             raise RuntimeError(
                 f"{said}; agreement_stop is {stops:g}. One of the two saw other media, positions, weights or settings: "
                 "docs/agreement.md lists causes"
             )
-        if not self._warned:
-            logger.warning("%s; agreement_warn is %g. The metrics go on, this is said once", said, warns)
+        if mean > warns and not self._warned:
             self._warned = True
+            logger.warning("%s; agreement_warn is %g. The metrics go on, this is said once", said, warns)
 
 
 def check_prompts(prompts: Sequence[EncodedPrompt], shown: Sequence[list[int]]) -> None:
@@ -141,11 +125,9 @@ def check_prompts(prompts: Sequence[EncodedPrompt], shown: Sequence[list[int]]) 
     """
     for prompt, ids in zip(prompts, shown, strict=True):
         if prompt.input_ids != ids:
-            pairs = zip(prompt.input_ids, ids, strict=False)
-            place = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(prompt.input_ids), len(ids)))
             raise MediaError(
-                f"row {prompt.name!r}: sampling was shown another prompt than scoring will be: {len(ids)} tokens for "
-                f"{len(prompt.input_ids)}, first apart at token {place}"
+                f"row {prompt.name!r}: sampling was shown another prompt than scoring will be, of {len(ids)} tokens for "
+                f"{len(prompt.input_ids)}"
             )
 
 

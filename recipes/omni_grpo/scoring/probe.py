@@ -33,12 +33,7 @@ class CausalProbe:
     """
 
     def __init__(
-        self,
-        accelerator: Any,
-        family: Family,
-        every: int,
-        score: Callable[[Sequence[EncodedPrompt], Sequence[list[int]]], torch.Tensor],
-        metric: Callable[[str, str, float], None],
+        self, accelerator: Any, family: Family, every: int, score: Callable[..., torch.Tensor], metric: Callable
     ) -> None:
         self.accelerator, self.family, self.every, self.score, self.metric = accelerator, family, every, score, metric
         self._due = 0

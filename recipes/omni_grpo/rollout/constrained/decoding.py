@@ -98,11 +98,10 @@ def section_constraint(
     """
     if args.constrained_decoding == "none":
         return None
-    bent = bent_by(args) or (args.use_transformers_continuous_batching and "use_transformers_continuous_batching")
-    if bent:
-        raise ValueError(
-            f"constrained_decoding scores exactly the distribution that it samples; with {bent} it could not; take it out"
-        )
+    bent = bent_by(args, args.generation_kwargs or {})
+    if bent or args.use_transformers_continuous_batching:
+        bent = bent or "use_transformers_continuous_batching"
+        raise ValueError(f"constrained_decoding scores what it samples; with {bent} it could not; take it out")
     return SectionConstraint(
         token_bytes(tokenizer, model.config.get_text_config().vocab_size),
         end_token_ids,
