@@ -14,6 +14,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import get_callable_name
 
 from omni_grpo.credit.credit import Credit, credit_places
+from omni_grpo.credit.section_masks import places_of
 from omni_grpo.data.dataset import modalities_of
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
@@ -23,7 +24,7 @@ from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import freeze_towers, hub_kwargs, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
 from omni_grpo.rollout.constrained.decoding import section_constraint
-from omni_grpo.rollout.constrained.head import add_constrained_head
+from omni_grpo.rollout.constrained.head import add_constrained_head, exclude_tokens
 from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.rollout.sampler import GenerateSampler
 from omni_grpo.rollout.vllm.installed import check_installed
@@ -31,6 +32,8 @@ from omni_grpo.rollout.vllm.sampler import VLLMSampler
 from omni_grpo.run.construct import as_mapping
 from omni_grpo.run.reward_settings import in_sections
 from omni_grpo.run.run_log import RunLog
+from omni_grpo.scoring.agreement import Agreement
+from omni_grpo.scoring.probe import CausalProbe
 from omni_grpo.scoring.scorer import Scorer
 from omni_rewards import SectionSchema
 
@@ -43,6 +46,8 @@ class Collaborators(NamedTuple):
     scorer: Scorer
     credit: Credit
     run_log: RunLog
+    agreement: Agreement
+    probe: CausalProbe
 
 
 def ready_model(
@@ -178,6 +183,10 @@ def collaborators(
         for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
             if model is not None:
                 add_constrained_head(model, trainer.temperature, args.cast_lm_head_to_fp32)
+    elif trainer.rollout_func is None and not trainer.use_transformers_continuous_batching:  # else others sample
+        for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
+            if model is not None:
+                exclude_tokens(model, forbidden)
     share, ends = args.share_prompt, trainer.eos_token_ids
     if args.use_vllm:
         draw = functools.partial(GRPOTrainer._generate_single_turn, trainer)
@@ -191,7 +200,10 @@ def collaborators(
             share=share != "off",
             constraint=constraint,
             pad_to_multiple_of=trainer.pad_to_multiple_of,
+            logprobs=args.agreement != "off",
         )
+    probe_steps = args.causal_probe_steps if modalities else 0
+    run_log = RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names)
     named = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
     about = {name: getattr(reward, "sections", None) for name, reward in named}
     return Collaborators(
@@ -199,7 +211,9 @@ def collaborators(
         sampler,
         Scorer(accelerator, trainer.model, media, share, constraint, trainer.ref_model, reference_media, takes),
         Credit(args, about, schema, tokenizer, trainer.scale_rewards),
-        RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names),
+        run_log,
+        Agreement(accelerator, trainer.model, args, places_of(schema), run_log.metric),
+        CausalProbe(accelerator, media.family, probe_steps, trainer._score, run_log.metric),
     )
 
 

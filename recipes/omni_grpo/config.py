@@ -20,7 +20,7 @@ from omni_grpo.rollout.vllm.installed import check_fields
 from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
-from omni_grpo.scoring.arguments import SharingArguments
+from omni_grpo.scoring.arguments import AgreementArguments, SharingArguments
 
 
 @dataclass
@@ -97,7 +97,9 @@ class TowerArguments:
 
 
 @dataclass
-class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, TowerArguments, GRPOConfig):
+class OmniGRPOConfig(
+    SharingArguments, AgreementArguments, CreditArguments, GroundingArguments, TowerArguments, GRPOConfig
+):
     """
     [`~trl.GRPOConfig`] with what an omni-modal run adds.
 
@@ -145,7 +147,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     @classmethod
     def of(cls, args: GRPOConfig | None, model: Any) -> OmniGRPOConfig:
         """
-        A configuration of TRL's as one of ours. What it cannot say is as in TRL: `credit_map: stock`.
+        A configuration of TRL's as one of ours. What it cannot say is as in TRL: `credit_map: stock`, `agreement: warn`.
 
         Args:
             args (`GRPOConfig`, *optional*): As a trainer of TRL's takes it; by default TRL's own for a model of this name.
@@ -159,13 +161,14 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         name = model if isinstance(model, str) else model.config._name_or_path
         own: Any = copy.copy(args) if args is not None else GRPOConfig(f"{name.split('/')[-1]}-GRPO")
         own.__class__ = cls  # not made anew: what TRL has filled in cannot be given to it again
-        own.reward_funcs, own.credit_map = [], "stock"
+        own.reward_funcs, own.credit_map, own.agreement = [], "stock", "warn"
         own.check_ours()
         return own
 
     def check_ours(self) -> None:
         """Hold the fields that TRL does not know to what they may be."""
         self.check_sharing()
+        self.check_agreement()
         self.check_grounding()
         self.constrained_decoding = word(self.constrained_decoding, MODES, "constrained_decoding")
         if self.section_budgets is not None and self.constrained_decoding != "strict":

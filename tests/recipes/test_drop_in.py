@@ -202,7 +202,7 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
         {"eval_dataset": {"a": plain(2), "b": turns(2).to_iterable_dataset()}},
     ),
     "sampling": ({"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1}, {}),
-    "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "suppress_tokens": [5, 6]}}, {}),
+    "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "bad_words_ids": [[5], [6]]}}, {}),
     "beams": ({"generation_kwargs": {"num_beams": 2}}, {}),
     "rollout_func": ({}, {"rollout_func": rolled, "reward_funcs": [length, bonus]}),
     "callbacks": ({}, {"callbacks": [Halved()]}),
@@ -229,7 +229,7 @@ def run(trainer_class, config_class, folder, text, tokenizer, fields, given, res
     if "tools" in given:
         given["processing_class"].response_schema = {"type": "object"}  # what reads it is `parsed`
     if config_class is OmniGRPOConfig:
-        fields = {"credit_map": "stock", **fields}
+        fields = {"credit_map": "stock", "agreement": "warn", **fields}
     args = config_class(output_dir=str(folder), **{**FULL, **fields})
     trainer = trainer_class(model=text, args=args, **given)
     trainer.train(resume_from_checkpoint=resume)

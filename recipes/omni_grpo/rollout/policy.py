@@ -11,6 +11,8 @@ import torch
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
+from omni_grpo.model.evaluation_mode import in_evaluation
+
 
 @contextmanager
 def whole_policy(trainer: Any) -> Iterator[Any]:
@@ -27,5 +29,6 @@ def whole_policy(trainer: Any) -> Iterator[Any]:
         ) as model,
         torch.no_grad(),
         trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
+        in_evaluation(model),
     ):
         yield model

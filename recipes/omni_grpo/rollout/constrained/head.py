@@ -2,7 +2,8 @@
 """
 Log-probabilities of the distribution that was sampled from: renormalised over the tokens that a mask allowed.
 
-TRL's fused head knows one set of tokens, the whole vocabulary. This path beside it knows one set per position. It
+TRL's fused head knows one set of tokens, the whole vocabulary; `exclude_tokens` makes it the vocabulary without those
+that are never sampled. The path of `add_constrained_head` beside it knows one set per position. It
 scores the positions at which there was a choice and leaves the rest at zero, in slices that are computed again in
 the backward pass, so that logits of the whole batch never exist at once.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Sequence
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,12 +24,45 @@ from trl.trainer.utils import FusedCausalLMOutput
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 
 SLICE = 1 << 25  # logits at a time: 128 MB in float32
-LOGIT_SCALES = (
-    "logit_scale",
-    "output_multiplier",
-    "lm_head_multiplier",
-    "logits_scaling",
-)  # as TRL's fused head knows
+# Those that TRL's fused head knows.
+LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+# An excluded token's logit, about: its probability is exactly zero, and float16 holds it. Not -inf, whose gradient is NaN.
+EXCLUDED = -3e4
+
+
+def exclude_tokens(model: Any, ids: Sequence[int]) -> None:
+    """
+    Take tokens that are never sampled out of the softmax of TRL's fused head: log-probabilities and entropy are then
+    those of the distribution that is sampled. Their logits have no gradient. Sampling and SFT do not use the fused head.
+
+    The head sees a bias. Where the model caps its logits (`final_logit_softcapping` c), the cap holds for it, too, and a
+    token keeps a probability of about exp(-c), 1e-13 for a cap of 30.
+
+    Args:
+        model (`PreTrainedModel`): With TRL's fused head; not wrapped by PEFT or an engine.
+        ids (`Sequence[int]`): The tokens; none leaves the model as it is.
+    """
+    if not ids:
+        return
+    fused_forward = model.forward
+
+    @functools.wraps(type(model).forward)  # `generate` holds its arguments against this signature
+    def forward(self, *args, fused_lm_head: bool = False, **kwargs):
+        if not fused_lm_head:
+            return fused_forward(*args, **kwargs)
+        head = type(self).get_output_embeddings(self)
+        weight = getattr(head.weight, "full_tensor", lambda: head.weight)()  # FSDP2's shards
+        bias = weight.new_zeros(head.out_features) if head.bias is None else head.bias
+        bias = bias.index_fill(0, torch.tensor(ids, device=bias.device), EXCLUDED)
+        if hasattr(weight, "ds_status"):  # ZeRO-3: the weight is gathered, this is whole
+            bias.ds_status = type(weight.ds_status).AVAILABLE
+        self.get_output_embeddings = lambda: SimpleNamespace(weight=weight, bias=bias)
+        try:
+            return fused_forward(*args, fused_lm_head=True, **kwargs)
+        finally:
+            vars(self).pop("get_output_embeddings", None)  # of a second mask on the same model it is gone already
+
+    model.forward = types.MethodType(forward, model)
 
 
 def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_fp32: bool = False) -> None:
