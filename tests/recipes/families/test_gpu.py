@@ -163,7 +163,3 @@ def test_the_real_widths_can_be_built(monkeypatch, name):
         == model.get_output_embeddings().in_features
     )
     assert layer.self_attn.head_dim == REAL[name].get("global_head_dim", REAL[name]["head_dim"])
-
-
-def test_every_family_has_its_widths():
-    assert {name for name in FAMILIES if "-" not in name} == {*REAL}
