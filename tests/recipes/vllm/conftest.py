@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from omni_grpo.data.dataset import to_dataset
@@ -10,6 +12,12 @@ from omni_grpo.data.rows.loading import check_rows
 
 QUESTION = {"problem": "Does the voice agree with the face?", "problem_type": "yes_no", "solution": "no"}
 CLIPS = [{"type": "video", "path": f"clip{k}.mp4", "use_audio": True} for k in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def freed():
+    """Engines of the tests before: each holds a cache of 256 MB."""
+    gc.collect()
 
 
 def dataset(folder, media_of, interleaved=False):

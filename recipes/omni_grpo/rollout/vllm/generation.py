@@ -82,7 +82,7 @@ class FeatureGeneration(VLLMGeneration):
                 )
             # It would pack the weights that are there at the start, and compute with those for good.
             from_vllm(":_custom_ops")._supports_onednn = False
-            ours |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 29}
+            ours |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28}
         engine = from_vllm(":LLM")
         with _in_place_of(vllm_generation, "LLM", lambda **theirs: engine(**{**theirs, **ours})), _seeds_kept():
             super()._init_vllm()
