@@ -23,6 +23,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from omni_grpo.model.loading import load_model
 from tiny_families import FAMILIES
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -180,7 +181,8 @@ def facts(folder: Path, rank: int = 0) -> dict:
 def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], name: str = "") -> float:
     """Over all weights whose name holds `name`; both sides have the same names."""
     assert a.keys() == b.keys()
-    return max((a[key] - b[key]).abs().max().item() for key in a if name in key)
+    pairs = ((a[key], b[key]) for key in a if name in key)
+    return max((x - y).masked_fill(x == y, 0.0).abs().max().item() for x, y in pairs)  # some bounds are infinite
 
 
 @runs_of("grpo")
@@ -194,8 +196,10 @@ def test_grpo_on_two_processes_ends_where_one_ends(config, family, together, alo
         known = facts(folder, rank)
         assert (known["world"], known["steps"]) == (2, 3)
         assert known["met"] == met(family, rank)
-    trained, start = (load_file(path / "model.safetensors") for path in (folder, Path(checkpoint(family))))
-    assert largest_difference(trained, load_file(alone("grpo", family) / "model.safetensors")) < SAME
+    # By their loader: ZeRO-2 writes a head that is tied to the embeddings a second time.
+    folders = (folder, alone("grpo", family), checkpoint(family))
+    trained, single, start = (load_model(str(path)).state_dict() for path in folders)
+    assert largest_difference(trained, single) < SAME
     for part in towers_of(family):
         assert largest_difference(trained, start, part) > MOVED
 
@@ -277,8 +281,6 @@ def test_frozen_towers_are_encoded_while_sampling_and_never_later(config, family
 @runs_of("sft")
 def test_sft_saves_whole_weights_that_load(config, family, together, alone, checkpoint):
     """Catches shards saved as they lie, and names that no loader knows; the weights are those of one process."""
-    from omni_grpo.model.loading import load_model
-
     folders = (together(config, family) / "sft", alone("sft", family), Path(checkpoint(family)))
     assert [facts(folders[0], rank)["evaluated"] for rank in (0, 1)] == [facts(folders[1])["evaluated"]] * 2
     trained, single, start = (load_model(str(folder)).state_dict() for folder in folders)
