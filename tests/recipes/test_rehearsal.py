@@ -17,6 +17,8 @@ from omni_grpo.run.stages import read_fields
 from script_runs import GRPO, GRPO_FIELDS, checkpoints, same_weights, start, write_config
 from small_runs import SMALL_RUN, length_reward
 
+SLOW = {"timeout": 1500}  # seconds: a busy machine is no failure
+
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -45,15 +47,15 @@ def test_nothing_is_left_but_the_report_and_the_run_after_it_is_the_run_alone(co
     run, alone = tmp_path / "a" / "run", tmp_path / "b" / "run"
     words = command(run)
     before = tree(tmp_path)
-    said = start(GRPO, *words, "--rehearse", "3").stdout
+    said = start(GRPO, *words, "--rehearse", "3", **SLOW).stdout
     after = tree(tmp_path)
     report = json.loads(after.pop("a/run.rehearsal.json"))
     assert after == before and sorted(p.name for p in run.parent.iterdir()) == ["run.rehearsal.json", "run.yaml"]
     assert (report["steps"], report["steps_of_run"], len(report["seconds"]["steps"])) == (4, 6, 4)
     assert [entry["step"] for entry in report["logged"]] == [1, 2, 3, 4]
     assert "the whole run: 6 steps in " in said and str(run.with_name("run.rehearsal.json")) in said
-    start(GRPO, *words, "--eval_strategy", "no")
-    start(GRPO, *command(alone), "--eval_strategy", "no")
+    start(GRPO, *words, "--eval_strategy", "no", **SLOW)
+    start(GRPO, *command(alone), "--eval_strategy", "no", **SLOW)
     assert same_weights(run, alone) and checkpoints(run) == checkpoints(alone) != []
 
 
@@ -62,7 +64,7 @@ def test_of_two_processes_one_report_is_left(command, tmp_path):
     """Mutant: each process its own folder, or its own report."""
     words = command(tmp_path / "run", per_device_train_batch_size=2)
     before = tree(tmp_path)
-    said = start(GRPO, *words, "--rehearse=1", processes=2).stdout
+    said = start(GRPO, *words, "--rehearse=1", processes=2, **SLOW).stdout
     after = tree(tmp_path)
     report = json.loads(after.pop("run.rehearsal.json"))
     assert after == before and report["processes"] == 2 and said.count("rehearsal: ") == 1
@@ -76,7 +78,7 @@ def test_under_deepspeed_memory_is_of_a_processs_shards(command, tiny, tmp_path,
     words = command(tmp_path / "run", per_device_train_batch_size=2, beta=0.1, learning_rate=1e-4)
     before = tree(tmp_path)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    start(GRPO, *words, "--rehearse", "3", accelerate=config, timeout=1500)  # DeepSpeed's op is compiled first
+    start(GRPO, *words, "--rehearse", "3", accelerate=config, **SLOW)
     after = tree(tmp_path)
     report = json.loads(after.pop("run.rehearsal.json"))
     assert after == before and report["processes"] == 2 and report["steps"] == 4
