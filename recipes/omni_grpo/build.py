@@ -189,7 +189,7 @@ def collaborators(
                 exclude_tokens(model, forbidden)
     share, ends = args.share_prompt, trainer.eos_token_ids
     if args.use_vllm:
-        draw = functools.partial(GRPOTrainer._generate_single_turn, trainer)
+        draw: Any = functools.partial(GRPOTrainer._generate_single_turn, trainer)
         sampler = VLLMSampler(media, trainer.vllm_generation, draw, ends, forbidden, constraint)
     else:
         sampler = GenerateSampler(

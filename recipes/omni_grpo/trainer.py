@@ -75,6 +75,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
     args: Any  # TRL and transformers annotate these as unions over every backend
     model: Any
+    sampler: Any  # a GenerateSampler, or a VLLMSampler
     _rollout = Rollout([])
 
     def __init__(

@@ -25,10 +25,8 @@ def bent_by(args: Any, given: Mapping[str, Any]) -> str | None:
         given (`Mapping`): Its `generation_kwargs`, which go before them.
     """
     fields = ("top_p", "top_k", "min_p", "repetition_penalty", "temperature")
-    asked, neutral = (
-        {name: getattr(args, name) for name in fields} | given,
-        NEUTRAL | {"temperature": args.temperature},
-    )
+    asked = {**{name: getattr(args, name) for name in fields}, **given}
+    neutral = NEUTRAL | {"temperature": args.temperature}
     for name, value in asked.items():
         if name not in HARMLESS and value not in (None, neutral.get(name)):
             return f"{name}={value} (neutral: {neutral.get(name)})"

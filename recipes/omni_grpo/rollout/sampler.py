@@ -104,8 +104,8 @@ class GenerateSampler:
         if (config := asked.pop("generation_config", None)) is not None:  # `generate` takes no setting beside it
             config = copy.copy(config)
             asked = {**config.update(**asked), "generation_config": config}
-        if isinstance(model, FSDPModule):  # of which `generate` knows only those that transformers has sharded
-            asked["synced_gpus"] = True
+        # Of sharded models `generate` knows only those that transformers has sharded.
+        asked |= {"synced_gpus": True} if isinstance(model, FSDPModule) else {}
         if self.constraint is not None:
             asked["logits_processor"] = [SectionLogitsProcessor(self.constraint)]
         inputs |= self.media.family.types(base_of(model), inputs["input_ids"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,10 @@ class FeatureGeneration(VLLMGeneration):
                 raise RuntimeError(f"row {request.name!r}: vLLM ended with {reason!r}")
         return outputs
 
-    def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def _iter_named_params(self) -> Generator[tuple[str, torch.Tensor], None, None]:
         adapted = is_peft_model(self.model)
         weights = merged(self.model, self._dist.gather_params) if adapted else super()._iter_named_params()
-        return renamed(weights, self.engine.names)
+        yield from renamed(weights, self.engine.names)
 
 
 @contextmanager

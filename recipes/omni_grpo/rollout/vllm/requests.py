@@ -73,7 +73,7 @@ def engine_input(prompt: EncodedPrompt, positions: torch.Tensor | None, placehol
             seen.append(positions[:, : found[-1][2]].contiguous())
         digest = hashlib.blake2b(digest_size=16)
         for tensor in seen:
-            digest.update(tensor.view(torch.uint8).numpy())
+            digest.update(tensor.view(torch.uint8).numpy().tobytes())
         item = from_vllm("multimodal.inputs:MultiModalKwargsItem")(data)
         place = from_vllm("multimodal.inputs:PlaceholderRange")(start, end - start)
         parts.setdefault(modality, []).append((item, digest.hexdigest(), place))

@@ -63,7 +63,7 @@ def merged(model: Any, gather: Callable[[list[Any]], Any]) -> Iterator[tuple[str
         layer: Any = layers.get(id(parameter))
         adapters = [p for n, p in layer.named_parameters() if model.prefix in n] if layer else []
         with gather([parameter, *adapters]), torch.no_grad():
-            tensor = parameter.data
+            tensor: Any = parameter.data
             if layer is not None:
                 deltas = (layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
                 tensor = sum(deltas, tensor.float()).to(tensor.dtype)
