@@ -8,6 +8,7 @@ in the base, and in the reference, which is the base. Here W + ΔW is computed b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -66,6 +67,6 @@ def merged(model: Any, gather: Callable[[list[Any]], Any]) -> Iterator[tuple[str
             tensor: Any = parameter.data
             if layer is not None:
                 deltas = (layer.get_delta_weight(adapter).float() for adapter in layer.active_adapters)
-                tensor = sum(deltas, tensor.float()).to(tensor.dtype)
+                tensor = functools.reduce(torch.add, deltas, tensor.float()).to(tensor.dtype)
             bare = name.removeprefix("base_model.model.").replace(".base_layer", "")
             yield bare.replace("modules_to_save.default.", ""), tensor
