@@ -123,13 +123,13 @@ def build_oracle(name: str, where: str, dataset: Any, folder: str) -> Oracle:
     batch = random_batch(prompts, processor, lengths, generator)
     weights = [torch.randn(n, generator=generator) for n in lengths]
     completions = [row[-max(LENGTHS) :][:n] for row, n in zip(batch.input_ids, lengths, strict=True)]
-    logps = []
+    logps, tokens, control = [], {}, family_of_processor(processor).control_ids(processor)
     for prompt, completion, weight in zip(prompts, completions, weights, strict=True):
         inputs = own_inputs(own, processor, prompt, completion)
-        scores = own(**inputs).logits[0, :-1].log_softmax(-1).gather(-1, inputs["input_ids"][0, 1:, None])[:, 0]
-        logps.append(scores[-len(completion) :])
+        logits = own(**inputs).logits[0, -len(completion) - 1 : -1]  # (T, V); what is never sampled has no probability
+        scores = logits.index_fill(-1, torch.tensor(control), -torch.inf).log_softmax(-1)
+        logps.append(scores.gather(-1, completion[:, None])[:, 0])
         (logps[-1] * weight).sum().backward()
-    tokens, control = {}, family_of_processor(processor).control_ids(processor)
     for prompt in prompts[:: len(LENGTHS)]:
         inputs = own_inputs(own, processor, prompt, torch.empty(0, dtype=torch.long))
         asked = {"max_new_tokens": TOKENS, "do_sample": False, "suppress_tokens": control, "eos_token_id": None}

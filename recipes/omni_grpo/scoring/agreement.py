@@ -12,7 +12,7 @@ import torch
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.settings import MediaError
-from omni_grpo.families import MODALITIES
+from omni_grpo.families import MODALITIES, head_of
 from omni_grpo.rollout.prefill import drops_out
 from omni_grpo.rollout.record import Row
 from omni_grpo.scoring.scorer import computing_dtype
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # Mean difference in nats a token: where a run warns, and where it stops. docs/agreement.md says what they are taken from.
 LIMITS = {torch.float16: (1e-2, 1e-1), torch.bfloat16: (5e-2, 2e-1)}
-EXACT = (1e-4, 1e-3)  # in float32
+EXACT = (1e-4, 1e-3)  # in float32, with weights that are not quantised
 
 
 class Agreement:
@@ -99,7 +99,9 @@ class Agreement:
             self._judge(found["corrected"], means)
 
     def _judge(self, mean: float, means: dict[str, float]) -> None:
-        warns, stops = LIMITS.get(computing_dtype(self.accelerator, self.policy), EXACT)
+        is_quantized = getattr(head_of(self.policy), "is_quantized", False)
+        dtype = torch.bfloat16 if is_quantized else computing_dtype(self.accelerator, self.policy)
+        warns, stops = LIMITS.get(dtype, EXACT)
         warns, stops = self.args.agreement_warn or warns, self.args.agreement_stop or stops
         worst = max(means, key=means.__getitem__)
         said = (

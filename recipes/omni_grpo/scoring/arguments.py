@@ -66,7 +66,7 @@ class AgreementArguments:
             the sampled distribution (`top_k`, `top_p`, …); `warn` allows these and never stops; `off` does not measure.
         agreement_warn (`float`, *optional*):
             Mean difference in nats a token beyond which the log warns; by default 1e-4 in float32, 1e-2 in float16 and
-            TF32, 5e-2 in bfloat16.
+            TF32, 5e-2 in bfloat16 and with quantised weights.
         agreement_stop (`float`, *optional*):
             The same beyond which the run stops; by default 1e-3, 1e-1 and 2e-1.
         causal_probe_steps (`int`, defaults to `100`):
