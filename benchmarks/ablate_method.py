@@ -5,7 +5,8 @@ The section rewards on the demo: what a judged context and a judged reasoning bu
 From one cold start a seed, whose contexts are wrong in a third of the answers: RL with two rewards (answer, format) and
 with four (context and reasoning graded by the demo's judge over HTTP), under several credit maps; one arm's judge gives
 15 % of the questions a wrong grade. Equal rows and steps. Writes benchmarks/results/ablate_method.md and .json as cells
-finish; resumable cell by cell.
+finish, and what each row adds to ablate_method_cells.json: a cell in there is not run again, also on another machine.
+Delete it to measure anew.
 
     make ablate-method         # or: python benchmarks/ablate_method.py --seeds 0 1 2
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from demo_cells import cell_folder, cells_parser, evaluate, stage
-from method_table import write
+from method_table import recorded, write
 
 from omni_demo.judge_server import MODEL, serving
 
@@ -70,11 +71,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--constrained_seeds", type=int, nargs="*", default=[0])
     args = parser.parse_args(argv)
     for seed in args.seeds:
-        start = args.output / str(seed) / "sft"
+        start, done = args.output / str(seed) / "sft", recorded(args.results)
+        wanted = [a for a in args.cells if "constrained" not in a or seed in args.constrained_seeds]
+        if not (left := [arm for arm in wanted if f"{seed}/{arm}" not in done]):
+            continue
         stage("sft_omni", "judged/sft", seed=seed, output_dir=start)
-        for name in args.cells:
-            if "constrained" in name and seed not in args.constrained_seeds:
-                continue
+        for name in left:
             folder = cell_folder(args.output, seed, name)
             model = train(name, seed, start, folder, args.steps) if ARMS[name] else start
             variants = ["full", "swapped_audio", "swapped_video"]

@@ -54,27 +54,50 @@ def figures(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def summarise(output: Path, arms: Sequence[str], steps: int) -> dict[str, Any]:
-    """Every cell that is finished, over its seeds; differences over the seeds that an arm shares with `BASELINE`."""
-    seeds = sorted(int(f.name) for f in output.iterdir() if f.name.isdigit())
-    folders = {(arm, seed): cell_folder(output, seed, arm) for arm in arms for seed in seeds}
-    measured = {
-        cell: figures(folder / "eval/model") for cell, folder in folders.items() if (folder / "metrics.json").is_file()
-    }
+def cells_file(results: Path) -> Path:
+    """Where what each row of each finished cell adds to the figures is kept: what is there is not run again."""
+    return results.with_name(f"{results.stem}_cells.json")
+
+
+def recorded(results: Path) -> dict[str, dict[str, Any]]:
+    """The finished cells, by `seed/arm`."""
+    file = cells_file(results)
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def record(output: Path, arms: Sequence[str], results: Path) -> dict[str, dict[str, Any]]:
+    """Those, and the cells that are finished in `output`, written down."""
+    cells = recorded(results)
+    for seed in sorted(int(f.name) for f in output.iterdir() if f.name.isdigit()):
+        for arm in arms:
+            folder = cell_folder(output, seed, arm)
+            if f"{seed}/{arm}" not in cells and (folder / "metrics.json").is_file():
+                stage, rows = folder / "train" / "stage.json", predictions(folder / "eval/model")
+                cells[f"{seed}/{arm}"] = {
+                    "tokens": float(np.mean([row["num_tokens"] for row in rows])),
+                    "seconds": json.loads(stage.read_text())["seconds"] if stage.is_file() else None,
+                    **{key: np.round(both, 4).tolist() for key, both in figures(folder / "eval/model").items()},
+                }
+    cells_file(results).write_text(json.dumps(cells, separators=(",", ":")).replace(".0,", ",").replace(".0]", "]"))
+    return cells
+
+
+def summarise(cells: dict[str, dict[str, Any]], arms: Sequence[str], steps: int) -> dict[str, Any]:
+    """Every finished cell, over its seeds; differences over the seeds that an arm shares with `BASELINE`."""
+    seeds = sorted({int(name.partition("/")[0]) for name in cells})
+    made = {(arm, s): cells[f"{s}/{arm}"] for arm in arms for s in seeds if f"{s}/{arm}" in cells}
+    measured = {at: {key: np.array(cell[key], dtype=float) for key in COLUMNS} for at, cell in made.items()}
     summary: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "machine": describe_machine(), "steps": steps}
     summary["cells"], summary["differences"] = {}, {}
     for arm in arms:
         done = [seed for seed in seeds if (arm, seed) in measured]
         if not done:
             continue
-        stages = [folders[arm, seed] / "train" / "stage.json" for seed in done]
         summary["cells"][arm] = {
             "seeds": done,
             **{key: pooled(FIGURES.get(key, share), [measured[arm, s][key] for s in done]) for key in COLUMNS},
-            "tokens": [
-                float(np.mean([r["num_tokens"] for r in predictions(folders[arm, s] / "eval/model")])) for s in done
-            ],
-            "seconds": [json.loads(s.read_text())["seconds"] for s in stages if s.is_file()],
+            "tokens": [made[arm, s]["tokens"] for s in done],
+            "seconds": [made[arm, s]["seconds"] for s in done if made[arm, s]["seconds"]],
         }
         shared = [seed for seed in done if (BASELINE, seed) in measured]
         if arm != BASELINE and shared:
@@ -87,7 +110,7 @@ def summarise(output: Path, arms: Sequence[str], steps: int) -> dict[str, Any]:
 
 def write(output: Path, arms: Sequence[str], steps: int, results: Path) -> None:
     """The table of every cell that is finished, as Markdown at `results` and as JSON beside it."""
-    summary = summarise(output, arms, steps)
+    summary = summarise(record(output, arms, results), arms, steps)
     titles = list(COLUMNS.values())
     text = [
         "# What the section rewards buy on the demo",
