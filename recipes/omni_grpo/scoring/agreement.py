@@ -12,7 +12,7 @@ import torch
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.data.media.settings import MediaError
-from omni_grpo.families import MODALITIES, head_of
+from omni_grpo.families import MODALITIES
 from omni_grpo.rollout.prefill import drops_out
 from omni_grpo.rollout.record import Row
 from omni_grpo.scoring.scorer import computing_dtype
@@ -99,7 +99,7 @@ class Agreement:
             self._judge(found["corrected"], means)
 
     def _judge(self, mean: float, means: dict[str, float]) -> None:
-        is_quantized = getattr(head_of(self.policy), "is_quantized", False)
+        is_quantized = any(getattr(module, "is_quantized", False) for module in self.policy.modules())
         dtype = torch.bfloat16 if is_quantized else computing_dtype(self.accelerator, self.policy)
         warns, stops = LIMITS.get(dtype, EXACT)
         warns, stops = self.args.agreement_warn or warns, self.args.agreement_stop or stops
