@@ -2,6 +2,7 @@
 """The table of `ablate_method.py`: predictions to figures with intervals over seeds and questions."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,10 @@ def record(output: Path, arms: Sequence[str], results: Path) -> dict[str, dict[s
                     "seconds": json.loads(stage.read_text())["seconds"] if stage.is_file() else None,
                     **{key: np.round(both, 4).tolist() for key, both in figures(folder / "eval/model").items()},
                 }
-    cells_file(results).write_text(json.dumps(cells, separators=(",", ":")).replace(".0,", ",").replace(".0]", "]"))
+    text = json.dumps(cells, separators=(",", ":")).replace(".0,", ",").replace(".0]", "]")
+    part = results.with_name(f"{results.stem}_cells.{os.getpid()}")  # other seeds may be read and written meanwhile
+    part.write_text(text)
+    part.replace(cells_file(results))
     return cells
 
 
@@ -118,9 +122,10 @@ def write(output: Path, arms: Sequence[str], steps: int, results: Path) -> None:
         heading(summary, "make ablate-method"),
         f"{steps} RL steps of 64 completions on the same rows from the same cold start (22 SFT steps). Held-out intent and "
         "agreement questions; all in %, [95 % bootstrap interval, items and seeds resampled] (each seed). Context right: "
-        "it says of face and voice what the clip shows, and nothing else of them. Reasoning consistent: the "
-        "answer follows by the demo's rules from the face and voice that it names, and it states no other. Index: what is left of the score when voice or face is another's; lower is better. The "
-        "judge grades by the demo's own rules; the noisy one gives 15 % of the questions a wrong grade. Minutes of RL.",
+        "it says of face and voice what the clip shows, and nothing else of them. Reasoning consistent: the answer "
+        "follows by the demo's rules from the face and voice that it names, and it states no other. Index: what is left "
+        "of the score when voice or face is another's; lower is better. The judge grades by the demo's own rules; the "
+        "noisy one gives 15 % of the questions a wrong grade. Minutes of RL.",
         "",
         f"| arm | seeds | {' | '.join(titles)} | tokens | minutes |",
         "|---" * (len(titles) + 4) + "|",
