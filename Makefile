@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
+.PHONY: setup setup-vllm test-vllm rl-vllm style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
 
 setup: $(READY)
 
@@ -22,6 +22,19 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install -e ".[train,demo,dev]"
+	touch $@
+
+# vLLM's own pins and this project's cannot be met together, so it has an environment with one list of versions that ran;
+# VLLM_LIST=requirements/vllm-cuda.txt for GPUs, unproven (docs/vllm.md).
+VLLM_ENV := .venv-vllm
+VLLM_LIST ?= requirements/vllm-cpu.txt
+
+setup-vllm: $(VLLM_ENV)/.ready
+
+$(VLLM_ENV)/.ready: $(VLLM_LIST)
+	$(PYTHON) -m venv $(VLLM_ENV)
+	$(VLLM_ENV)/bin/python -m pip install --no-deps -r $(VLLM_LIST)
+	$(VLLM_ENV)/bin/python -m pip install --no-deps -e .
 	touch $@
 
 style: setup
@@ -34,11 +47,16 @@ quality: setup
 	$(BIN)/pyright
 
 test: quality
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not distributed" -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu and not distributed and not vllm" -q
 
 # Two processes under ZeRO-2 and ZeRO-3 against one (DDP is in `make test`); the first run compiles DeepSpeed's op.
 test-distributed: setup
 	$(BIN)/python -m pytest -m distributed -v
+
+# A process a file: on CPUs vLLM keeps a process's threads and its process group for good.
+test-vllm: setup-vllm
+	for file in tests/recipes/vllm/test_*.py; do \
+		OMP_NUM_THREADS=1 $(VLLM_ENV)/bin/python -m pytest -m vllm -q $$file || exit 1; done
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -v
@@ -48,7 +66,7 @@ ROUNDS ?= 10
 test-fuzz: setup
 	for round in $$(seq $(ROUNDS)); do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=fuzz -n 2 -q \
-			-m "hypothesis and not slow and not gpu and not distributed" || exit 1; done
+			-m "hypothesis and not slow and not gpu and not distributed and not vllm" || exit 1; done
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu -v
@@ -96,6 +114,10 @@ sft: setup
 
 rl: setup
 	$(LAUNCH) recipes/grpo_omni.py --config $(or $(CONFIG),$(DEMO)/rl.yaml)
+
+# The same, completions sampled by vLLM.
+rl-vllm: setup-vllm
+	$(VLLM_ENV)/bin/accelerate launch --config_file $(ACCELERATE) recipes/grpo_omni.py --config $(or $(CONFIG),$(DEMO)/rl_vllm.yaml)
 
 # The demo's two cores share its questions; on a node, PROCESSES=8 gives each GPU a share.
 PROCESSES ?= $(if $(CONFIG),1,2)

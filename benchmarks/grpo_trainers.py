@@ -96,7 +96,9 @@ def omni_trainer(
     return OmniGRPOTrainer(
         model or load_model(model_dir),
         [constant_reward],
-        OmniGRPOConfig(generation_kwargs={"min_new_tokens": shape.completion}, credit_map="uniform", **fields),
+        OmniGRPOConfig(
+            generation_kwargs={"min_new_tokens": shape.completion}, credit_map="uniform", agreement="off", **fields
+        ),
         to_dataset(examples, "short"),
         encoder=PromptEncoder(processor, settings),
         peft_config=peft_config,

@@ -26,6 +26,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--problem_type", default=None, help="yes_no, label, numerical, …; decides the instruction")
     parser.add_argument("--prompt_style", default=None, help="a key of omni_grpo.data.rows.prompts.PROMPT_STYLES")
     parser.add_argument("--max_new_tokens", type=int, default=512)
+    parser.add_argument("--backend", choices=["generate", "vllm"], default="generate", help="vllm: see docs/vllm.md")
     parser.add_argument("--raw", action="store_true", help="print the completion as it is")
     args = parser.parse_args(argv)
 
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
     from omni_grpo.rollout.answers import generate
+    from omni_grpo.rollout.vllm.answering import AnsweringEngine
     from omni_grpo.run.scripts import trained_settings
     from omni_rewards import parse_sections
 
@@ -66,7 +68,9 @@ def main(argv: list[str]) -> None:
     model = load_model(args.model, dtype="auto" if device == "cuda" else torch.float32).to(device).eval()
     processor = load_processor(args.model)
     prompt = PromptEncoder(processor, media, escape=escape)(messages, "yours")
-    (completion,) = generate(model, processor, attach_media_embedder(model), [prompt], args.max_new_tokens)
+    embedder = attach_media_embedder(model)
+    engine = AnsweringEngine(model, processor, embedder) if args.backend == "vllm" else None
+    (completion,) = generate(model, processor, embedder, [prompt], args.max_new_tokens, engine)
     sections = parse_sections(completion.text, PROMPT_STYLES[style].schema)
     if args.raw or not sections.ok:
         print(completion.text)

@@ -50,6 +50,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.evaluation.scoring import compare
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.model.towers import attach_media_embedder
+    from omni_grpo.rollout.vllm.answering import AnsweringEngine
     from omni_grpo.run.machine import describe_machine
     from omni_grpo.run.scripts import as_trained, begin
 
@@ -82,9 +83,10 @@ def main(argv: list[str]) -> None:
             processor, seen, data.max_prompt_length, args.prompt_cache_mb, decoded, own.escape_control_tokens
         )
         model = load_model(path, dtype=args.dtype).to(processes.device).eval()
+        embedder = attach_media_embedder(model)
         stages[name], predictions[name] = evaluate(
             model,
-            attach_media_embedder(model),
+            embedder,
             encoders.setdefault((processing_key(processor), seen, encoder.escape), encoder),
             examples,
             own.prompt_style,
@@ -97,6 +99,7 @@ def main(argv: list[str]) -> None:
             ablated_rows=args.ablated_rows,
             protocol=protocol,
             share=share,
+            engine=AnsweringEngine(model, processor, embedder) if args.backend == "vllm" else None,
         )
         stages[name].update(model=path, data=args.test_file)
     if share.index:

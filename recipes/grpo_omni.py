@@ -6,7 +6,8 @@ RL with verifiable rewards (GRPO) on image, video, audio and text.
         --config recipes/configs/demo/rl.yaml [--any_field value]
 
 Without --config it runs the demo's RL stage on this machine. An interrupted run goes on from its last complete
-checkpoint; a finished one is not run again until its inputs change.
+checkpoint; a finished one is not run again until its inputs change. `--rehearse 3` makes three steps, says what they took,
+and leaves its report alone.
 """
 
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from omni_grpo.run.command_line import help_text, parse, with_default_config
 from omni_grpo.run.console import run
+from omni_grpo.run.rehearsal import rehearsed
 from omni_grpo.run.reward_settings import check_rewards, configured_rewards
 from omni_grpo.run.scripts import announce, claim, is_main_process, watch
 
@@ -23,6 +25,7 @@ def main(argv: list[str]) -> None:
     if {"-h", "--help"} & set(argv):
         print(help_text("grpo", __doc__))
         return
+    argv = rehearsed(argv)
     stage = claim(argv)
     if stage is None:
         return
@@ -32,7 +35,7 @@ def main(argv: list[str]) -> None:
 
     from trl import ModelConfig
 
-    from omni_grpo.build import check_fit, rewards_in_sections
+    from omni_grpo.build import check_fit, check_generation, rewards_in_sections
     from omni_grpo.config import DataArguments, OmniGRPOConfig
     from omni_grpo.data.dataset import load_sources, preflight, to_dataset
     from omni_grpo.data.encoding.encoder import PromptEncoder
@@ -43,6 +46,7 @@ def main(argv: list[str]) -> None:
     from omni_grpo.model.loading import load_model, load_processor
     from omni_grpo.run.checkpoints import SaveWhenAsked, resume_checkpoint
     from omni_grpo.run.log_file import LogFile
+    from omni_grpo.run.measuring import rehearse
     from omni_grpo.run.progress import finish, follow
     from omni_grpo.run.reward_columns import check_reward_columns
     from omni_grpo.run.scripts import (
@@ -76,6 +80,7 @@ def main(argv: list[str]) -> None:
     args.check_rows(len(train))
     check_reward_columns(reward_funcs, train, args.allow_unused_rewards, args.context_gain_weight is not None)
     check_contrast(args, train)
+    check_generation(args, train)
     processor = load_processor(model_args.model_name_or_path)
     decoded = open_decode_cache(data.decode_cache, data.decode_cache_mb, args.output_dir)
     encoder = PromptEncoder(
@@ -103,6 +108,8 @@ def main(argv: list[str]) -> None:
 
     # 3. Train, from the last complete checkpoint if there is one.
     follow(trainer, "RL")
+    if args.rehearse:
+        return rehearse(trainer, args.rehearse, start, argv)
     trainer.train(resume_from_checkpoint=resume_checkpoint(args.output_dir, args.resume_from_checkpoint))
     finish(trainer, processor, stage, "RL", argv, start)
 

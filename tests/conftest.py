@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -53,6 +54,21 @@ def tiny(tmp_path_factory) -> str:
     torch.set_num_threads(1)
     config = TinyOmniConfig(width=32, text_layers=2, vision_layers=1, audio_layers=1, image_size_px=56, vocab_size=400)
     return str(save_tiny_omni(tmp_path_factory.mktemp("models") / "tiny", TEXTS, config))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Callable[[str], str]:
+    """Directory of a family's tiny model with its processor, built once."""
+    from tiny_families import save_tiny
+
+    made: dict[str, str] = {}
+
+    def of(name: str) -> str:
+        if name not in made:
+            made[name] = save_tiny(name, tmp_path_factory.mktemp("families") / name)
+        return made[name]
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ What `test_distributed.py` starts, as one process and with `accelerate launch` a
 
     python tests/distributed_worker.py MODEL DATA OUT JOB [JOB …] [--without-dummies]
 
-Each JOB (`grpo`, `frozen`, `plain`, `strict`, `gain`, `lora`, `sft`) trains three steps on the same global batches however many processes there are. Its
+Each JOB (`grpo`, `frozen`, `plain`, `strict`, `gain`, `lora`, `sft`, `cut`, `resumed`) trains three steps on the same global batches however many processes there are. Its
 weights go to OUT/JOB, and what each process met to OUT/JOB/facts-RANK.json. Sampling runs for real, but a fixed table
 then takes the place of its completions, so that one process and two learn from the same text.
 """
@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, DistributedType, PartialState
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig
 
 import omni_grpo.build
 from omni_grpo.config import OmniGRPOConfig, OmniSFTConfig
@@ -33,6 +36,7 @@ from omni_rewards import answer_reward, section_format_reward
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 GLOBAL_BATCH = 4  # rows of one micro-step over all processes
+SFT = ("sft", "cut", "resumed")
 WORDS = ["the", "face", "looks", "happy", "sad", "voice", "sounds", "calm", "angry", "they", "agree", "because"]
 
 
@@ -96,6 +100,19 @@ def common(out: Path) -> dict[str, Any]:
     }
 
 
+def shard_on_the_cpu() -> None:
+    """Accelerate shards by FSDP where there are GPUs alone; here its settings hold for processes on the CPU, too."""
+    begin = AcceleratorState.__init__
+
+    def begin_sharded(self, *args: Any, fsdp_plugin: Any = None, **kwargs: Any) -> None:
+        begin(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None:
+            self.fsdp_plugin, self.distributed_type = fsdp_plugin, DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = begin_sharded
+
+
 def shard_everything(args: Any) -> None:
     """ZeRO-3 leaves weights of fewer than 100,000 elements whole; here that would be all of them."""
     if (plugin := getattr(args, "deepspeed_plugin", None)) is not None:
@@ -118,17 +135,22 @@ def _difference(a: torch.nn.Parameter, b: torch.nn.Parameter) -> float:
     with gathered:
         if a.numel() == 0 or a.shape != b.shape or a.data_ptr() == b.data_ptr():
             raise RuntimeError(f"no two copies to compare: {a.shape}, {b.shape}")
-        return (a - b).abs().max().item()
+        whole = [p.full_tensor() if isinstance(p, DTensor) else p for p in (a, b)]
+        return (whole[0] - whole[1]).abs().max().item()
 
 
 def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     """Groups of two; every process holds one prompt a micro-step, two micro-steps make a step."""
     frozen = job in ("frozen", "plain")
-    sharing = {"share_prompt": "off", "share_media": "off"} if job == "plain" else {}
+    fields = common(out) | {"gradient_accumulation_steps": 2}
+    if job == "plain":
+        fields |= {"share_prompt": "off", "share_media": "off"}
+    if "moe" in AutoConfig.from_pretrained(model).model_type:
+        # A router's loss is of one process's rows: one process takes them as micro-batches, of which it takes the mean.
+        fields |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4 // WORLD}
+        fields |= {"loss_type": "grpo", "router_aux_loss_coef": 0.1}
     args = OmniGRPOConfig(
-        **common(out),
-        **sharing,
-        gradient_accumulation_steps=2,
+        **fields,
         steps_per_generation=1,
         num_generations=2,
         max_completion_length=4,
@@ -159,6 +181,7 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
         peft_config=lora,
     )
     trainer.met, trainer.credited = [], {}
+    trainer.generation_config.max_new_tokens -= RANK  # one process is done before the other, and goes on with it
     facts = {} if lora else {"reference": reference_difference(trainer)}
     if lora and RANK == 0:
         trainer.model.save_pretrained(out / "start")
@@ -171,10 +194,14 @@ def train_grpo(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
     return facts | known
 
 
-def train_sft(model: str, data: str, out: Path) -> dict[str, Any]:
-    """Three steps and, at the end, greedy answers to two rows."""
+def train_sft(job: str, model: str, data: str, out: Path) -> dict[str, Any]:
+    """
+    Three steps and, at the end, greedy answers to two rows. `cut` and `resumed`: with a state of the optimiser and a
+    checkpoint after two steps, from which the second, which comes after the first, goes on.
+    """
+    saving = {} if job == "sft" else {"optim": "adamw_torch", "learning_rate": 1e-3, "save_strategy": "steps"}
     args = OmniSFTConfig(
-        **common(out),
+        **{**common(out), **saving, "save_steps": 2},
         train_sampling_strategy="sequential",
         eval_strategy="steps",
         eval_steps=3,
@@ -190,7 +217,7 @@ def train_sft(model: str, data: str, out: Path) -> dict[str, Any]:
         eval_dataset=rows.select(range(2)),
         encoder=encoder(model),
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(out.with_name("cut") / "checkpoint-2") if job == "resumed" else None)
     trainer.save_model(str(out))
     evaluated = [e["eval_answer_accuracy"] for e in trainer.state.log_history if "eval_answer_accuracy" in e]
     return {"evaluated": evaluated, "steps": trainer.state.global_step}
@@ -204,17 +231,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("model", "data", "out"):
         parser.add_argument(name)
-    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "plain", "strict", "lora", "sft", "gain"))
+    parser.add_argument("jobs", nargs="+", choices=("grpo", "frozen", "plain", "strict", "gain", "lora", *SFT))
     parser.add_argument("--without-dummies", action="store_true", help="the mutant: ranks make different tower calls")
     options = parser.parse_args()
     if options.without_dummies:
         attach = omni_grpo.build.attach_media_embedder
         omni_grpo.build.attach_media_embedder = lambda model, everywhere: attach(model, ())
+    shard_on_the_cpu()
     torch.set_num_threads(1)
     for job in options.jobs:
         out = Path(options.out) / job
-        train = (train_sft, (options.model,)) if job == "sft" else (train_grpo, (job, options.model))
-        facts = train[0](*train[1], options.data, out)
+        facts = (train_sft if job in SFT else train_grpo)(job, options.model, options.data, out)
         (out / f"facts-{RANK}.json").write_text(json.dumps(facts | {"world": WORLD}))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,9 +52,18 @@ def environment() -> dict[str, str]:
 
 
 def start(
-    script: Path, *arguments: str, killed_at: int | None = None, processes: int = 1, ends: int = 0, **options
+    script: Path,
+    *arguments: str,
+    killed_at: int | None = None,
+    processes: int = 1,
+    accelerate: str = "",
+    ends: int = 0,
+    **options,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end, or to its death after the step `killed_at`."""
+    """
+    Run a script to its end, or to its death after the step `killed_at`; by torchrun on several `processes`, or by
+    `accelerate launch` with the shipped config of that name, on two in float32.
+    """
     command = [sys.executable, str(script), *arguments]
     if killed_at is not None:
         command[1:2] = [str(TESTS / "killed_run.py"), str(killed_at), str(script)]
@@ -63,8 +73,15 @@ def start(
             "--standalone",
             f"--nproc_per_node={processes}",
         ]
+    if accelerate:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        config = str(ROOT / "accelerate_configs" / f"{accelerate}.yaml")
+        two = ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", port]
+        command[:1] = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file", config, *two]
     pipes = {"capture_output": True, "text": True, "timeout": 300, "start_new_session": True}
-    run = subprocess.run(command, env=environment(), cwd=ROOT, **pipes, **options)
+    run = subprocess.run(command, env=environment(), cwd=ROOT, **pipes | options)
     wanted = ends if killed_at is None else 1 if processes > 1 else -signal.SIGKILL
     assert run.returncode == wanted, run.stdout[-3000:] + run.stderr[-3000:]
     return run

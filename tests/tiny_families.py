@@ -251,18 +251,18 @@ def gemma4(experts: bool = False, **more: Any) -> tuple[Any, Any]:
         more |= {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 16}
     vision = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4}
     names = {"boi": "<|image>", "eoi": "<image|>", "boa": "<|audio>"}
+    sizes = {
+        "global_head_dim": 16,
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "vocab_size_per_layer_input": len(tok),
+        "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 2,
+        "final_logit_softcapping": 30.0,
+        **more,
+    }
     config = hf.Gemma4Config(
-        text_config={
-            **{k: v for k, v in text_config(tok, layers=4).items() if k != "rope_parameters"},
-            "global_head_dim": 16,
-            "sliding_window": 24,
-            "layer_types": ["sliding_attention", "full_attention"] * 2,
-            "vocab_size_per_layer_input": len(tok),
-            "hidden_size_per_layer_input": 8,
-            "num_kv_shared_layers": 2,
-            "final_logit_softcapping": 30.0,
-            **more,
-        },
+        text_config={k: v for k, v in text_config(tok, layers=4, **sizes).items() if k != "rope_parameters"},
         vision_config={**vision, "num_key_value_heads": 4, "head_dim": 8, "position_embedding_size": 64},
         audio_config={
             "hidden_size": WIDTH,
@@ -321,6 +321,9 @@ FAMILIES = {
     "qwen3_5": TinyFamily(qwen3_5, VISION, 64, ("another item", "token types"), 16, packs=False, relative=2e-3),
     "qwen2_audio": TinyFamily(qwen2_audio, ("audio",), 28, ("positions",), 21),
     "gemma4": TinyFamily(gemma4, OMNI, 48, (*ALWAYS, "window"), 24, frames=2),
+    "gemma4_moe": TinyFamily(
+        lambda: gemma4(experts=True), OMNI, 48, ("positions", "window"), 24, relative=2e-4, frames=2, experts=True
+    ),
     "gemma4-bidirectional": TinyFamily(
         lambda: gemma4(use_bidirectional_attention="vision"), OMNI, 48, ("window", "token types"), 24, frames=2
     ),

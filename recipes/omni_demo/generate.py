@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -139,7 +140,8 @@ def _make(clips: list[ClipSpec], config: DemoDataConfig, root: Path) -> None:
     if not clips:
         return
     work = partial(_make_clip, config=config, root=root)
-    bar = tqdm(total=len(clips), unit="clip", leave=False, delay=5)
+    rarely = 0.1 if sys.stderr.isatty() else 30  # in a file
+    bar = tqdm(total=len(clips), unit="clip", leave=False, delay=5, mininterval=rarely)
     with _mapper(config.num_workers or os.cpu_count() or 1) as mapped, bar:
         for _ in mapped(work, clips):
             bar.update()

@@ -70,7 +70,8 @@ def is_consistent(kind: str, reasoning: str, answer: str) -> bool:
 def grade_context(reference: str, candidate: str, sides: tuple[str, ...]) -> int:
     """
     How far a context says of `sides` what the reference says, from 0 to 5: 5 for all of it and nothing else, 3 for a
-    side on which the right thing stands beside a wrong one, 0 for nothing right; the mean over sides, rounded down.
+    side on which the right thing stands beside a wrong one, 0 for nothing right; the mean over sides, rounded down. At
+    most 3 where something is said of a side that the reference lacks.
     """
     true, said = claims_of(reference), claims_of(candidate)
     grades = [
@@ -78,7 +79,8 @@ def grade_context(reference: str, candidate: str, sides: tuple[str, ...]) -> int
         for side in sides
         if side in true
     ]
-    return sum(grades) // len(grades) if grades else 0
+    invented = any(said.get(side) for side in sides if side not in true)
+    return min(sum(grades) // len(grades), 3 if invented else TOP) if grades else 0
 
 
 def grade_reasoning(question: str, context: str, reasoning: str, answer: str) -> int:

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
 from torch import nn
+from trl import GRPOTrainer
 from trl.trainer.utils import get_callable_name
 
 from omni_grpo.credit.credit import Credit, credit_places
+from omni_grpo.credit.section_masks import places_of
 from omni_grpo.data.dataset import modalities_of
 from omni_grpo.data.encoding.encoder import PromptEncoder, processing_key
 from omni_grpo.data.media.settings import MediaSettings
@@ -21,12 +24,16 @@ from omni_grpo.model.feature_cache import FeatureCache, encoder_fingerprint
 from omni_grpo.model.loading import freeze_towers, hub_kwargs, load_model, load_processor
 from omni_grpo.model.towers import MediaEmbedder, attach_media_embedder, is_frozen, lasting
 from omni_grpo.rollout.constrained.decoding import section_constraint
-from omni_grpo.rollout.constrained.head import add_constrained_head
+from omni_grpo.rollout.constrained.head import add_constrained_head, exclude_tokens
 from omni_grpo.rollout.prefill import ONCE
 from omni_grpo.rollout.sampler import GenerateSampler
+from omni_grpo.rollout.vllm.installed import check_installed
+from omni_grpo.rollout.vllm.sampler import VLLMSampler
 from omni_grpo.run.construct import as_mapping
 from omni_grpo.run.reward_settings import in_sections
 from omni_grpo.run.run_log import RunLog
+from omni_grpo.scoring.agreement import Agreement
+from omni_grpo.scoring.probe import CausalProbe
 from omni_grpo.scoring.scorer import Scorer
 from omni_rewards import SectionSchema
 
@@ -35,10 +42,12 @@ class Collaborators(NamedTuple):
     """Those of a GRPO trainer."""
 
     media: MediaEmbedder
-    sampler: GenerateSampler
+    sampler: GenerateSampler | VLLMSampler
     scorer: Scorer
     credit: Credit
     run_log: RunLog
+    agreement: Agreement
+    probe: CausalProbe
 
 
 def ready_model(
@@ -112,7 +121,10 @@ def check_generation(args: Any, dataset: Any) -> None:
 
     Raises:
         `ValueError`: One shows the model a prompt and its media more than once, or in part.
+        `ImportError`: `use_vllm`, and it is not installed.
     """
+    if args.use_vllm:
+        check_installed()
     if not isinstance(dataset, Dataset) or not modalities_of(dataset):
         return
     for name, value in as_mapping(args.generation_kwargs or {}, "generation_kwargs").items():
@@ -171,23 +183,37 @@ def collaborators(
         for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
             if model is not None:
                 add_constrained_head(model, trainer.temperature, args.cast_lm_head_to_fp32)
-    share, pad_to = args.share_prompt, trainer.pad_to_multiple_of
+    elif trainer.rollout_func is None and not trainer.use_transformers_continuous_batching:  # else others sample
+        for model in (head, trainer.ref_model and head_of(trainer.ref_model)):
+            if model is not None:
+                exclude_tokens(model, forbidden)
+    share, ends = args.share_prompt, trainer.eos_token_ids
+    if args.use_vllm:
+        draw: Any = functools.partial(GRPOTrainer._generate_single_turn, trainer)
+        sampler = VLLMSampler(media, trainer.vllm_generation, draw, ends, forbidden, constraint)
+    else:
+        sampler = GenerateSampler(
+            media,
+            tokenizer.pad_token_id,
+            ends,
+            forbidden,
+            share=share != "off",
+            constraint=constraint,
+            pad_to_multiple_of=trainer.pad_to_multiple_of,
+            logprobs=args.agreement != "off",
+        )
+    probe_steps = args.causal_probe_steps if modalities else 0
+    run_log = RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names)
     named = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
     about = {name: getattr(reward, "sections", None) for name, reward in named}
     return Collaborators(
         media,
-        GenerateSampler(
-            media,
-            tokenizer.pad_token_id,
-            trainer.eos_token_ids,
-            forbidden,
-            share=share != "off",
-            constraint=constraint,
-            pad_to_multiple_of=pad_to,
-        ),
+        sampler,
         Scorer(accelerator, trainer.model, media, share, constraint, trainer.ref_model, reference_media, takes),
         Credit(args, about, schema, tokenizer, trainer.scale_rewards),
-        RunLog(trainer._metrics, trainer._logs, accelerator, schema, trainer.reward_func_names),
+        run_log,
+        Agreement(accelerator, trainer.model, args, places_of(schema), run_log.metric),
+        CausalProbe(accelerator, media.family, probe_steps, trainer._score, run_log.metric),
     )
 
 

@@ -16,10 +16,11 @@ from omni_grpo.data.rows.prompts import PROMPT_STYLES
 from omni_grpo.evaluation.arguments import EvalArguments as EvalArguments
 from omni_grpo.experimental.arguments import GroundingArguments
 from omni_grpo.rollout.constrained.section_constraint import MODES
+from omni_grpo.rollout.vllm.installed import check_fields
 from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import read_settings
 from omni_grpo.run.stages import RESUME
-from omni_grpo.scoring.arguments import SharingArguments
+from omni_grpo.scoring.arguments import AgreementArguments, SharingArguments
 
 
 @dataclass
@@ -96,7 +97,9 @@ class TowerArguments:
 
 
 @dataclass
-class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, TowerArguments, GRPOConfig):
+class OmniGRPOConfig(
+    SharingArguments, AgreementArguments, CreditArguments, GroundingArguments, TowerArguments, GRPOConfig
+):
     """
     [`~trl.GRPOConfig`] with what an omni-modal run adds.
 
@@ -118,6 +121,9 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         wandb_media_files (`int`, defaults to `4`):
             Clips, sounds and images (8 MB at most each) that play in the table of each log event, where `report_to`
             is wandb and completions are logged; `0` for no such table.
+        rehearse (`int`, *optional*):
+            Make so many steps in a folder that is then deleted, and write what they took beside `output_dir`, see
+            [`~omni_grpo.run.measuring.Rehearsal`].
     """
 
     reward_funcs: list[str] = field(
@@ -130,6 +136,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     constrained_decoding: Literal["none", "force_tags", "strict"] = "none"
     section_budgets: list[int] | None = None
     wandb_media_files: int = 4
+    rehearse: int | None = None
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end or self.save_strategy == "best":  # upstream would go by the loss
@@ -140,7 +147,7 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
     @classmethod
     def of(cls, args: GRPOConfig | None, model: Any) -> OmniGRPOConfig:
         """
-        A configuration of TRL's as one of ours. What it cannot say is as in TRL: `credit_map: stock`.
+        A configuration of TRL's as one of ours. What it cannot say is as in TRL: `credit_map: stock`, `agreement: warn`.
 
         Args:
             args (`GRPOConfig`, *optional*): As a trainer of TRL's takes it; by default TRL's own for a model of this name.
@@ -154,13 +161,14 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
         name = model if isinstance(model, str) else model.config._name_or_path
         own: Any = copy.copy(args) if args is not None else GRPOConfig(f"{name.split('/')[-1]}-GRPO")
         own.__class__ = cls  # not made anew: what TRL has filled in cannot be given to it again
-        own.reward_funcs, own.credit_map = [], "stock"
+        own.reward_funcs, own.credit_map, own.agreement = [], "stock", "warn"
         own.check_ours()
         return own
 
     def check_ours(self) -> None:
         """Hold the fields that TRL does not know to what they may be."""
         self.check_sharing()
+        self.check_agreement()
         self.check_grounding()
         self.constrained_decoding = word(self.constrained_decoding, MODES, "constrained_decoding")
         if self.section_budgets is not None and self.constrained_decoding != "strict":
@@ -169,8 +177,10 @@ class OmniGRPOConfig(SharingArguments, CreditArguments, GroundingArguments, Towe
             raise ValueError(f"sampling_threads: must be at least 1, got {self.sampling_threads}")
         if self.wandb_media_files < 0:
             raise ValueError(f"wandb_media_files: must not be negative, got {self.wandb_media_files}")
+        if self.rehearse is not None and self.rehearse < 1:
+            raise ValueError(f"rehearse: must be at least 1 step, got {self.rehearse}")
         if self.use_vllm:
-            raise NotImplementedError("use_vllm: TRL's vLLM rollouts carry images only; set `use_vllm: false`")
+            check_fields(self)
         self.reward_settings = read_settings(self.reward_settings)
         self.check_credit(self.beta, self.reward_weights)
         check_checkpoints(self)

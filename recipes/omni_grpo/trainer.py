@@ -28,12 +28,15 @@ from omni_grpo.model.evaluation_mode import in_evaluation
 from omni_grpo.model.loading import image_token_named, reference_copied_from, written_out
 from omni_grpo.model.towers import lasting
 from omni_grpo.rollout.policy import whole_policy
+from omni_grpo.rollout.prefill import drops_out
 from omni_grpo.rollout.record import Rollout
 from omni_grpo.rollout.sampler import cpu_threads
+from omni_grpo.rollout.vllm.generation import generation_with_features
 from omni_grpo.run.checkpoints import CompleteCheckpoints, EpochOrder, GenerationBorders
 from omni_grpo.run.finite import FiniteSteps
 from omni_grpo.run.reward_columns import check_reward_columns
 from omni_grpo.run.run_log import keep_training_table
+from omni_grpo.scoring.agreement import check_prompts
 from omni_grpo.scoring.row_order import in_order
 from omni_grpo.scoring.scorer import Batch
 from omni_rewards import SectionSchema, parse_sections
@@ -45,7 +48,8 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
 
     A generation batch is one [`Rollout`]. TRL hands nothing of ours from one of its methods to the next, so the rollout
     that is worked on is `self._rollout` while `_at` holds, here and nowhere else; its rows go through TRL's shuffle and
-    split as `output["rows"]`. The work is done by `media_embedder`, `sampler`, `scorer`, `credit` and `run_log`.
+    split as `output["rows"]`. The work is done by `media_embedder`, `sampler`, `scorer`, `credit`, `run_log`,
+    `agreement` and `probe`.
 
     Args:
         model (`str`, `PreTrainedModel` or `PeftModel`):
@@ -71,6 +75,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
     _tag_names: ClassVar = ["trl", "grpo", "omni-grpo"]
     args: Any  # TRL and transformers annotate these as unions over every backend
     model: Any
+    sampler: Any  # a GenerateSampler, or a VLLMSampler
     _rollout = Rollout([])
 
     def __init__(
@@ -107,7 +112,12 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         refuse_lacking(model, train_dataset, *evals)
         refuse_unread(self.encoder, train_dataset, {**kwargs, "chat_template_kwargs": args.chat_template_kwargs})
         ours = grounding_rewards(args, self.schema, self.encoder, lambda: self._rollout.rows, self._score)
-        with reference_copied_from(model), image_token_named(model), with_rewards(reward_funcs, args, ours) as funcs:
+        with (
+            reference_copied_from(model),
+            image_token_named(model),
+            generation_with_features(),
+            with_rewards(reward_funcs, args, ours) as funcs,
+        ):
             super().__init__(
                 model=model,
                 reward_funcs=funcs,
@@ -117,9 +127,9 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
                 processing_class=processor,
                 **kwargs,
             )
-        self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log = collaborators(
-            self, self.encoder, self.schema, modalities_of(train_dataset, *evals)
-        )
+        made = collaborators(self, self.encoder, self.schema, modalities_of(train_dataset, *evals))
+        self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log, *_ = made
+        self.agreement, self.probe = made.agreement, made.probe
         self.reward_weights = self.credit.weights(self.reward_weights)
         per_generation = (args.steps_per_generation or 1) * args.num_iterations
         borders = GenerationBorders(per_generation, self.args.metric_for_best_model is not None)
@@ -161,6 +171,13 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         batch = self.run_log.next_batch(self.state.global_step)
         with self._at(Rollout.begin(inputs, mode, batch, size, self.accelerator.process_index)) as rollout:
             output = super()._generate_and_score_completions([without_pictures(row) for row in inputs])
+            mask = output["completion_mask"]
+            if (old := output.get("old_per_token_logps")) is not None:
+                self.agreement(rollout.rows, old, mask, output.get("importance_sampling_ratio"))
+            probed = self.probe(rollout.rows, self.state.global_step) if mode == "train" else None
+            if probed is not None and drops_out(self.model):  # the loss's own pass cannot be judged
+                row, logps = probed
+                self.agreement([row], logps, torch.ones_like(logps), name="agreement/probed")
         weights, stock = self.reward_weights.to(self.accelerator.device), output["advantages"]
         credited = self.credit(rollout, stock, weights, output["completion_ids"].size(1))
         rollout.advantages = credited.advantages
@@ -190,13 +207,22 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             if self.args.share_media != "off":
                 with self.accelerator.autocast():
                     prompts = self.media_embedder.encode(model, prompts, device)
-            sampled = self.sampler(model, prompts, generation_config=self.generation_config)
+            sampled = None
+            if not self.use_vllm:
+                sampled = self.sampler(model, prompts, generation_config=self.generation_config)
             kept = lasting(self.media_embedder, model, rollout.mode)
+        if sampled is None:  # vLLM is sent the weights one by one, wherever they are
+            at = self.args.seed, self.state.global_step, self.accelerator.process_index, rollout.mode == "eval"
+            sampled = self.sampler(self.model, prompts, seed=at)
+        if sampled.prompt_ids is not None:
+            check_prompts(prompts, sampled.prompt_ids)
         if not later_turn:  # what a tower that trains has made is made again in the loss, with its gradient
             rollout.fill(prompt=[prompt.keeping(kept) for prompt in prompts])
             if sampled.chosen is not None:
                 rollout.fill(chosen=sampled.chosen)
-        return sampled.completion_ids, sampled.logprobs
+            if sampled.logprobs is not None:
+                rollout.fill(logprobs=sampled.logprobs)
+        return sampled.completion_ids, sampled.logprobs if self.use_vllm else None  # as TRL's own `generate`
 
     def _generate(self, prompts):
         prompt_ids, completion_ids, mask, *rest = super()._generate(prompts)
@@ -231,7 +257,10 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
         with self._at(Rollout(inputs["rows"])) as rollout:
             self.note_rows([row.name for row in rollout.rows])
             rollout.check_pairing(*(inputs[name] for name in ("prompt_ids", "prompt_mask", "completion_ids")))
-            return super()._compute_loss(model, inputs)
+            loss = super()._compute_loss(model, inputs)
+            if "old_per_token_logps" not in inputs:  # the first pass since sampling, on the same weights
+                self.agreement(rollout.rows, rollout.logps, inputs["completion_mask"])
+        return loss
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **asked
@@ -242,7 +271,9 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
             )
         batch = Batch(self._rollout.prompts, input_ids, attention_mask, logits_to_keep)
         entropy, aux_loss = asked.get("compute_entropy", False), asked.get("compute_aux_loss", False)
-        return self.scorer(model, batch, batch_size, entropy=entropy, aux_loss=aux_loss)
+        scores = self.scorer(model, batch, batch_size, entropy=entropy, aux_loss=aux_loss)
+        self._rollout.logps = scores.logps.detach()
+        return scores
 
     def _score(self, prompts: Sequence[EncodedPrompt], completion_ids: Sequence[list[int]]) -> torch.Tensor:
         """For rewards that ask the model: the policy's log-probabilities `(B, T)`, without gradient and dropout."""

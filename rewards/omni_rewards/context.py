@@ -10,7 +10,7 @@ from ._elements import AUDIO, UNMARKED, VISUAL, key_elements
 from ._judged import awaited, settled
 from .coverage import context_coverage
 from .judge import Judge, Question
-from .judge.media import Medium, media_of
+from .judge.media import Medium, media_of, shown
 from .judge.rows import Row
 from .judge.settings import as_judge
 from .sections import CONTEXT_THINK_ANSWER, SectionSchema, find_tags, parse_sections
@@ -26,9 +26,15 @@ CONTEXT_MEDIA_RUBRIC = CONTEXT_RUBRIC.replace("the reference", "the scene").repl
     "given REFERENCE, a true description of a scene, and", "shown a scene itself and given"
 )
 _SENSE_WORDS = {
-    VISUAL: "what can be SEEN (faces, gestures, people, objects, places, actions), and ignore what can be heard",
-    AUDIO: "what can be HEARD (voices, tone, speech, music, noises), and ignore what can be seen",
+    VISUAL: "what can be SEEN (faces, gestures, people, objects, places, actions)",
+    AUDIO: "what can be HEARD (voices, tone, speech, music, noises)",
     UNMARKED: "whether it describes the same scene",
+}
+# What is said of the other sense is graded by a question of its own; where there is no such sense, here.
+_IGNORED = {VISUAL: ", and ignore what can be heard", AUDIO: ", and ignore what can be seen", UNMARKED: ""}
+_INVENTED = {
+    VISUAL: ", and count what is said to be HEARD as invented, as there is no sound",
+    AUDIO: ", and count what is said to be SEEN as invented, as there is no picture",
 }
 
 
@@ -37,8 +43,9 @@ class ContextReward:
     """
     `context_reward` with settings: a judge in place of the offline scorer, another rubric, another penalty.
 
-    With a judge, each sense that the reference marks is a question of its own, and the reward is their mean. A judge that
-    sees and hears (`send_media: true`) also grades rows that have media and no reference, each sense of the media by itself.
+    With a judge, each sense that the reference marks is a question of its own, and the reward is their mean. Where neither
+    reference nor prompt has the other sense, what is said of it counts as invented. A judge that sees and hears
+    (`send_media: true`) also grades rows that have media and no reference, each sense of the media by itself.
 
     Args:
         judge (`Judge` or `dict[str, Any]`, *optional*):
@@ -89,10 +96,11 @@ class ContextReward:
             raise ValueError("context_reward needs a column `context`, or a judge with `send_media: true`")
         count, texts = len(completions), map(completion_text, completions)
         media = [media_of(self.judge, index, kwargs) for index in range(count)]
-        rows = zip(texts, [None] * count if context is None else context, media, strict=True)
+        kinds = [[kind for kind, _ in shown(index, kwargs)] for index in range(count)]
+        rows = zip(texts, [None] * count if context is None else context, media, kinds, strict=True)
         return settled(self.judge, [self._row(*row) for row in rows], kwargs)
 
-    def _row(self, completion: str, reference: str | None, media: tuple[Medium, ...]) -> Row:
+    def _row(self, completion: str, reference: str | None, media: tuple[Medium, ...], kinds: list[str]) -> Row:
         reference = (reference or "").strip()
         if not reference and not media:
             return None
@@ -104,11 +112,13 @@ class ContextReward:
         if not isinstance(self.judge, Judge):
             return context_score(written, reference, self.invented_weight)
         marked = [sense for sense in (VISUAL, AUDIO) if key_elements(reference)[sense]]
+        there = {AUDIO if kind == "audio" else VISUAL for kind in kinds}.union(marked)
         texts, rubric = (("REFERENCE", reference), ("CANDIDATE", written.strip())), self.rubric
         if not reference:
             marked = [AUDIO if medium.kind == "audio" else VISUAL for medium in media]
             texts, rubric = texts[1:], CONTEXT_MEDIA_RUBRIC if rubric == CONTEXT_RUBRIC else rubric
-        rubrics = [rubric.replace("{sense}", _SENSE_WORDS[sense]) for sense in marked or [UNMARKED]]
+        about = {s: _SENSE_WORDS[s] + (_INVENTED if there == {s} else _IGNORED)[s] for s in marked or [UNMARKED]}
+        rubrics = [rubric.replace("{sense}", words) for words in about.values()]
         return tuple(Question(rubric, texts, media) for rubric in dict.fromkeys(rubrics))
 
 

@@ -4,15 +4,25 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
+from accelerate import FullyShardedDataParallelPlugin
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import DefaultFlowCallback
 
-from omni_grpo.run.checkpoints import COMPLETE, CompleteCheckpoints, GenerationBorders, last_complete_checkpoint
+from omni_grpo.run.checkpoints import (
+    COMPLETE,
+    CompleteCheckpoints,
+    GenerationBorders,
+    last_complete_checkpoint,
+    refuse_parts,
+)
 
 
 def checkpoint(folder, step: int, complete: bool = True):
@@ -108,3 +118,26 @@ def test_saves_lie_on_borders_and_none_is_lost(save_steps, max_steps, accumulati
         border = -(-asked // buffers) * buffers  # the first at or after it
         assert min(border, max_steps) in saved
     assert saved[-1] == max_steps
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("version", 1), ("state_dict_type", "SHARDED_STATE_DICT"), ("cpu_ram_efficient_loading", True)],
+)
+def test_fsdp_that_would_lose_weights_is_refused_and_the_remedy_goes_through(monkeypatch, field, value):
+    """The shipped file passes; mutant: a setting that is not looked at, with which a run ends without its weights."""
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "accelerate_configs" / "fsdp2.yaml").read_text())[
+        "fsdp_config"
+    ]
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "")  # which the plugin sets
+
+    def check(**changed) -> None:
+        fields = {n: (shipped | changed)[f"fsdp_{n}"] for n in ("state_dict_type", "cpu_ram_efficient_loading")}
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2, **fields)
+        plugin.fsdp_version = (shipped | changed)["fsdp_version"]  # of which 1 wants a GPU
+        refuse_parts(plugin)
+
+    check()
+    with pytest.raises(ValueError, match="into the `fsdp_config` of the accelerate file") as error:
+        check(**{f"fsdp_{field}": value})
+    check(**{f"fsdp_{field}": value, **yaml.safe_load(re.search("`(.*?)`", str(error.value))[1])})

@@ -130,7 +130,22 @@ REFUSED = {
     "one checkpoint, sft": ("sft", "save_total_limit: 1", r"save_total_limit: 1 .*; use 2 or more"),
     "packing": ("sft", "packing: true", r"packing.*not available with media; set both to false"),
     "padding_free": ("sft", "padding_free: true", r"padding_free: not available with media; set both to false"),
-    "vllm": ("grpo", "use_vllm: true", r"use_vllm: .*images only; set `use_vllm: false`"),
+    "vllm server": (
+        "grpo",
+        "use_vllm: true\nvllm_mode: server",
+        r"use_vllm: vllm_mode server: .*set `vllm_mode: colocate`",
+    ),
+    "vllm, towers in every pass": ("grpo", "use_vllm: true\nshare_media: off", r"use_vllm: .*set `share_media: auto`"),
+    "vllm, a seed for all": (
+        "grpo",
+        "use_vllm: true\ngeneration_kwargs: {seed: 1}",
+        r"generation_kwargs: seed: .*take it out",
+    ),
+    "vllm, a language of its own": (
+        "grpo",
+        "use_vllm: true\nvllm_structured_outputs_regex: '.*'",
+        r"vllm_structured_outputs_regex: .*use `constrained_decoding`",
+    ),
     "style": ("eval", "prompt_style: cot", r"prompt_style: 'cot' is unknown; one of context_think_answer"),
     # The parser checks choices on the command line alone; the file's would have trained on bare answers.
     "sft target": ("sft", "sft_target: targets", r"sft_target: 'targets' is unknown; one of target, solution"),

@@ -57,10 +57,10 @@ def read(lines: list[str], most: int, table: int = 0) -> None:
         assert sum(bool(re.fullmatch(kind, line)) for line in lines) <= times, kind
 
 
-def launch(command: list[str]) -> subprocess.CompletedProcess[str]:
+def launch(command: list[str], **added: str) -> subprocess.CompletedProcess[str]:
     ours = ("OMP_NUM_THREADS", "WANDB_MODE")  # which a user's shell does not have, but torchrun's in the Makefile
     plain = {k: v for k, v in environment().items() if k not in ours or ("torchrun" in command[0] and k == ours[0])}
-    run = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, timeout=300, check=False)
+    run = subprocess.run(command, cwd=ROOT, env=plain | added, capture_output=True, timeout=300, check=False)
     said = [stream.decode().replace("\r\n", "\n") for stream in (run.stdout, run.stderr)]  # with what is written over
     return subprocess.CompletedProcess(command, run.returncode, *said)
 
@@ -160,6 +160,22 @@ def test_a_mistake_is_its_message_alone(launcher, mistake, tmp_path):
     assert run.returncode != 0 and named in said, said
     assert "Traceback" not in said and len(said.strip().splitlines()) <= 3, said
     assert not list(tmp_path.glob("rl/checkpoint-*"))
+
+
+def test_a_mistake_is_its_message_alone_where_python_is_slow_to_end(tmp_path):
+    """
+    The worker has ended its launcher and meets that it is gone while it cleans up. Mutant: no `ends_by_itself`, so the
+    watch ends it in the middle of that, with a traceback.
+    """
+    (tmp_path / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 3)\n")
+    config = ["--config_file", "accelerate_configs/cpu.yaml"]
+    words = ["--config", str(DEMO / "rl.yaml"), "--output_dir", str(tmp_path / "rl"), "--train_file", "no/such.jsonl"]
+    command = [*LAUNCHERS["accelerate"], *config, "recipes/grpo_omni.py", *words]
+    run = launch(command, PYTHONPATH=str(tmp_path))
+    assert (
+        run.stdout + run.stderr
+        == f"no data file at {ROOT / 'no/such.jsonl'}; check `train_file`, `validation_file` or `test_file`\n"
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path):

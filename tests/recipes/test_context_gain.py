@@ -74,6 +74,7 @@ def by_hand(trainer) -> list[float | None]:
             whole = torch.tensor([prompt + ids])
             with torch.no_grad():  # without a mask the model would not look where its media stand
                 logits = model(input_ids=whole, attention_mask=torch.ones_like(whole), **media).logits[0]
+            logits = logits.index_fill(1, torch.tensor(trainer.sampler.forbidden), -torch.inf)
             logps = logits[len(prompt) - 1 : -1].log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
             means.append(logps[at].mean().item())
         gains.append(means[0] - means[1])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import LogitsProcessorList
 
 import ask_omni
 from omni_grpo import OmniGRPOConfig, OmniGRPOTrainer, OmniSFTConfig, OmniSFTTrainer, PromptEncoder
@@ -224,7 +225,7 @@ def test_rollouts_are_sampled_from_what_is_scored(tiny, hostile, settings, mixed
                 drawn.append((scores.clone(), processors(ids, scores)))
                 return drawn[-1][1]
 
-            return both
+            return LogitsProcessorList([both])
 
         policy._get_logits_processor = watched
         trainer.train()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,18 @@ import urllib.request
 import pytest
 
 from omni_demo.config import DemoDataConfig
+from omni_demo.evidence import Evidence
+from omni_demo.generate import generate
 from omni_demo.grading import claims_of, grade_context, grade_reasoning, is_consistent
 from omni_demo.judge_server import MODEL, serving
 from omni_demo.questions import plan
 from omni_demo.targets import FACES, QUESTIONS, VOICES, context_of, solution_of, target_of, think_of
+from omni_grpo.data.rows.loading import load_examples
+from omni_grpo.data.rows.prompts import build_messages
+from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation.statistics import wilson_interval
 from omni_rewards import ContextReward, Judge, Question, ReasoningReward
+from omni_rewards.judge.media import media_of
 from script_runs import ROOT, environment
 
 KINDS = ("face", "voice", "agreement", "intent")
@@ -144,6 +151,85 @@ def test_what_it_cannot_grade_is_refused_and_so_unavailable_to_the_client():
         assert judge_at(server).ask([Question("Is it polite?", (("REPLY", "Thanks."),))]).scores == [None]
         request = urllib.request.Request(f"{server.endpoint}/models")
         assert json.load(urllib.request.urlopen(request))["data"][0]["id"] == MODEL
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> list[Example]:
+    """Rows of every mix of media, with the clips that they are about."""
+    counts = {"rl_agreement": 32, "rl_intent": 32, "rl_face": 6, "rl_voice": 6}
+    config = DemoDataConfig(splits=("rl",), output_dir=str(tmp_path_factory.mktemp("drawn")), num_workers=1, **counts)
+    generate(config)
+    rows = load_examples(f"{config.output_dir}/rl.jsonl")
+    found: dict[tuple, Example] = {}
+    for row in rows:
+        found.setdefault((row.meta["mix"], row.meta["face"], row.meta["voice"]), row)
+    return list(found.values())
+
+
+def asked_about(row: Example, media_of: Example, judge: Judge, reference: bool = True) -> list:
+    columns = {"prompts": [build_messages(media_of, "short")], "id": [row.id]}
+    target = target_of(row.context, "So.", "yes")
+    return ContextReward(judge)([target], [row.context if reference else None], **columns)
+
+
+def test_media_are_known_by_their_hashes_and_those_of_a_neighbour_refused(drawn, caplog):
+    """The mutant is the client: it sends each row's questions with the media of the row beside it."""
+    seen = [row for row in drawn if row.media]
+    client = Judge("http://localhost/v1", MODEL, send_media=True)
+    with serving(evidence=Evidence(drawn, client)) as server:
+        judge = judge_at(server, send_media=True)
+        for row in seen:
+            assert asked_about(row, row, judge) == [1.0]
+            assert asked_about(row, row, judge, reference=False) == [1.0]  # by the row that the media are of
+        for row, neighbour in zip(seen, [*seen[1:], seen[0]], strict=True):
+            assert row.context != neighbour.context
+            assert asked_about(row, neighbour, judge) == [None]
+            reasoning = ReasoningReward(judge)
+            own = {"problem_type": [row.problem_type], "problem": [row.problem]}
+            columns = {"prompts": [build_messages(neighbour, "short")], "id": [row.id], **own}
+            graded = reasoning([target_of(row.context, "So.", row.solution)], **columns)
+            assert (graded == [None]) == (row.problem != neighbour.problem)
+        assert "HTTP 400" in caplog.text
+    with serving() as server:
+        assert asked_about(seen[0], seen[0], judge_at(server, send_media=True)) == [None]  # it was given no rows
+
+
+def test_a_refusal_names_the_rows_that_the_media_are_of(drawn):
+    clips = [row for row in drawn if row.meta["mix"] == "video+audio"][:2]
+    client = Judge("http://localhost/v1", MODEL, send_media=True)
+    evidence = Evidence(drawn, client)
+    one, other = (client.request(question_about(row), sent=True)["messages"][1]["content"][:-1] for row in clips)
+    assert evidence.row_of(one, {}).id == clips[0].id
+    mixed = [part for part in one if part["type"] != "input_audio"] + other[-1:]
+    for parts, texts, message in (
+        (mixed, {}, f"not those of one row: they are of '{clips[0].id}', '{clips[1].id}'"),
+        (one[:-1], {}, f"not those of one row: they are of '{clips[0].id}'"),
+        ([{**one[1], "image_url": {"url": "data:,"}}], {}, "they are of no row"),
+        (other, {"REFERENCE": clips[0].context}, f"the media are of row '{clips[1].id}', the texts of another one"),
+        (other, {"QUESTION": "What is it?"}, f"the media are of row '{clips[1].id}', the texts of another one"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            evidence.row_of(parts, texts)
+
+
+def question_about(row: Example) -> Question:
+    columns = {"prompts": [build_messages(row, "short")], "id": [row.id]}
+    return Question("Grade it.", (), media_of(Judge("http://localhost/v1", MODEL, send_media=True), 0, columns))
+
+
+def test_a_sense_that_is_not_there_is_invented(drawn):
+    """As without a judge. Mutant: what is said of a voice ignored because the reference has none."""
+    silent = next(row for row in drawn if row.meta["mix"] == "video")
+    for row in (silent, next(row for row in drawn if row.meta["mix"] == "audio")):
+        with serving() as server:
+            columns = {"prompts": [build_messages(row, "short")] * 2, "id": [row.id] * 2}
+            told = {"face": "happy", "voice": "warm"} | {
+                k: v for k, v in row.meta.items() if k in ("face", "voice") and v
+            }
+            both = context_of(told["face"], told["voice"], random.Random(0))
+            texts = [target_of(text, "So.", "yes") for text in (row.context, both)]
+            judged = ContextReward(judge_at(server))(texts, [row.context] * 2, **columns)
+        assert judged == [1.0, 0.6] and ContextReward()(texts, [row.context] * 2) == [1.0, 0.5]
 
 
 COMMAND = [sys.executable, str(ROOT / "recipes" / "demo_judge.py")]

@@ -37,6 +37,11 @@ def text(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def experts(tmp_path_factory):
+    return tiny_text(tmp_path_factory.mktemp("models") / "experts", TEXTS, "mixture")
+
+
+@pytest.fixture(scope="module")
 def tokenizer(text):
     return AutoTokenizer.from_pretrained(text, padding_side="left")
 
@@ -198,7 +203,7 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
         {"eval_dataset": {"a": plain(2), "b": turns(2).to_iterable_dataset()}},
     ),
     "sampling": ({"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "repetition_penalty": 1.1}, {}),
-    "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "suppress_tokens": [5, 6]}}, {}),
+    "generation_kwargs": ({"generation_kwargs": {"no_repeat_ngram_size": 2, "bad_words_ids": [[5], [6]]}}, {}),
     "beams": ({"generation_kwargs": {"num_beams": 2}}, {}),
     "rollout_func": ({}, {"rollout_func": rolled, "reward_funcs": [length, bonus]}),
     "callbacks": ({}, {"callbacks": [Halved()]}),
@@ -211,6 +216,10 @@ OPTIONS: dict[str, tuple[dict, dict]] = {
         {"tools": [multiply], "train_dataset": turns()},
     ),
     "table": ({"log_completions": True}, {"reward_funcs": [length, letters]}),
+    # On a model with routed experts, whose own coefficient is 0.001.
+    "router's own loss": ({}, {}),
+    "router's loss": ({"router_aux_loss_coef": 0.5, **TWO}, {}),
+    "no router's loss": ({"router_aux_loss_coef": 0.0}, {}),
 }
 
 
@@ -221,7 +230,7 @@ def run(trainer_class, config_class, folder, text, tokenizer, fields, given, res
     if "tools" in given:
         given["processing_class"].response_schema = {"type": "object"}  # what reads it is `parsed`
     if config_class is OmniGRPOConfig:
-        fields = {"credit_map": "stock", **fields}
+        fields = {"credit_map": "stock", "agreement": "warn", **fields}
     args = config_class(output_dir=str(folder), **{**FULL, **fields})
     trainer = trainer_class(model=text, args=args, **given)
     trainer.train(resume_from_checkpoint=resume)
@@ -247,13 +256,14 @@ def logged(trainer) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_option_trains_as_under_trl(text, tokenizer, tmp_path, monkeypatch, name):
+def test_an_option_trains_as_under_trl(text, experts, tokenizer, tmp_path, monkeypatch, name):
     """
     Mutants: a stream of tokens drawn beside; turns read by the encoder; groups kept together over steps (`one generation
     for two steps`, `bnpo accumulated`); a missing reward left out; what `rollout_func` adds kept from the rewards; a turn
-    after a tool's scored behind the first prompt.
+    after a tool's scored behind the first prompt; a prompt's tokens counted once in the router's loss.
     """
     fields, given = OPTIONS[name]
+    text = experts if "router" in name else text
     monkeypatch.setattr(grpo_trainer, "parse_response", parsed)
     READ.clear()
     parent = run(GRPOTrainer, GRPOConfig, tmp_path / "parent", text, tokenizer, fields, given)
@@ -310,8 +320,9 @@ def test_what_cannot_hold_is_refused_at_start(text, tokenizer, tmp_path):
     read = to_dataset(check_rows([(f"q{i}", ROW | {"id": f"q{i}"}) for i in range(8)], Path()), "short")
     with pytest.raises(NotImplementedError, match="tools: only for text-only models and prompts of TRL's own form"):
         OmniGRPOTrainer(text, length, args, read, processing_class=tokenizer, tools=[multiply])
-    with pytest.raises(NotImplementedError, match="use_vllm"):
-        OmniGRPOTrainer(text, length, GRPOConfig(output_dir=str(tmp_path), **FULL, use_vllm=True), plain())
+    server = GRPOConfig(output_dir=str(tmp_path), **FULL, use_vllm=True, vllm_mode="server")
+    with pytest.raises(NotImplementedError, match="use_vllm: vllm_mode server"):
+        OmniGRPOTrainer(text, length, server, plain())
 
 
 def test_its_methods_can_be_called_by_themselves(text, tokenizer, tmp_path):

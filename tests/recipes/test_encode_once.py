@@ -180,7 +180,7 @@ def test_encoder_calls_are_the_distinct_items_of_a_generation_batch(make, share_
 
 def test_media_are_shared_unless_that_is_off(make):
     """What `share_media: off` leaves is stock TRL's: every row's items in every pass. Mutant: once per pass."""
-    trainer = make(share_media="off", share_prompt="off")
+    trainer = make(share_media="off", share_prompt="off", causal_probe_steps=0)
     trainer.train()
     shown = {"video": 2, "audio": 4, "image": 2}  # by the four questions, each answered four times
     passes = 1 + 1 + 2  # sampling, old log-probabilities, two iterations

@@ -44,7 +44,7 @@ encoder.expect = lambda prompts, blank=(): None
 encoder.processor = None
 
 
-def generate(model, processor, embedder, rows, max_new_tokens):
+def generate(model, processor, embedder, rows, max_new_tokens, engine=None):
     """A text tells which rows were generated together, as rounding does in a real model."""
     together = "/".join(row.name for row in rows)
     return [Completion(f"<answer>no</answer> {row.name} of {together} ✓", 3, 0.5, False) for row in rows]

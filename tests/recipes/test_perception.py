@@ -36,6 +36,8 @@ def row(text: str, **fields) -> dict:
     """A prediction row of a yes or no question."""
     sections = parse_sections(text).texts
     made = {
+        "id": "row",
+        "media": [],
         "completion": text,
         "sections": {name: sections.get(name) for name in CONTEXT_THINK_ANSWER.names},
         "problem": "Does the voice agree with the face?",

@@ -21,6 +21,7 @@ from omni_grpo.data.media.settings import MediaError
 from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.families import base_of, family_of_processor
 from omni_grpo.model.loading import copy_weights, language_model_targets, load_model, load_processor
+from omni_grpo.rollout.constrained.head import exclude_tokens
 from omni_grpo.rollout.sampler import cpu_threads
 from omni_rewards import answer_reward, section_format_reward
 from small_runs import SMALL_RUN, length_reward
@@ -93,7 +94,7 @@ def same_size(mixed_file):
 
 @pytest.mark.parametrize("credit_map", ["uniform", "paper"])
 def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path, credit_map):
-    """Four steps, then every parameter equals that of the parent class given the same suppressed ids."""
+    """Four steps, then every parameter equals that of the parent class given the same suppressed ids, in both passes."""
     prompts = [[{"role": "user", "content": f"Question {k}: does the voice agree?"}] for k in range(8)]
     dataset = Dataset.from_dict({"prompt": prompts})
     processor = load_processor(tiny)
@@ -108,6 +109,7 @@ def test_text_only_rows_train_bit_equal_to_trl(tiny, make, tmp_path, credit_map)
         dataset,
         processing_class=processor,
     )
+    exclude_tokens(parent.model, family_of_processor(processor).control_ids(processor))  # sampled and scored alike
     parent.train()  # before ours is made: making a trainer seeds the sampling
     ours = make(dataset, credit_map=credit_map, share_prompt="off")
     ours.train()
@@ -128,16 +130,18 @@ def test_kl_is_exactly_zero_at_learning_rate_zero(make):
 
 def test_shifted_media_show_in_the_kl(make, same_size):
     with roll_media(None):
-        trainer = make(same_size, learning_rate=0.0, beta=0.1, generation_batch_size=16, steps_per_generation=None)
+        fields = {"generation_batch_size": 16, "steps_per_generation": None, "agreement": "off"}
+        trainer = make(same_size, learning_rate=0.0, beta=0.1, **fields)
         trainer.train()
     assert all(kl > 0 for kl in logged(trainer, "kl"))
 
 
-def plain_logps(model, row, completion_ids, temperature):
-    """Log-probabilities of one completion after its unpadded prompt, by the model's own forward."""
+def plain_logps(model, row, completion_ids, temperature, never):
+    """Log-probabilities of one completion after its unpadded prompt, by the model's own forward; `never` are not sampled."""
     ids = torch.tensor([row.input_ids + completion_ids])
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **collate_media([row])).logits
-    logps = (logits[0, len(row.input_ids) - 1 : -1] / temperature).log_softmax(-1)
+    logits = logits[0, len(row.input_ids) - 1 : -1].index_fill(-1, torch.tensor(never), -torch.inf)
+    logps = (logits / temperature).log_softmax(-1)
     return logps.gather(-1, torch.tensor(completion_ids)[:, None])[:, 0]
 
 
@@ -164,17 +168,22 @@ def test_scoring_equals_a_plain_forward_of_each_row(make, tiny):
     trainer = make(max_steps=1, learning_rate=0.0, temperature=0.9)
     model = load_model(tiny).eval()
     for row, completion, logps in scored_rows(trainer):
-        torch.testing.assert_close(logps, plain_logps(model, row, completion, 0.9), rtol=0, atol=2e-5)
+        wanted = plain_logps(model, row, completion, 0.9, trainer.sampler.forbidden)
+        torch.testing.assert_close(logps, wanted, rtol=0, atol=2e-6)
 
 
 def test_shifted_media_show_in_scoring(make, tiny, same_size):
     """Power of the test above. The names of the rows stay, their features are a neighbour's."""
     with roll_media(None):
-        trainer = make(same_size, max_steps=1, learning_rate=0.0, generation_batch_size=16, steps_per_generation=None)
+        fields = {"generation_batch_size": 16, "steps_per_generation": None, "agreement": "off"}
+        trainer = make(same_size, max_steps=1, learning_rate=0.0, **fields)
         scored = list(scored_rows(trainer))
     model, encoder = load_model(tiny).eval(), trainer.encoder
     true = {row["id"]: encoder(row["prompt"], row["id"]) for row in same_size}
-    gaps = [(logps - plain_logps(model, true[r.name], c, 1.0)).abs().max() for r, c, logps in scored]
+    gaps = [
+        (logps - plain_logps(model, true[r.name], c, 1.0, trainer.sampler.forbidden)).abs().max()
+        for r, c, logps in scored
+    ]
     assert max(gaps) > 1e-4
 
 
@@ -188,12 +197,13 @@ def test_silence_and_grey_change_the_scores(make, tiny, same_size, blank):
     prompts = {row["id"]: row["prompt"] for row in same_size}
     for row, completion, logps in scored_rows(trainer):
         lost = encode_prompt(processor, prompts[row.name], trainer.encoder.settings, row.name, blank=(blank,))
-        assert (logps - plain_logps(model, lost, completion, 1.0)).abs().max() > 1e-4
+        assert (logps - plain_logps(model, lost, completion, 1.0, trainer.sampler.forbidden)).abs().max() > 1e-4
 
 
 def test_every_pass_sees_the_media(make, mixed):
     """One sampling pass, one reference pass and one policy pass a micro-batch, each with its rows' media."""
-    trainer = make(max_steps=1, beta=0.1, gradient_accumulation_steps=2, steps_per_generation=2, share_prompt="off")
+    fields = {"gradient_accumulation_steps": 2, "steps_per_generation": 2, "share_prompt": "off"}
+    trainer = make(max_steps=1, beta=0.1, **fields, causal_probe_steps=0)
     trainer.train()
     policy, reference = trainer.media_embedder, trainer.scorer.reference_media
     assert +reference.placed

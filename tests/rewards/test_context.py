@@ -267,3 +267,32 @@ def test_judged_one_question_a_sense_sync_and_async(reference: str) -> None:
     assert rewards == again == [*(grade_of(texts) / 5 for texts in candidates), 0.0, None]
     asked = {request.body["messages"][0]["content"].split("Grade ")[1].split(".")[0] for request in server.requests}
     assert len(asked) == num_senses
+
+
+HEARD = {"type": "audio", "path": "a.wav"}
+SEEN = {"type": "image", "path": "a.png"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "media", "invented"),
+    [
+        ("His face is sad.", [SEEN], ["sound"]),
+        ("His face is sad.", None, ["sound"]),  # nothing is known but the reference
+        ("His face is sad.", [SEEN, HEARD], []),  # there is a sound, of which the reference says nothing
+        ("His face is sad.", [{"type": "video", "path": "a.mp4", "audio_in_video": True}], []),
+        ("His voice is calm.", [HEARD], ["picture"]),
+        ("His voice is calm.", [SEEN, HEARD], []),
+        ("His face is sad. His voice is calm.", [SEEN], []),  # graded by a question of its own
+        ("A dog and a man.", [SEEN], []),
+    ],
+)
+def test_a_judge_is_told_which_sense_is_not_there(reference: str, media: list | None, invented: list[str]) -> None:
+    """Mutant: a voice that nobody hears ignored, since the reference has none to hold it to."""
+    asked = media and [[{"role": "user", "content": [*media, {"type": "text", "text": "?"}]}]]
+    with JudgeServer() as server:
+        judge = {"endpoint": server.endpoint, "model": "m"}
+        ContextReward(judge)([completion("A sad face and a calm voice.")], [reference], prompts=asked)
+    rubrics = [request.body["messages"][0]["content"] for request in server.requests]
+    assert [
+        word for rubric in rubrics for word in ("sound", "picture") if f"as there is no {word}" in rubric
+    ] == invented

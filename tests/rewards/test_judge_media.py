@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -22,6 +23,8 @@ import omni_rewards
 from judge_server import JudgeServer, always, http, says
 from media_files import cut_file, frame_numbers, grey_frames, tone, write_image, write_sound, write_video
 from omni_grpo.data.dataset import to_dataset
+from omni_grpo.data.media.image import read_image
+from omni_grpo.data.media.settings import MediaSettings
 from omni_grpo.data.rows.prompts import build_messages
 from omni_grpo.data.rows.schema import Example, MediaItem
 from omni_grpo.evaluation.perception_judge import judged
@@ -92,6 +95,27 @@ def test_a_large_picture_or_one_of_another_kind_is_made_a_smaller_jpeg(files: Pa
     assert shown[0] / shown[1] == pytest.approx(whole[0] / whole[1], rel=0.1)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_that_its_camera_turned_goes_as_the_model_sees_it(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    """Mutant: the file as it is, for the judge's server to turn, or not."""
+    exif, path = Image.Exif(), tmp_path / f"turned.{kind.lower()}"
+    exif[0x0112] = orientation
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:32, :48] = 255  # one corner is bright
+    Image.fromarray(pixels).save(path, kind, exif=exif, quality=95)
+    [part] = Medium("image", str(path)).parts()
+    sent = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+    assert (sent == path.read_bytes()) == (orientation == 1)
+    with Image.open(io.BytesIO(sent)) as image:
+        assert image.getexif().get(0x0112, 1) == 1 or orientation == 1
+        arrived = np.asarray(image.convert("RGB")).astype(int)
+    seen = read_image(path, MediaSettings()).astype(int)
+    assert arrived.shape == seen.shape and np.abs(arrived - seen).mean() < 4
+
+
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_frames_and_sound_of_a_video(files: Path, interleaved: bool) -> None:
     """Mutants: the first frames in place of spread ones; the sound left out where it is interleaved."""
@@ -142,7 +166,7 @@ def test_of_a_longer_sound_the_beginning_goes_and_the_judge_is_told(files: Path)
     cut, whole = server.requests
     assert [len(request.contents[0][1]) <= 1 << 20 for request in (cut, whole)] == [True, True]
     assert "truncated" in cut.outside and "truncated" not in whole.outside
-    assert "HEARD" in whole.outside and "SEEN" not in whole.outside
+    assert "only what can be HEARD" in whole.outside and "only what can be SEEN" not in whole.outside
 
 
 def test_media_go_along_with_every_kind_of_question(files: Path) -> None:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from omni_grpo.evaluation.benchmarks import READERS
 from omni_grpo.evaluation.protocol import PARSERS, Protocol
 from omni_grpo.evaluation.variants import VARIANTS
-from omni_grpo.rollout.answers import GREEDY
-from omni_grpo.run.construct import as_mapping, construct, refuse_unknown
+from omni_grpo.rollout.answers import BACKENDS, GREEDY
+from omni_grpo.run.construct import as_mapping, construct, refuse_unknown, word
 from omni_grpo.run.scripts import load_object
 from omni_rewards import AnswerReward, Judge
 
@@ -56,6 +56,7 @@ class EvalArguments:
         max_new_tokens (`int`, defaults to `128`): Longest completion, in tokens.
         dtype (`str`, defaults to `"float32"`): Type of the weights, or `auto`.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory for the next model or variant.
+        backend (`str`, defaults to `"generate"`): What answers; `vllm` needs `make setup-vllm`, see docs/vllm.md.
         log_level (`str`, defaults to `"warning"`): `info` for what libraries say as well.
         run_dir (`str`, *optional*): Where the combined `metrics.json` goes; defaults to the folder above `output_dir`.
     """
@@ -84,6 +85,7 @@ class EvalArguments:
     max_new_tokens: int = 128
     dtype: str = "float32"
     prompt_cache_mb: int = 512
+    backend: Literal["generate", "vllm"] = "generate"
     log_level: str = "warning"
     run_dir: str | None = None
 
@@ -91,6 +93,7 @@ class EvalArguments:
         for name, value in (("models", self.models), ("test_file", self.test_file), ("output_dir", self.output_dir)):
             if not value:
                 raise ValueError(f"{name}: required")
+        word(self.backend, BACKENDS, "backend")
         for entry in self.models:
             if not all(str(entry).partition("=")[::2]):
                 raise ValueError(f"models: {entry!r} is not `name=directory`")

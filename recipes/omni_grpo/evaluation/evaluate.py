@@ -30,6 +30,7 @@ from omni_grpo.evaluation.sufficiency import read_contexts, sufficiency
 from omni_grpo.evaluation.variants import VARIANTS, alters, vary
 from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.answers import Completion, decoding_settings, generate
+from omni_grpo.rollout.sampler import Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ def predict(
     protocol: Protocol | None = None,
     share: Share | None = None,
     plan: Plan | None = None,
+    engine: Sampler | None = None,
 ) -> list[Prediction]:
     """
     Complete every example, greedily unless `protocol` says otherwise, and write one prediction a line.
@@ -144,7 +146,7 @@ def predict(
     shown = tqdm(left, title, leave=False, unit="batch", delay=5, disable=share.index > 0, mininterval=rarely)
     for batch, prompts in zip(shown, coming, strict=True):
         rows = [encoder(messages, name, blank) for messages, name in prompts]
-        completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, **protocol.decoding)
+        completions = generate(model, encoder.processor, embedder, rows, max_new_tokens, engine, **protocol.decoding)
         answers = zip(batch, completions, strict=True)
         append(own, [answered(examples[i], completion) for i, completion in answers if ids[i] not in done])
     return put_together(output_file, ids, share)
@@ -165,9 +167,11 @@ def evaluate(
     ablated_rows: int | None = None,
     protocol: Protocol | None = None,
     share: Share | None = None,
+    engine: Sampler | None = None,
 ) -> tuple[Metrics, list[Prediction]]:
     """
-    Run every variant, write `predictions.jsonl`, `predictions.<variant>.jsonl` and `metrics.json` to `output_dir`.
+    Run every variant, write `predictions.jsonl`, `predictions.<variant>.jsonl` and `metrics.json` to `output_dir`;
+    answered by `engine`, or by the model's own `generate`.
 
     Returns:
         `(dict, list[dict])`: Metrics, and the predictions of the first variant; on processes but the first, neither.
@@ -186,12 +190,15 @@ def evaluate(
             logger.warning("%s: %d rows are left out, for each %s: %s", variant, len(ids), reason, ", ".join(ids[:20]))
     for variant in variants:
         plan = plans[variant]
-        results[variant] = predict(*parts, plan.examples, prompt_style, variant, files[variant], *settings, plan)
+        results[variant] = predict(
+            *parts, plan.examples, prompt_style, variant, files[variant], *settings, plan, engine
+        )
     readings, asks = None, protocol.reader == "policy" or (protocol.reader is not None and not share.index)
     if asks and not bare and "context" in PROMPT_STYLES[prompt_style].schema.names:
 
         def unseen(asked: Sequence[Example], file: Path) -> list[Prediction]:
-            return predict(model, embedder, encoder.lenient(None), asked, prompt_style, FULL, file, *settings)
+            lenient = encoder.lenient(None)
+            return predict(model, embedder, lenient, asked, prompt_style, FULL, file, *settings, engine=engine)
 
         asked = plans[variants[0]].examples
         rows = finished(files[variants[0]], files[variants[0]], [e.id for e in asked])  # on every process

@@ -30,9 +30,8 @@ def judged(rows: Sequence[Prediction], judge: Judge, schema: SectionSchema) -> d
     names = ("problem", "problem_type", "options", "context", "reference_reasoning")
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in names}
     graded: dict[str, list[tuple[bool, float | None]]] = {}
-    if judge.send_media:
-        own = [Example(row["id"], media=tuple(MediaItem(**item) for item in row["media"])) for row in rows]
-        columns |= {"id": [e.id for e in own], "prompts": [build_messages(e, "short") for e in own]}
+    own = [Example(row["id"], media=tuple(MediaItem(**item) for item in row["media"])) for row in rows]
+    columns |= {"id": [e.id for e in own], "prompts": [build_messages(e, "short") for e in own]}
     if "context" in schema.names:
         scores = ContextReward(judge, schema=schema)(texts, **columns)
         has = [bool(row["context"] or (judge.send_media and row["media"])) for row in rows]

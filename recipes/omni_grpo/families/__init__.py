@@ -96,6 +96,6 @@ def head_of(model: nn.Module) -> Any:
     raise ValueError(f"{type(model).__name__} holds no language model with a head")
 
 
-def base_of(model: nn.Module) -> Any:
+def base_of(model: Any) -> Any:
     """The submodule that holds the towers and the language model, without the head."""
     return head_of(model).base_model

@@ -23,6 +23,20 @@ def tokenizer_of(processor: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """
+    How a language model runs in vLLM, on features and positions that it is given.
+
+    Args:
+        model (`str`): vLLM's class that places features, as `module:name`; empty for text alone.
+        names (`Mapping[str, str]`): How the names begin of the weights that go there, here and there.
+    """
+
+    model: str = ""
+    names: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+
+
+@dataclass(frozen=True)
 class Family:
     """
     An architecture as the rest of the package sees it.
@@ -38,6 +52,7 @@ class Family:
         marks (`tuple[str, ...]`): The tokens around media, or the attributes of the processor that name them.
         language_layers (`str`): The language model's linear layers, as a regular expression in which
             `{names}` stands; empty where all layers are the language model's.
+        engine ([`Engine`] or `str`): How it runs in vLLM, or why it does not.
     """
 
     model_types: tuple[str, ...]
@@ -49,6 +64,7 @@ class Family:
     marks: tuple[str, ...] = ()
     # In one nn.Linear name order: PEFT matches a string target as a full regular expression on module names.
     language_layers: str = r".*\blanguage_model\.layers\.\d+\.(self_attn|mlp)\.({names})"
+    engine: Engine | str = "nobody has held its log-probabilities in vLLM to the policy's own"
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -202,13 +218,8 @@ class Family:
         )
 
     def smallest(self, base: Any, modality: str) -> dict[str, torch.Tensor]:
-        """
-        Model inputs of the smallest item that the tower takes.
-
-        Parameters are looked at through `parameters()` alone: under ZeRO-3 a name such as `conv1.weight` gathers the
-        weight from all ranks, and only those that need a dummy come here.
-        """
-        parameter = next(self.tower(base, modality)[0].parameters())
+        """Model inputs of the smallest item that the tower takes."""
+        parameter = self.like_weights(base, modality)
         features, beside = self.inputs[modality][:2]
         if modality == "audio":
             mel = parameter.new_zeros(1, base.config.audio_config.num_mel_bins, 4)
@@ -218,6 +229,16 @@ class Family:
         dim = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
         grid = torch.tensor([[1, side, side]], device=parameter.device)
         return {features: parameter.new_zeros(side * side, dim), beside: grid}
+
+    def like_weights(self, base: Any, modality: str) -> torch.Tensor:
+        """
+        An empty tensor of the type and on the device of a tower's weights.
+
+        They are looked at through `parameters()` alone: under ZeRO-3 a name such as `conv1.weight` gathers the weight
+        from all ranks, and only those that need a dummy ask. Under FSDP2 what is made of a weight is sharded as it is.
+        """
+        weight = next(self.tower(base, modality)[0].parameters())
+        return torch.empty(0, dtype=weight.dtype, device=weight.device)
 
     # Language model.
 
@@ -237,6 +258,10 @@ class Family:
         whole = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **media, **self.types(head.base_model, ids)}
         positions = head._prepare_position_ids_for_generation(ids, whole)  # (1, P), or (4, 1, P) with the text's first
         return positions[1:, 0] if positions.ndim == 3 else positions
+
+    def engine_config(self, config: Any) -> Any:
+        """The model's configuration as vLLM reads it."""
+        return config
 
     def cannot_pack(self, base: Any) -> str | None:
         """Why completions of one prompt cannot be segments of one row, or `None`."""

@@ -45,7 +45,7 @@ class Gemma4(Family):
         return SimpleNamespace(pooler_output=rows[None], attention_mask=heard)
 
     def smallest(self, base, modality):
-        parameter = next(self.tower(base, modality)[0].parameters())
+        parameter = self.like_weights(base, modality)
         features, beside, *frames = self.inputs[modality]
         if modality == "audio":
             heard = torch.ones(1, 16, dtype=torch.bool, device=parameter.device)

@@ -29,7 +29,7 @@ class QwenAudio(Family):
         return encoded[torch.arange(encoded.size(1), device=mel.device) < rows[:, None]]
 
     def smallest(self, base, modality):
-        parameter, config = next(base.audio_tower.parameters()), base.config.audio_config
+        parameter, config = self.like_weights(base, modality), base.config.audio_config
         mel = parameter.new_zeros(1, config.num_mel_bins, 2 * config.max_source_positions)
         mask = (torch.arange(mel.size(-1), device=mel.device) < 4).long()[None]
         return dict(zip(self.inputs["audio"], (mel, mask), strict=True))

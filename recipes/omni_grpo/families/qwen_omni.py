@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from transformers import Qwen2_5OmniConfig
 
-from omni_grpo.families.family import Family
+from omni_grpo.families.family import Engine, Family
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class QwenOmni(Family):
         mel, mask = (media.get(name) for name in self.inputs["audio"])
         return type(base).get_audio_features(base, mel, mask, return_dict=True).last_hidden_state
 
+    def engine_config(self, config):
+        return Qwen2_5OmniConfig(thinker_config=config.to_dict(), enable_audio_output=False)
+
 
 def _trim_sounds(features: torch.Tensor, heard: torch.Tensor) -> dict[str, torch.Tensor]:
     """Sounds `(N, mel, T)` cut to what `heard` `(N, T)` marks, whichever side was padded, padded anew on the right."""
@@ -64,6 +68,10 @@ QWEN2_5_OMNI = QwenOmni(
     },
     towers={"audio": ("audio_tower",), "image": ("visual",), "video": ("visual",)},
     marks=("vision_bos_token", "vision_eos_token", "audio_bos_token", "audio_eos_token"),
+    engine=Engine(
+        "model_executor.models.qwen2_5_omni_thinker:Qwen2_5OmniThinkerForConditionalGeneration",
+        {"model.language_model.": "thinker.model.", "lm_head.": "thinker.lm_head."},
+    ),
 )
 
 QWEN3_OMNI = replace(
@@ -71,4 +79,5 @@ QWEN3_OMNI = replace(
     model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
     model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
     processors=("Qwen3OmniMoeProcessor",),
+    engine="vLLM 0.32 cannot build it on this transformers, and drops its deepstack features without a word",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from omni_grpo.families.family import Family
+from omni_grpo.families.family import Engine, Family
 
 QWEN2_5_VL = Family(
     model_types=("qwen2_5_vl",),
@@ -18,9 +18,14 @@ QWEN2_5_VL = Family(
     towers={"image": ("visual",), "video": ("visual",)},
     token_types=True,
     marks=("<|vision_start|>", "<|vision_end|>"),
+    engine=Engine(
+        "model_executor.models.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration",
+        {"model.language_model.": "model.language_model.", "lm_head.": "lm_head."},
+    ),
 )
 QWEN3_VL = replace(
     QWEN2_5_VL,
+    engine=Family.engine,
     model_types=("qwen3_vl",),
     model_class="Qwen3VLForConditionalGeneration",
     processors=("Qwen3VLProcessor",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedTokenizerBase
 
-from omni_grpo.families.family import Family
+from omni_grpo.families.family import Engine, Family
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,5 @@ TEXT = Text(
     model_class="AutoModelForCausalLM",
     processors=("a plain tokenizer",),
     language_layers="",
+    engine=Engine(),
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from torch import nn
+from typing import Any
 
 
 @contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
+def in_evaluation(model: Any) -> Iterator[None]:
     """Without dropout; afterwards each module goes back to its own mode, frozen ones to theirs."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -33,6 +33,9 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
     A model of a family, see [`~omni_grpo.families.FAMILIES`]: its own directory, a full omni checkpoint whose talker and
     vocoder are left out, or a LoRA adapter's directory, merged into the model that it was trained on.
 
+    Under `attn_implementation="flex_attention"`, a model with towers has it in its language model. The towers keep what
+    transformers gives them, since they attend within an item or a window alone.
+
     Args:
         name_or_path (`str`): Directory or hub name.
         keep_adapter (`bool`, defaults to `False`): Leave an adapter on its base and train it on; nothing is merged.
@@ -57,10 +60,15 @@ def load_model(name_or_path: str, keep_adapter: bool = False, **model_init_kwarg
             parameter.requires_grad_(parameter.is_floating_point())
         merged.config._name_or_path = name_or_path
         return merged
-    model_class = getattr(
-        transformers, family_of_checkpoint(name_or_path, **hub_kwargs(model_init_kwargs)).model_class
-    )
+    family = family_of_checkpoint(name_or_path, **hub_kwargs(model_init_kwargs))
+    # transformers offers it for a few of the classes whose attention takes any.
+    flexible = family.modalities and model_init_kwargs.get("attn_implementation") == "flex_attention"
+    if flexible:
+        del model_init_kwargs["attn_implementation"]
+    model_class = getattr(transformers, family.model_class)
     model, loading = model_class.from_pretrained(name_or_path, output_loading_info=True, **model_init_kwargs)
+    if flexible:
+        base_of(model).config.get_text_config()._attn_implementation = "flex_attention"
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(f"{name_or_path} lacks {len(missing)} of the model's weights: {', '.join(missing[:5])}, …")
     # Loading under ZeRO-3 notes renamings that no weight needed, and saving would undo them all: names that no loader

@@ -28,10 +28,11 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt, collate_media
 from omni_grpo.data.media.settings import MediaError
-from omni_grpo.families import Family, base_of, family_of
+from omni_grpo.families import Family, base_of, family_of, head_of
 from omni_grpo.model.feature_cache import FeatureCache
 
 
@@ -63,6 +64,8 @@ class MediaEmbedder:
         self._expected: Sequence[EncodedPrompt] | None = None
         self._packed = False
         self._ready: dict[str, torch.Tensor] = {}  # features that the forward under way will ask for
+        self._places: list[tuple[torch.Tensor, torch.Tensor]] = []  # where others go in its embeddings
+        self._dummies: list[torch.Tensor] = []  # what it adds to them with weight zero
 
     @torch.no_grad()
     def encode(self, model: nn.Module, prompts: Sequence[EncodedPrompt], device: torch.device) -> list[EncodedPrompt]:
@@ -74,6 +77,14 @@ class MediaEmbedder:
         Raises:
             `MediaError`: An item gives another number of rows than its prompt has placeholders; the row is named.
         """
+        if isinstance(model, FSDPModule):  # whose weights are gathered for what counts as a forward, and then alone
+            sharded: Any = model
+            sharded.encode_media = functools.partial(self._encode, model)
+            register_fsdp_forward_method(sharded, "encode_media")
+            return sharded.encode_media(prompts, device)
+        return self._encode(model, prompts, device)
+
+    def _encode(self, model: nn.Module, prompts: Sequence[EncodedPrompt], device: torch.device) -> list[EncodedPrompt]:
         base, features = base_of(model), [dict[str, torch.Tensor | None]() for _ in prompts]
         self._ready = {}  # of a pass that failed
         for modality in self.family.modalities:
@@ -144,7 +155,7 @@ class MediaEmbedder:
         kwargs = {**kwargs, "input_ids": input_ids, **self.family.types(base, input_ids)}
         masks = {m: input_ids == getattr(base.config, f"{m}_token_id") for m in self.family.modalities}
         self._check_rows(masks)
-        self._ready, ready, dummies = {}, {}, []
+        self._ready, self._dummies, self._places, ready = {}, [], [], {}
         for modality, mask in masks.items():
             name, brought = self.family.inputs[modality][0], _bring(self._expected or (), modality)
             ran = self.passes[modality]
@@ -152,21 +163,26 @@ class MediaEmbedder:
             if features is not None or mask.any():
                 self._check_count(modality, mask, 0 if features is None else len(features))
             if features is not None:
-                ready[modality] = features
                 self.placed[modality] += len(features)
-            kwargs[name] = features  # whether there are some; what they are, `_replay` says
+            kwargs[name] = None
+            if features is not None and hasattr(type(base), f"get_{modality}_features"):
+                kwargs[name] = ready[modality] = features  # that there are some; what they are, `replay` says
+            elif features is not None:  # a class that cannot be asked for them
+                self._places.append((mask[..., None], features))
             if modality in self.everywhere and not brought and ran == self.passes[modality]:
-                dummies.append(self._run_on_dummy(base, modality).sum())
-        # Where a class cannot be asked for features, its forward would make them itself: it is given them in their places.
-        places = {m: ready.pop(m) for m in (*ready,) if not hasattr(type(base), f"get_{m}_features")}
-        if self.everywhere or places:  # on all ranks or on none: ZeRO-3 holds them to one order of modules
-            embeds = kwargs.get("inputs_embeds")
-            embeds = base.get_input_embeddings()(input_ids) if embeds is None else embeds
-            for modality, features in places.items():
-                embeds = embeds.masked_scatter(masks[modality][..., None], features.to(embeds.device, embeds.dtype))
-            kwargs["inputs_embeds"] = embeds + sum(0.0 * dummy.to(embeds.device, embeds.dtype) for dummy in dummies)
+                self._dummies.append(self._run_on_dummy(base, modality).sum())
         self._ready = ready  # not before: to encode a video, a model may call its own `get_image_features`
         return args[1:] if args else args, kwargs
+
+    def embed(self, _: nn.Module, args: tuple[Any, ...], embeds: torch.Tensor) -> torch.Tensor:
+        """
+        The forward hook of the input embeddings `(B, L, width)`: what the model's own forward does not place. Here, and
+        not by `inputs_embeds`, which some models refuse beside ids: all ranks keep to one order of modules.
+        """
+        places, dummies, self._places, self._dummies = self._places, self._dummies, [], []
+        for mask, features in places:
+            embeds = embeds.masked_scatter(mask, features.to(embeds.device, embeds.dtype))
+        return embeds + sum(0.0 * dummy.to(embeds.device, embeds.dtype) for dummy in dummies) if dummies else embeds
 
     def replay(self, base: Any, modality: str, *args: Any, **kwargs: Any) -> Any:
         """The base model's `get_…_features`: within a pass, what the pre-hook made ready; else the class's own."""
@@ -262,6 +278,9 @@ def attach_media_embedder(model: nn.Module, everywhere: Iterable[str] = ()) -> M
     """
     embedder, base = MediaEmbedder(family_of(model), everywhere), base_of(model)
     base.register_forward_pre_hook(embedder, with_kwargs=True)
+    base.get_input_embeddings().register_forward_hook(embedder.embed)
+    output = head_of(model).get_output_embeddings()
+    base.register_forward_pre_hook(lambda *_: _gather(output))
     for modality in embedder.family.modalities:
         setattr(base, f"get_{modality}_features", functools.partial(embedder.replay, base, modality))
     for module in model.modules():  # `generate` would run the vision tower before the pass, in an order of its own
@@ -293,6 +312,15 @@ def is_frozen(tower: Sequence[nn.Module]) -> bool:
 def _bring(rows: Sequence[EncodedPrompt], modality: str) -> bool:
     """Whether rows have their features of a modality with them, the empty ones among them."""
     return bool(rows) and all(modality in row.features for row in rows)
+
+
+def _gather(module: nn.Module) -> None:
+    """
+    Whole weights of a module that FSDP2 has sharded, until the next backward pass. TRL's fused head reads the language
+    head's without calling it: of shards its gradient would be that of this process's rows alone.
+    """
+    if isinstance(module, FSDPModule):
+        module.unshard()
 
 
 def _never() -> bool:

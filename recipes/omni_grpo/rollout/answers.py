@@ -13,8 +13,9 @@ import torch
 from omni_grpo.data.encoding.inputs import EncodedPrompt
 from omni_grpo.families import family_of_processor, tokenizer_of
 from omni_grpo.model.towers import MediaEmbedder
-from omni_grpo.rollout.sampler import GenerateSampler
+from omni_grpo.rollout.sampler import GenerateSampler, Sampler
 
+BACKENDS = ("generate", "vllm")  # what answers: see `GenerateSampler` and `omni_grpo.rollout.vllm.answering`
 # Decoding that leaves the model's distribution as it is; what is not named is off.
 GREEDY: dict[str, Any] = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 PLAIN_SAMPLING: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "typical_p": 1.0}
@@ -42,6 +43,12 @@ def decoding_settings(max_new_tokens: int, **asked: Any) -> dict[str, Any]:
     return {**neutral, "max_new_tokens": max_new_tokens, **asked}
 
 
+def end_tokens(model: Any, processor: Any) -> set[int]:
+    """Tokens that end a completion."""
+    ends = model.generation_config.eos_token_id
+    return {*(ends if isinstance(ends, list) else [ends]), tokenizer_of(processor).eos_token_id} - {None}
+
+
 @torch.no_grad()
 def generate(
     model: Any,
@@ -49,6 +56,7 @@ def generate(
     embedder: MediaEmbedder,
     rows: Sequence[EncodedPrompt],
     max_new_tokens: int,
+    engine: Sampler | None = None,
     **generation_kwargs: Any,
 ) -> list[Completion]:
     """
@@ -61,11 +69,11 @@ def generate(
         embedder ([`MediaEmbedder`]): The one attached to `model`; the pass is held to the media of `rows`.
         rows (sequence of [`EncodedPrompt`]): Prompts.
         max_new_tokens (`int`): Longest completion, in tokens.
+        engine ([`Sampler`], *optional*): What samples; the model's own `generate` by default.
         **generation_kwargs: As of transformers' `generate`.
     """
-    tokenizer, ends = tokenizer_of(processor), model.generation_config.eos_token_id
-    ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
-    sampler = GenerateSampler(
+    tokenizer, ends = tokenizer_of(processor), end_tokens(model, processor)
+    sampler = engine or GenerateSampler(
         embedder, tokenizer.pad_token_id, ends, family_of_processor(processor).control_ids(processor)
     )
     start = time.perf_counter()

@@ -11,6 +11,8 @@ import torch
 from trl.extras.profiling import profiling_context
 from trl.models.utils import unwrap_model_for_generation
 
+from omni_grpo.model.evaluation_mode import in_evaluation
+
 
 @contextmanager
 def whole_policy(trainer: Any) -> Iterator[Any]:
@@ -22,10 +24,11 @@ def whole_policy(trainer: Any) -> Iterator[Any]:
             trainer.model_wrapped,
             trainer.accelerator,
             gather_deepspeed3_params=args.ds3_gather_for_generation,
-            generation_kwargs=trainer.generation_kwargs,
+            generation_kwargs=getattr(trainer, "generation_kwargs", None),  # vLLM has its own
             gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
         ) as model,
         torch.no_grad(),
         trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
+        in_evaluation(model),
     ):
         yield model

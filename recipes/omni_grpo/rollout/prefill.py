@@ -65,9 +65,14 @@ def obstacle(model: Any, asked: Mapping[str, Any]) -> str | None:
             return f"{name} is {value if isinstance(value, (int, str)) else 'given'}"
     if any(isinstance(value, torch.Tensor) for value in asked.values()):
         return "inputs beside the prompts and their media are given"
-    if any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in model.modules()):
+    if drops_out(model):
         return "dropout is on, and would be drawn once for all completions of a prompt"
     return None
+
+
+def drops_out(model: nn.Module) -> bool:
+    """Whether two passes of the model on the same inputs differ."""
+    return any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in model.modules())
 
 
 def prefill(

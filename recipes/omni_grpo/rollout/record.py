@@ -59,6 +59,7 @@ class Rollout:
         first (`int`): Place of this process's first row among all processes' rows.
         rewards (`Tensor` `(world B, K)`): Of all processes, by `_calculate_rewards`; NaN where not given.
         advantages (`Tensor` `(B, T)` or `(B,)`): By `_generate_and_score_completions`.
+        logps (`Tensor` `(B, T)`): Of the last scoring pass.
     """
 
     rows: list[Row]
@@ -67,6 +68,7 @@ class Rollout:
     first: int = 0
     rewards: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     advantages: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    logps: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
     def begin(cls, inputs: Sequence[Mapping[str, Any]], mode: Mode, batch: str, group_size: int, rank: int) -> Rollout:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule
 from trl.trainer.utils import pad
 
 from omni_grpo.data.encoding.inputs import EncodedPrompt
@@ -22,6 +23,7 @@ from omni_grpo.model.towers import MediaEmbedder
 from omni_grpo.rollout.constrained.decoding import SectionLogitsProcessor
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 from omni_grpo.rollout.prefill import distinct_prompts, is_token_by_token, last_position_alone, obstacle, prefill
+from omni_grpo.rollout.recording import is_drawn, recording
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +34,16 @@ class Sampled(NamedTuple):
 
     Args:
         completion_ids (`list[list[int]]`): Their tokens, the end token among them where there is one.
-        logprobs (`list[list[float]]`, *optional*): Of these tokens, where the sampler knows them.
+        logprobs (`list[list[float]]`, *optional*):
+            Of these tokens, in the distribution that they were drawn from, where the sampler knows them.
+        prompt_ids (`list[list[int]]`, *optional*): The prompts that the model was shown, placeholders expanded, where it says.
         chosen (`list[list[int]]`, *optional*): Under a constraint: 0 at tokens that alone were allowed, else 1.
     """
 
     completion_ids: list[list[int]]
     logprobs: list[list[float]] | None = None
     chosen: list[list[int]] | None = None
+    prompt_ids: list[list[int]] | None = None
 
 
 class Sampler(Protocol):
@@ -63,6 +68,7 @@ class GenerateSampler:
         share (`bool`, defaults to `True`): Whether equal prompts are computed once.
         constraint ([`SectionConstraint`], *optional*): What completions are held to.
         pad_to_multiple_of (`int`, *optional*): Width of the padded prompts.
+        logprobs (`bool`, defaults to `False`): Whether log-probabilities are wanted; beams and greedy search have none.
 
     Raises:
         `MediaError`: The passes did not see exactly the media of the prompts; their rows are named.
@@ -78,8 +84,9 @@ class GenerateSampler:
         share: bool = True,
         constraint: SectionConstraint | None = None,
         pad_to_multiple_of: int | None = None,
+        logprobs: bool = False,
     ) -> None:
-        self.media, self.constraint, self.share = media, constraint, share
+        self.media, self.constraint, self.share, self.logprobs = media, constraint, share, logprobs
         self.end_token_ids, self.forbidden = frozenset(end_token_ids), sorted(forbidden)
         self._pad = functools.partial(pad, padding_side="left", pad_to_multiple_of=pad_to_multiple_of)
         self._pad_token_id = pad_token_id
@@ -97,20 +104,28 @@ class GenerateSampler:
         if (config := asked.pop("generation_config", None)) is not None:  # `generate` takes no setting beside it
             config = copy.copy(config)
             asked = {**config.update(**asked), "generation_config": config}
+        # Of sharded models `generate` knows only those that transformers has sharded.
+        asked |= {"synced_gpus": True} if isinstance(model, FSDPModule) else {}
         if self.constraint is not None:
             asked["logits_processor"] = [SectionLogitsProcessor(self.constraint)]
         inputs |= self.media.family.types(base_of(model), inputs["input_ids"])
         before = self.media.placed.copy()
-        with explicit_decoding(model):
+        noted = recording(model) if self.logprobs and is_drawn(asked) else nullcontext()
+        with explicit_decoding(model), noted as recorder:
             output = self._generate(model, prompts, inputs, asked)
         for modality in self.media.family.modalities:
             seen, wanted = self.media.placed[modality] - before[modality], sum(p.counts[modality] for p in prompts)
             if seen != wanted:
                 names = [prompt.name for prompt in prompts if prompt.counts[modality]]
                 raise MediaError(f"sampling saw {seen} of {wanted} {modality} features of rows {names[:8]}")
-        completions = [self._until_end(row) for row in output[:, inputs["input_ids"].size(1) :].tolist()]
+        width = inputs["input_ids"].size(1)
+        completions = [self._until_end(row) for row in output[:, width:].tolist()]
         chosen = None if self.constraint is None else [self.constraint.choices(ids) for ids in completions]
-        return Sampled(completions, chosen=chosen)
+        noted = recorder and zip(recorder.of(output), completions, strict=True)
+        logprobs = noted and [values[: len(ids)] for values, ids in noted]
+        masks = inputs["attention_mask"].bool()
+        shown = [row[mask].tolist() for row, mask in zip(output[:, :width], masks, strict=True)]
+        return Sampled(completions, logprobs, chosen, shown)
 
     def _generate(
         self, model: Any, prompts: Sequence[EncodedPrompt], inputs: dict[str, torch.Tensor], asked: dict[str, Any]

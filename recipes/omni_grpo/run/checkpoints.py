@@ -7,11 +7,13 @@ import logging
 import shutil
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import fsdp_utils
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
@@ -33,6 +35,17 @@ _Trainer: Any = object
 
 class CompleteCheckpoints(_Trainer):
     """A `Trainer` that marks a checkpoint once all ranks have written it, loads all of it, and ends where it ends."""
+
+    def create_accelerator_and_postprocess(self):
+        """
+        As the parent, before any weight is sharded.
+
+        Raises:
+            `ValueError`: FSDP is set up so that weights are not whole where they must be.
+        """
+        super().create_accelerator_and_postprocess()
+        if (fsdp := getattr(self.accelerator.state, "fsdp_plugin", None)) is not None:
+            refuse_parts(fsdp)
 
     def _save_checkpoint(self, model, trial):
         """Write as the parent does, wait for every rank, then leave the mark; only then may older ones go."""
@@ -74,7 +87,8 @@ class CompleteCheckpoints(_Trainer):
                 f"{checkpoint} was saved with `save_only_model: true`, without optimiser and random state, so that no run "
                 f"goes on from it. Begin one from it: `--model_name_or_path {checkpoint} --output_dir ANOTHER`"
             )
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with states_as_saved() if self.is_fsdp_enabled else nullcontext():
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _weights_are_plain(self) -> bool:
         return not (self.is_deepspeed_enabled or self.is_fsdp_enabled or isinstance(self.model, PeftModel))
@@ -92,6 +106,34 @@ class CompleteCheckpoints(_Trainer):
             self.control.should_training_stop = True
             return [], None
         return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+
+def refuse_parts(fsdp: Any) -> None:
+    """Raises `ValueError` for settings of FSDP under which a run would save nothing, or start from parts of its weights."""
+    saved = fsdp.state_dict_type.name
+    faults = {
+        "fsdp_version: 2": fsdp.fsdp_version != 2 and "FSDP 1 is not supported",
+        "fsdp_state_dict_type: FULL_STATE_DICT": saved != "FULL_STATE_DICT" and f"{saved} leaves no weights that load",
+        "fsdp_cpu_ram_efficient_loading: false": fsdp.cpu_ram_efficient_loading
+        and "one process alone would have the weights, and a reference or a tower's features be made of others",
+    }
+    for remedy, fault in faults.items():
+        if fault:
+            raise ValueError(f"{fault}; write `{remedy}` into the `fsdp_config` of the accelerate file")
+
+
+@contextmanager
+def states_as_saved():
+    """
+    Within: of an optimiser sharded by FSDP2 the states are loaded that there are, as for any other; a weight that no pass
+    reaches has none. Accelerate asks for all of them by a function of its module, which is replaced in this place alone.
+    """
+    original: Any = fsdp_utils._prepare_sd_options
+    fsdp_utils._prepare_sd_options = lambda plugin: replace(original(plugin), strict=False)
+    try:
+        yield
+    finally:
+        fsdp_utils._prepare_sd_options = original
 
 
 @contextmanager

@@ -25,12 +25,14 @@ _TOWERS = ("omni_grpo", "config.py", "TowerArguments")
 _CREDIT = ("omni_grpo", "credit/arguments.py", "CreditArguments")
 _GROUNDING = ("omni_grpo", "experimental/arguments.py", "GroundingArguments")
 _SHARING = ("omni_grpo", "scoring/arguments.py", "SharingArguments")
+_AGREEMENT = ("omni_grpo", "scoring/arguments.py", "AgreementArguments")
 # Command -> where its fields are written down: package, file, class.
 SOURCES: dict[str, list[tuple[str, str, str]]] = {
     "grpo": [
         *_OURS,
         ("omni_grpo", "config.py", "OmniGRPOConfig"),
         _SHARING,
+        _AGREEMENT,
         _CREDIT,
         _GROUNDING,
         _TOWERS,

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 import omni_rewards
+from omni_grpo.run.preemption import ends_by_itself
 from omni_grpo.run.scripts import announce, is_main_process
 from omni_grpo.run.stages import read_fields
 
@@ -91,6 +92,7 @@ def end_launcher() -> None:
     if launcher is None or not any(_LAUNCHERS.fullmatch(Path(word).name) for word in launcher.cmdline()[:4]):
         return
     others = [process for process in launcher.children() if process.pid != os.getpid()]
+    ends_by_itself()  # also once its launcher is gone
     launcher.send_signal(signal.SIGUSR1)
     for process in others:
         process.kill()

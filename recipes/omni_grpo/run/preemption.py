@@ -10,6 +10,7 @@ takes longer needs SIGUSR1 instead, after which there are `preemption_seconds`.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -19,6 +20,12 @@ from types import FrameType
 
 PREEMPTED = 75  # EX_TEMPFAIL: start the same command again
 _LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")  # set by torchrun, and by accelerate launch
+
+
+def ends_by_itself() -> None:
+    """From here on the process ends with the exit code that it has: whoever asks it to end now comes too late."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Preemption:
@@ -37,6 +44,7 @@ class Preemption:
         self.is_training = False  # then the trainer's callback ends it
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
+        atexit.register(ends_by_itself)
         if any(name in os.environ for name in _LAUNCHERS):
             threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
 

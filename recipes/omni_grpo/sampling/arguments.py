@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from omni_grpo.rollout.answers import BACKENDS
+from omni_grpo.run.construct import word
 from omni_grpo.run.reward_settings import DEFAULT_REWARDS
 
 
@@ -29,6 +31,7 @@ class SampleArguments:
         seed (`int`, defaults to `0`): Of sampling; what a row gets depends on it, on `batch_size` and on the rows' ids.
         dtype (`str`, defaults to `"float32"`): Type of the weights.
         prompt_cache_mb (`int`, defaults to `512`): Encoded prompts kept in memory.
+        backend (`str`, defaults to `"generate"`): What answers; `vllm` needs `make setup-vllm`, see docs/vllm.md.
         log_level (`str`, defaults to `"warning"`): `info` for what libraries say as well.
     """
 
@@ -46,9 +49,11 @@ class SampleArguments:
     seed: int = 0
     dtype: str = "float32"
     prompt_cache_mb: int = 512
+    backend: Literal["generate", "vllm"] = "generate"
     log_level: str = "warning"
 
     def __post_init__(self) -> None:
+        word(self.backend, BACKENDS, "backend")
         if missing := [name for name in ("model_name_or_path", "output_dir") if not getattr(self, name)]:
             raise ValueError(f"{missing[0]}: required")
         for name in ("num_completions", "max_new_tokens", "batch_size"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from omni_grpo.evaluation.prediction_files import append
 from omni_grpo.model.loading import load_model, load_processor
 from omni_grpo.model.towers import attach_media_embedder
 from omni_grpo.rollout.answers import Completion, generate
+from omni_grpo.rollout.vllm.answering import AnsweringEngine
 from omni_grpo.run.reward_columns import check_reward_columns
 from omni_grpo.run.reward_settings import configured_rewards, read_settings
 from omni_grpo.sampling.arguments import SampleArguments
@@ -75,16 +77,18 @@ def sample(data: DataArguments, media: MediaSettings, args: SampleArguments, sha
     share.wait()
     model = load_model(args.model_name_or_path, dtype=args.dtype).to(device).eval()
     embedder = attach_media_embedder(model)
+    engine = AnsweringEngine(model, processor, embedder) if args.backend == "vllm" else None
 
     ids, rows = list(rows["id"]), rows.remove_columns([name for name in rows.column_names if name in PICTURES])
     own, done, left = batches_left(folder / SAMPLES, ids, args.batch_size, share)
     asked = ([(rows[i]["prompt"], ids[i]) for i in batch] for batch in left)
     decoding = {"do_sample": True, "temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
-    shown = tqdm(left, "sampling", leave=False, unit="batch", delay=5, disable=share.index > 0)
+    rarely = 0.1 if sys.stderr.isatty() else 30  # seconds between two lines in a file
+    shown = tqdm(left, "sampling", leave=False, unit="batch", delay=5, disable=share.index > 0, mininterval=rarely)
     for batch, prompts in zip(shown, LookAhead(asked, encoder.expect), strict=True):
         encoded = [encoder(messages, name) for messages, name in prompts for _ in range(count)]
         torch.manual_seed(random.Random(f"{args.seed} {ids[batch[0]]}").getrandbits(63))
-        said = generate(model, processor, embedder, encoded, args.max_new_tokens, **decoding)
+        said = generate(model, processor, embedder, encoded, args.max_new_tokens, engine, **decoding)
         columns = rows[[i for i in batch for _ in range(count)]]
         scores, formed = score(rewards, columns, said), [parse_sections(c.text, schema).ok for c in said]
         drawn = [

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, flex_attention_mask, sdpa_mask
 
@@ -205,9 +204,9 @@ def prepare_attention(base: Any) -> str | None:
 
 
 _RULE = ("mask_function", "allow_is_causal_skip", "local_size", "use_vmap", "device")  # of a layer, to `sdpa_mask`
-# Attention of transformers -> the same, which takes layouts too.
-_PACKED = {"sdpa": "shared_prompt_sdpa", "flex_attention": "shared_prompt_flex_attention"}
+# Attention of transformers -> the same, which takes layouts too. FlexAttention keeps its name, since models ask for it
+# (whether a mask can be cut, for one): it is the mask alone that is another.
+_PACKED = {"sdpa": "shared_prompt_sdpa", "flex_attention": "flex_attention"}
 AttentionInterface.register("shared_prompt_sdpa", shared_prompt_attention)
 AttentionMaskInterface.register("shared_prompt_sdpa", _sdpa_mask)
-AttentionInterface.register("shared_prompt_flex_attention", flex_attention_forward)
-AttentionMaskInterface.register("shared_prompt_flex_attention", _flex_mask)
+AttentionMaskInterface.register("flex_attention", _flex_mask)

@@ -238,7 +238,7 @@ class Scorer:
         scored = batch.attention_mask[:, -batch.kept :].bool()
         apart = ((one_by_one - together).abs() * scored).sum(dim=1) / scored.sum(dim=1).clamp(min=1)  # (B,), in nats
         worst = self.accelerator.gather(apart.max().float()[None]).max().item()
-        allowed = TOLERANCE[_dtype(self.accelerator, model)]
+        allowed = TOLERANCE[computing_dtype(self.accelerator, model)]
         if not worst <= allowed:  # not a number is no agreement
             self._stop_sharing(
                 reason or f"packed and plain log-probabilities differ by {worst:.2g} a token ({allowed:g} allowed)"
@@ -247,8 +247,8 @@ class Scorer:
             logger.info("share_prompt: on; packed and plain log-probabilities agree within %.2g a token", worst)
 
 
-def _dtype(accelerator: Any, model: Any) -> torch.dtype:
-    """In which the model computes."""
+def computing_dtype(accelerator: Any, model: Any) -> torch.dtype:
+    """In which the model computes; float16 for TF32, which has as many digits."""
     if (low := {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)) is not None:
         return low
     policy: PreTrainedModel = accelerator.unwrap_model(model)

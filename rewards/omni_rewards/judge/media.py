@@ -20,6 +20,7 @@ _READER = (
 )
 _MAX_PIXELS = 768**2  # of what is coded anew
 _RATE = 16_000  # samples a second, of two bytes each
+_ORIENTATION = 0x112  # in EXIF; 1 is upright
 _AS_THEY_ARE = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png", b"RIFF": "webp"}
 
 
@@ -66,24 +67,27 @@ class Medium:
             return _parts(self, digest)
 
 
+def shown(index: int, columns: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Kind and part of each medium of the row's prompt, in TRL's `prompts`; after a video the sound that belongs to it."""
+    prompts: Any = columns.get("prompts")
+    turns = prompts[index] if prompts and not isinstance(prompts[index], str) else ()
+    parts = [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
+    kinds = [[part["type"], "audio"] if part.get("audio_in_video") else [part["type"]] for part in parts]
+    return [(kind, part) for part, own in zip(parts, kinds, strict=True) for kind in own if kind != "text"]
+
+
 def media_of(judge: Any, index: int, columns: Mapping[str, Any]) -> tuple[Medium, ...]:
     """
-    What `judge` is to be sent of the row: nothing without `send_media`, else the media of its prompt in TRL's `prompts`; a
-    video whose sound belongs to it is followed by that.
+    What `judge` is to be sent of the row: nothing without `send_media`, else the media that are [`shown`].
 
     Raises `ValueError`, with the row's name, for a medium that is no file.
     """
-    if not getattr(judge, "send_media", False) or not (prompts := columns.get("prompts")):
-        return ()
-    turns: list[Any] = [] if isinstance(prompts[index], str) else prompts[index]
     found: list[Medium] = []
     row = repr(columns["id"][index]) if columns.get("id") else f"number {index} of the batch"
-    parts = [part for turn in turns if not isinstance(turn["content"], str) for part in turn["content"] or ()]
-    for part in (part for part in parts if part["type"] != "text"):
+    for kind, part in shown(index, columns) if getattr(judge, "send_media", False) else ():
         if not isinstance(path := part.get("path") or part.get(part["type"]), str):
             raise ValueError(f"row {row}: a judge is sent files, its {part['type']} is {path!r:.80}; name a `path`")
-        kinds = [part["type"], "audio"] if part.get("audio_in_video") else [part["type"]]
-        found += [Medium(kind, path, part.get("start") or 0.0, part.get("end"), row) for kind in kinds]
+        found.append(Medium(kind, path, part.get("start") or 0.0, part.get("end"), row))
     return tuple(found)
 
 
@@ -128,7 +132,7 @@ def _parts(medium: Medium, sha256: str) -> tuple[dict[str, Any], ...]:
     segment = reader.Segment(medium.start, medium.end)
     found, notes = reader.decode_media(medium.kind, medium.path, settings, segment)
     if medium.kind == "image":  # one that goes as it is must be whole, too
-        return tuple(as_is or [_jpeg(found, medium.max_bytes)])
+        return tuple(as_is if as_is and _is_upright(content) else [_jpeg(found, medium.max_bytes)])
     label = {"type": "text", "text": "; ".join([f"{medium.kind} of the question", *notes]) + ":"}
     if medium.kind == "video":
         return (label, *(_jpeg(frame, medium.max_bytes) for frame in found.frames))
@@ -137,6 +141,13 @@ def _parts(medium: Medium, sha256: str) -> tuple[dict[str, Any], ...]:
         file.writeframes((found * 32767).astype("<i2").tobytes())
     sound = {"data": base64.b64encode(buffer.getvalue()).decode(), "format": "wav"}
     return (label, {"type": "input_audio", "input_audio": sound})
+
+
+def _is_upright(content: bytes) -> bool:
+    """Whether a picture is kept as it is to be seen: not every server turns one that its camera has marked."""
+    with import_module("PIL.Image").open(io.BytesIO(content)) as image:
+        image.load()
+        return image.getexif().get(_ORIENTATION, 1) == 1
 
 
 def _jpeg(pixels: Any, max_bytes: int) -> dict[str, Any]:

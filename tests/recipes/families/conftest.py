@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of the tiny families, each built once, and rows that show them what they take."""
+"""Rows that show the tiny families what they take."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from family_oracle import Oracle, build_oracle
 from omni_grpo.data.dataset import to_dataset
 from omni_grpo.data.rows.schema import Example, MediaItem
-from tiny_families import FAMILIES, TEXTS, save_tiny
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory) -> Callable[[str], str]:
-    """Directory of a family's tiny model."""
-    made: dict[str, str] = {}
-
-    def of(name: str) -> str:
-        if name not in made:
-            made[name] = save_tiny(name, tmp_path_factory.mktemp("families") / name)
-        return made[name]
-
-    return of
+from tiny_families import FAMILIES, TEXTS
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +48,21 @@ def rows_of(clips) -> Callable[..., list[Example]]:
 def dataset_of(rows_of):
     """Those rows as a data set with prompts."""
     return lambda name: to_dataset(rows_of(name), "short", FAMILIES[name].interleaved)
+
+
+@pytest.fixture(scope="session")
+def make(checkpoint, dataset_of, tmp_path_factory) -> Callable[[str], Oracle]:
+    """A family's oracle."""
+    made: dict[str, Oracle] = {}
+
+    def build(name: str) -> Oracle:
+        if name not in made:
+            made[name] = build_oracle(name, checkpoint(name), dataset_of(name), str(tmp_path_factory.mktemp("oracle")))
+        return made[name]
+
+    return build
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def oracle(request, make) -> Oracle:
+    return make(request.param)

@@ -18,6 +18,7 @@ from transformers import LogitsProcessor
 
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 from omni_grpo.rollout.constrained.token_bytes import token_bytes
+from omni_grpo.rollout.distribution import bent_by
 from omni_rewards import SectionSchema
 
 
@@ -97,7 +98,10 @@ def section_constraint(
     """
     if args.constrained_decoding == "none":
         return None
-    refuse_truncated_sampling(args)
+    bent = bent_by(args, args.generation_kwargs or {})
+    if bent or args.use_transformers_continuous_batching:
+        bent = bent or "use_transformers_continuous_batching"
+        raise ValueError(f"constrained_decoding scores what it samples; with {bent} it could not; take it out")
     return SectionConstraint(
         token_bytes(tokenizer, model.config.get_text_config().vocab_size),
         end_token_ids,
@@ -107,20 +111,3 @@ def section_constraint(
         args.section_budgets,
         forbidden,
     )
-
-
-def refuse_truncated_sampling(args: Any) -> None:
-    """What cuts or bends the sampled distribution would not be in the scored one, and the ratio would be wrong."""
-    asked = {
-        "top_p": (args.top_p, 1.0),
-        "top_k": (args.top_k, 0),
-        "min_p": (args.min_p or 0.0, 0.0),
-        "repetition_penalty": (args.repetition_penalty, 1.0),
-        "use_transformers_continuous_batching": (args.use_transformers_continuous_batching, False),
-    }
-    for name, (value, neutral) in asked.items():
-        if value != neutral:
-            raise ValueError(
-                f"constrained_decoding scores exactly the distribution that it samples; with {name}={value} it could "
-                f"not. Set {name} to {neutral}"
-            )

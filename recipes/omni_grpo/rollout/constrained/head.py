@@ -2,7 +2,8 @@
 """
 Log-probabilities of the distribution that was sampled from: renormalised over the tokens that a mask allowed.
 
-TRL's fused head knows one set of tokens, the whole vocabulary. This path beside it knows one set per position. It
+TRL's fused head knows one set of tokens, the whole vocabulary; `exclude_tokens` makes it the vocabulary without those
+that are never sampled. The path of `add_constrained_head` beside it knows one set per position. It
 scores the positions at which there was a choice and leaves the rest at zero, in slices that are computed again in
 the backward pass, so that logits of the whole batch never exist at once.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Sequence
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +24,45 @@ from trl.trainer.utils import FusedCausalLMOutput
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
 
 SLICE = 1 << 25  # logits at a time: 128 MB in float32
+# Those that TRL's fused head knows.
+LOGIT_SCALES = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+# An excluded token's logit, about: its probability is exactly zero, and float16 holds it. Not -inf, whose gradient is NaN.
+EXCLUDED = -3e4
+
+
+def exclude_tokens(model: Any, ids: Sequence[int]) -> None:
+    """
+    Take tokens that are never sampled out of the softmax of TRL's fused head: log-probabilities and entropy are then
+    those of the distribution that is sampled. Their logits have no gradient. Sampling and SFT do not use the fused head.
+
+    The head sees a bias. Where the model caps its logits (`final_logit_softcapping` c), the cap holds for it, too, and a
+    token keeps a probability of about exp(-c), 1e-13 for a cap of 30.
+
+    Args:
+        model (`PreTrainedModel`): With TRL's fused head; not wrapped by PEFT or an engine.
+        ids (`Sequence[int]`): The tokens; none leaves the model as it is.
+    """
+    if not ids:
+        return
+    fused_forward = model.forward
+
+    @functools.wraps(type(model).forward)  # `generate` holds its arguments against this signature
+    def forward(self, *args, fused_lm_head: bool = False, **kwargs):
+        if not fused_lm_head:
+            return fused_forward(*args, **kwargs)
+        head = type(self).get_output_embeddings(self)
+        weight = getattr(head.weight, "full_tensor", lambda: head.weight)()  # FSDP2's shards
+        bias = weight.new_zeros(head.out_features) if head.bias is None else head.bias
+        bias = bias.index_fill(0, torch.tensor(ids, device=bias.device), EXCLUDED)
+        if hasattr(weight, "ds_status"):  # ZeRO-3: the weight is gathered, this is whole
+            bias.ds_status = type(weight.ds_status).AVAILABLE
+        self.get_output_embeddings = lambda: SimpleNamespace(weight=weight, bias=bias)
+        try:
+            return fused_forward(*args, fused_lm_head=True, **kwargs)
+        finally:
+            vars(self).pop("get_output_embeddings", None)  # of a second mask on the same model it is gone already
+
+    model.forward = types.MethodType(forward, model)
 
 
 def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_fp32: bool = False) -> None:
@@ -36,8 +78,17 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
         model (`PreTrainedModel`): With `base_model` and output embeddings; not wrapped by PEFT or an engine.
         temperature (`float`): The logits are divided by it.
         cast_lm_head_to_fp32 (`bool`): Whether the projection runs in float32, outside autocast.
+
+    Raises:
+        `ValueError`: The model multiplies its logits by a number of its own. A cap on them (`final_logit_softcapping`) is
+            kept to.
     """
-    fused_forward = model.forward
+    fused_forward, text = model.forward, model.config.get_text_config()
+    if scales := [name for name in LOGIT_SCALES if getattr(text, name, None) not in (None, 1)]:
+        raise ValueError(
+            f"constrained_decoding: {type(model).__name__} scales its logits (`{scales[0]}`), which would be scored "
+            "unscaled; set `constrained_decoding: none`"
+        )
 
     @functools.wraps(type(model).forward)  # `generate` holds its arguments against this signature
     def forward(self, *args, allowed_sets: Any = None, set_index: Any = None, **kwargs):
@@ -49,10 +100,7 @@ def add_constrained_head(model: Any, temperature: float = 1.0, cast_lm_head_to_f
         labels, hidden = (labels[:, 1:], hidden[:, :-1]) if shifted is None else (shifted, hidden)
         index = torch.nn.functional.pad(set_index, (labels.size(1) - set_index.size(1), 0), value=-1)
         is_choice = index >= 0
-        head, cap = (
-            self.get_output_embeddings(),
-            getattr(self.config.get_text_config(), "final_logit_softcapping", None),
-        )
+        head, cap = self.get_output_embeddings(), getattr(text, "final_logit_softcapping", None)
         plain = torch.autocast(hidden.device.type, enabled=False) if cast_lm_head_to_fp32 else nullcontext()
         with plain:
             logps, entropies = masked_log_probs(
