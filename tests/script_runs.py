@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+import forked_scripts
 from omni_grpo.run.checkpoints import COMPLETE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,11 +63,13 @@ def start(
 ) -> subprocess.CompletedProcess[str]:
     """
     Run a script to its end, or to its death after the step `killed_at`; by torchrun on several `processes`, or by
-    `accelerate launch` with the shipped config of that name, on two in float32.
+    `accelerate launch` with the shipped config of that name, on two in float32. Else in a process forked from one that
+    has imported torch, if no more than its `timeout` is asked.
     """
     command = [sys.executable, str(script), *arguments]
     if killed_at is not None:
         command[1:2] = [str(TESTS / "killed_run.py"), str(killed_at), str(script)]
+    forked = processes == 1 and not accelerate and not options.keys() - {"timeout"}
     if processes > 1:
         command[:1] = [
             str(Path(sys.executable).with_name("torchrun")),
@@ -81,7 +84,10 @@ def start(
         two = ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", port]
         command[:1] = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file", config, *two]
     pipes = {"capture_output": True, "text": True, "timeout": 300, "start_new_session": True}
-    run = subprocess.run(command, env=environment(), cwd=ROOT, **pipes | options)
+    if forked:
+        run = forked_scripts.run(command[1:], env=environment(), cwd=ROOT, **options)
+    else:
+        run = subprocess.run(command, env=environment(), cwd=ROOT, **pipes | options)
     wanted = ends if killed_at is None else 1 if processes > 1 else -signal.SIGKILL
     assert run.returncode == wanted, run.stdout[-3000:] + run.stderr[-3000:]
     return run

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import forked_scripts
 from script_runs import ROOT, environment
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -146,7 +147,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(
     ("launcher", "mistake"),
-    [*(("script", mistake) for mistake in MISTAKES), ("accelerate", "data"), ("torchrun", "data")],
+    [*(("script", mistake) for mistake in MISTAKES), ("torchrun", "data")],
 )
 def test_a_mistake_is_its_message_alone(launcher, mistake, tmp_path):
     """Mutants: an entry script calls `main` itself; the launcher is left to tell that its process failed."""
@@ -154,15 +155,17 @@ def test_a_mistake_is_its_message_alone(launcher, mistake, tmp_path):
     config = [] if mistake == "config" else ["--config", str(DEMO / "rl.yaml")]
     model = ["--model_name_or_path", str(ROOT / "recipes" / "checkpoints" / "demo_base")]
     words = [*config, "--output_dir", str(tmp_path / "rl"), *model, *changes]
-    accelerate = ["--config_file", "accelerate_configs/cpu.yaml"] if launcher == "accelerate" else []
-    run = launch([*LAUNCHERS[launcher], *accelerate, "recipes/grpo_omni.py", *words])
+    if (launcher, mistake) in (("script", "setting"), ("script", "value"), ("script", "reward")):
+        run = forked_scripts.run(["recipes/grpo_omni.py", *words], env=environment(), cwd=ROOT)
+    else:
+        run = launch([*LAUNCHERS[launcher], "recipes/grpo_omni.py", *words])
     said = run.stdout + run.stderr
     assert run.returncode != 0 and named in said, said
     assert "Traceback" not in said and len(said.strip().splitlines()) <= 3, said
     assert not list(tmp_path.glob("rl/checkpoint-*"))
 
 
-def test_a_mistake_is_its_message_alone_where_python_is_slow_to_end(tmp_path):
+def test_a_mistake_under_accelerate_is_its_message_alone_also_where_python_is_slow_to_end(tmp_path):
     """
     The worker has ended its launcher and meets that it is gone while it cleans up. Mutant: no `ends_by_itself`, so the
     watch ends it in the middle of that, with a traceback.
@@ -180,7 +183,7 @@ def test_a_mistake_is_its_message_alone_where_python_is_slow_to_end(tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     words = ["--config", str(DEMO / "rl.yaml"), "--output_dir", str(tmp_path / "rl"), "--train_file", "no/such.jsonl"]
-    run = launch([sys.executable, "recipes/grpo_omni.py", *words, "--debug"])
+    run = forked_scripts.run(["recipes/grpo_omni.py", *words, "--debug"], env=environment(), cwd=ROOT)
     assert run.returncode == 1 and "Traceback" in run.stderr and "no/such.jsonl" in run.stderr
 
 
@@ -206,6 +209,6 @@ def test_every_script_answers_a_mistake_in_a_line(script, tmp_path):
         "eval_omni": ["--models", *(f"{name}={base}" for name in ("base", "sft", "rl"))],
     }.get(script, [])
     words += ["--output_dir", str(tmp_path / "out")] if script in ("sft_omni", "eval_omni", "sample_omni") else []
-    run = launch([sys.executable, f"recipes/{script}.py", *words])
+    run = forked_scripts.run([f"recipes/{script}.py", *words], env=environment(), cwd=ROOT)
     assert run.returncode in (1, 2) and "Traceback" not in run.stderr, run.stderr
     assert "no/such" in run.stderr or "no such" in run.stderr.lower(), run.stderr

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import forked_scripts
 from omni_grpo.data.rows.schema import Example
 from omni_grpo.evaluation import evaluate as evaluation
 from omni_grpo.evaluation import prediction_files
@@ -204,6 +205,8 @@ def real(tiny, mixed_file, tmp_path_factory):
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess:
+    if arguments[0].endswith(".py"):
+        return forked_scripts.run(arguments, env={**os.environ}, cwd=REPOSITORY)
     return subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
 
 

@@ -7,11 +7,11 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import forked_scripts
 
 REPOSITORY = Path(__file__).parents[2]
 BASE = str(REPOSITORY / "recipes/checkpoints/demo_base")
@@ -89,8 +89,7 @@ def test_the_four_steps_lead_to_a_report(clips, tmp_path):
     for name, words in steps("README.md").items():
         script = next(k for k, word in enumerate(words) if word.endswith(".py"))
         given = [str(REPOSITORY / w) if w.startswith("recipes/") else w for w in words[script:]]
-        command = [sys.executable, *given, *shlex.split(SMALL[name])]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = forked_scripts.run([*given, *shlex.split(SMALL[name])], cwd=tmp_path, env=environment)
         assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
         printed[name] = done.stdout
     assert re.search(r"^rl +swapped_audio ", printed["eval_omni"], re.MULTILINE)

@@ -374,7 +374,7 @@ def test_settings_that_show_a_prompt_anew_or_in_part_are_refused_at_start(tiny, 
     embedder = attach_media_embedder(model := load_model(tiny).eval())
     with pytest.raises(ValueError):  # a MediaError mostly
         GenerateSampler(embedder, 0, [2])(model, rows, max_new_tokens=4, do_sample=True, **{name: AGAIN[name]})
-    fields = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False}
+    fields = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "agreement": "warn"}
     shown, told = (
         Dataset.from_list([{"prompt": [{"role": "user", "content": [part]}]}])
         for part in ({"type": "image", "path": "a.png"}, {"type": "text", "text": "a"})

@@ -150,7 +150,7 @@ def test_the_time_that_is_foretold_is_the_time_of_the_whole_run(make, accumulati
 
 def test_each_part_of_the_memory_is_what_its_tensors_take(make):
     """Mutants: a tied weight counted twice; gradients after they were cleared; a batch's features looked for after it."""
-    trainer = make(freeze_vision=True, freeze_audio=True)
+    trainer = make(freeze_vision=True, freeze_audio=True, agreement="off", causal_probe_steps=0)
     rehearsal = Rehearsal(trainer, 1, 0.0)
     trainer.add_callback(rehearsal)
     trainer.train()
@@ -179,7 +179,7 @@ def test_towers_that_train_leave_no_features_and_a_reference_is_counted(make):
 
 def test_what_is_agreed_is_told_at_its_worst(make):
     """Mutant: of the probe, which is to move the scores, the most."""
-    trainer = make()
+    trainer = make(agreement="off", causal_probe_steps=0)
     rehearsal = Rehearsal(trainer, 3, 0.0)
     trainer.add_callback(rehearsal)
     values, log = iter([0.01, 0.03, 0.02, 0.02]), trainer.log

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+import forked_scripts
 import sample_omni
 from judge_server import JudgeServer, honest, http
 from omni_grpo.config import DataArguments
@@ -79,7 +80,9 @@ def test_shares_of_several_processes_are_the_rows_of_one(drawn, tiny, mixed_file
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    if words[0] == LAUNCHER[0]:
+        return subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    return forked_scripts.run(words, env=environment(), cwd=ROOT)
 
 
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")

@@ -167,7 +167,7 @@ MUTANTS = {
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_shows(make, name):
-    trainer = make()
+    trainer = make(agreement="off")
     inputs = batch_of(trainer)
     plain = passes(trainer, inputs, False)
     with MUTANTS[name](), mock.patch.object(Scorer, "_verify"):
@@ -177,7 +177,7 @@ def test_a_mutant_shows(make, name):
 @pytest.mark.parametrize("implementation", ["one block", "shifted"])
 def test_a_wrong_mask_shows(make, implementation):
     """Every token sees all before it; or segments see one token less of the prompt."""
-    trainer = make()
+    trainer = make(agreement="off")
     inputs = batch_of(trainer)
     plain = passes(trainer, inputs, False)
 

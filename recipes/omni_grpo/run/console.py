@@ -36,6 +36,7 @@ _WARNED = r"`(is_)?gradient_checkpointing` is deprecated and will be removed in 
 _LOGGED = {
     "DeepSpeed": "Setting accelerator to CPU. If you have GPU or other accelerator, we were unable to detect it.",
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
+    "matplotlib.font_manager": "generated new fontManager",
     "transformers.trainer_utils": "The tokenizer has new PAD/BOS/EOS tokens that differ from the model config and "
     "generation config. The model config and generation config were aligned accordingly",
 }

@@ -21,7 +21,7 @@ def oracle(request, make):
     """With weights larger than drawn, so that attention matters and tokens differ in probability; as it was afterwards."""
     found: Oracle = make(request.param)
     model = found.trainer.model
-    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    kept = [value.clone() for value in (*model.parameters(), *model.buffers())]  # a state leaves rotary buffers out
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "language_model.layers" in name:
@@ -29,7 +29,10 @@ def oracle(request, make):
             if "lm_head" in name:
                 parameter.mul_(10)
     yield found
-    model.float().load_state_dict(kept)
+    model.float()
+    with torch.no_grad():
+        for value, before in zip((*model.parameters(), *model.buffers()), kept, strict=True):
+            value.copy_(before)
 
 
 @torch.no_grad()
