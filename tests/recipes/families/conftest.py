@@ -6,11 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from accelerate import Accelerator
 
 from family_oracle import Oracle, build_oracle
 from omni_grpo.data.dataset import to_dataset
 from omni_grpo.data.rows.schema import Example, MediaItem
 from tiny_families import FAMILIES, TEXTS
+
+
+@pytest.fixture(autouse=True)
+def prepared():
+    """Whoever reads a run's fields takes accelerate's state from the trainers that were built before."""
+    Accelerator(cpu=True)
 
 
 @pytest.fixture(scope="session")

@@ -56,3 +56,9 @@ def pictures(clips):
     image, silent = {"type": "image", "path": "image0.png"}, {"type": "video", "path": "clip2.mp4"}
     shown = {"image": [image], "text": [], "video": [silent], "both": [silent, image], "two": [image, image], "t": []}
     return dataset(clips, shown)
+
+
+@pytest.fixture(scope="session")
+def words(clips):
+    """Text alone."""
+    return dataset(clips, dict.fromkeys("abcdef", []))

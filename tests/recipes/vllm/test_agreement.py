@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 from peft import LoraConfig
 
+import text_models
 import tiny_families
 from omni_grpo.data.media.settings import MediaError, MediaSettings
 from omni_grpo.families.family import Family
@@ -82,6 +83,17 @@ def test_a_model_without_sound(pictures, tmp_path):
     ):
         tiny_families.save_tiny("qwen2_5_vl", tmp_path / "vl")
     assert max(differences(watched(tmp_path / "run", pictures, checkpoint=tmp_path / "vl", **FROZEN))) < CLOSE
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_a_model_of_text_alone(words, tmp_path, kind):
+    """Its own architecture in vLLM, not a subclass that places media. vLLM's attention on CPUs takes heads of 32 and up."""
+    name, more = text_models.KINDS[kind]
+    sizes = mock.patch.dict(text_models.SIZE, hidden_size=64, num_attention_heads=2)
+    with sizes, mock.patch.dict(text_models.KINDS, {kind: (name, more | {"head_dim": 32})}):
+        path = text_models.tiny_text(tmp_path / "text", ["Is the sea red?", "no", "yes"], kind, spread=0.3)
+    found = differences(watched(tmp_path / "run", words, checkpoint=path))
+    assert len(found) == 3 and max(found) < CLOSE
 
 
 # Faults, each of which is seen.

@@ -81,7 +81,7 @@ class FeatureGeneration(VLLMGeneration):
                     "use_vllm: on a CPU in float32 alone; set `dtype: float32` and `bf16: false`"
                 )
             # It would pack the weights that are there at the start, and compute with those for good.
-            from_vllm(":_custom_ops")._supports_onednn = False
+            from_vllm("_custom_ops")._supports_onednn = False
             ours |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 1 << 28}
         engine = from_vllm(":LLM")
         with _in_place_of(vllm_generation, "LLM", lambda **theirs: engine(**{**theirs, **ours})), _seeds_kept():

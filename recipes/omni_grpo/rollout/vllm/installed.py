@@ -15,14 +15,15 @@ SETUP = "`make setup-vllm` makes an environment (.venv-vllm) that has it; docs/v
 
 def from_vllm(path: str) -> Any:
     """
-    `"module:name"` of vLLM, which is imported nowhere else.
+    `"module:name"` of vLLM, or a `"module"` whole; it is imported nowhere else.
 
     Raises:
         `ImportError`: It is not installed, or its version lacks the name.
     """
     module, _, name = path.partition(":")
     try:
-        return getattr(import_module(f"vllm.{module}" if module else "vllm"), name)
+        found = import_module(f"vllm.{module}" if module else "vllm")
+        return getattr(found, name) if name else found
     except (ImportError, AttributeError) as error:
         raise ImportError(f"vLLM has no {path} here ({error}); {SETUP}") from error
 
