@@ -61,4 +61,4 @@ def pictures(clips):
 @pytest.fixture(scope="session")
 def words(clips):
     """Text alone."""
-    return dataset(clips, dict.fromkeys("abcdef", []))
+    return dataset(clips, {name: [] for name in "abcdef"})
