@@ -132,7 +132,7 @@ def test_an_item_known_by_its_size_and_not_by_its_features(rows, tmp_path):
             self.size = 0
 
         def update(self, data):
-            self.size += data.size
+            self.size += len(data)
 
         def hexdigest(self):
             return str(self.size)
