@@ -137,7 +137,8 @@ def assemble(base: Path, seed: int = 0) -> tuple[Any, Any]:
     state = text_state(own, source.state_dict()) | sound_state(encoder_state(sound)) | sight_state(own, base)
     left = model.load_state_dict(state, strict=False)
     new = {n for n in own if n.startswith((f"{SIGHT}merger.mlp.2", f"{SOUND}proj", f"{SOUND}audio_bos_eos"))}
-    if left.unexpected_keys or (missing := {*left.missing_keys} - new - {"lm_head.weight"}):
+    missing = {*left.missing_keys} - new - {"lm_head.weight"}
+    if left.unexpected_keys or missing:
         raise RuntimeError(f"mini: weights without a place {left.unexpected_keys}, without a source {missing}")
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
