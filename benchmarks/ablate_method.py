@@ -2,7 +2,7 @@
 """
 The section rewards on the demo: what a judged context and a judged reasoning buy, under which credit.
 
-From one cold start a seed, whose contexts are wrong in two of five answers: RL with two rewards (answer, format) and
+From one cold start a seed, whose contexts are wrong in more than two of five answers: RL with two rewards (answer, format) and
 with four (context and reasoning graded by the demo's judge over HTTP), under several credit maps; one arm's judge gives
 15 % of the questions a wrong grade. Equal rows and steps. Writes benchmarks/results/ablate_method.md and .json as cells
 finish, and what each row adds to ablate_method_cells.json: a cell in there is not run again, also on another machine.
