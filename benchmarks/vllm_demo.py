@@ -15,22 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from demo_cells import cell_folder, cells_parser, evaluate, predictions, stage
+from demo_seeds import scores
 
 from omni_grpo.evaluation.statistics import pooled_bootstrap, pooled_paired_bootstrap
 from omni_grpo.run.machine import describe_machine
 
 CELLS = {"generate": "rl", "vllm": "rl_vllm"}
-TASKS = ("intent", "agreement")
-
-
-def scores(folder: Path) -> list[float]:
-    return [row["answer_score"] for row in predictions(folder / "eval/model") if row["meta"]["kind"] in TASKS]
 
 
 def summarise(output: Path, seeds: list[int], steps: int) -> dict[str, Any]:
     """Held-out accuracy of each cell, what vLLM's has above that of `generate`, and minutes of RL."""
     folders = {name: [cell_folder(output, seed, name) for seed in seeds] for name in CELLS}
-    found = {name: [scores(folder) for folder in own] for name, own in folders.items()}
+    found = {
+        name: [scores(predictions(folder / "eval/model"), "intent+agreement") for folder in own]
+        for name, own in folders.items()
+    }
     difference = pooled_paired_bootstrap(list(zip(found["vllm"], found["generate"], strict=True)))
     return {
         "date": time.strftime("%Y-%m-%d"),

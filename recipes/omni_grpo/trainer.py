@@ -128,8 +128,7 @@ class OmniGRPOTrainer(FiniteSteps, CompleteCheckpoints, EncodesAhead, GRPOTraine
                 **kwargs,
             )
         made = collaborators(self, self.encoder, self.schema, modalities_of(train_dataset, *evals))
-        self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log, *_ = made
-        self.agreement, self.probe = made.agreement, made.probe
+        self.media_embedder, self.sampler, self.scorer, self.credit, self.run_log, self.agreement, self.probe = made
         self.reward_weights = self.credit.weights(self.reward_weights)
         per_generation = (args.steps_per_generation or 1) * args.num_iterations
         borders = GenerationBorders(per_generation, self.args.metric_for_best_model is not None)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from omni_grpo.rollout.prefill import PLAIN
@@ -16,16 +15,15 @@ HARMLESS |= {"eos_token_id", "pad_token_id", "bos_token_id", "cache_config", "co
 HARMLESS -= {*NEUTRAL}
 
 
-def bent_by(args: Any, given: Mapping[str, Any]) -> str | None:
+def bent_by(args: Any) -> str | None:
     """
     The first setting that does so, and its neutral value; `None` where none does.
 
     Args:
-        args (`GRPOConfig`): Its own fields.
-        given (`Mapping`): Its `generation_kwargs`, which go before them.
+        args (`GRPOConfig`): Its own fields, and its `generation_kwargs`, which go before them.
     """
     fields = ("top_p", "top_k", "min_p", "repetition_penalty", "temperature")
-    asked = {**{name: getattr(args, name) for name in fields}, **given}
+    asked = {**{name: getattr(args, name) for name in fields}, **(args.generation_kwargs or {})}
     neutral = NEUTRAL | {"temperature": args.temperature}
     for name, value in asked.items():
         if name not in HARMLESS and value not in (None, neutral.get(name)):

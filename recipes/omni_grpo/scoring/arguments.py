@@ -91,9 +91,9 @@ class AgreementArguments:
         if self.causal_probe_steps < 0:
             raise ValueError(f"causal_probe_steps: must not be negative, got {self.causal_probe_steps}")
         args: Any = self
-        given = as_mapping(args.generation_kwargs or {}, "generation_kwargs")
+        as_mapping(args.generation_kwargs or {}, "generation_kwargs")
         corrected = args.use_vllm and args.vllm_importance_sampling_correction
-        if self.agreement == "stop" and not corrected and (bent := bent_by(args, given)):
+        if self.agreement == "stop" and not corrected and (bent := bent_by(args)):
             raise ValueError(
                 f"{bent}: samples from another distribution than the one that is scored, and nothing corrects the "
                 "difference; take it out, or set `agreement: warn` to train with it all the same"

@@ -98,7 +98,7 @@ def section_constraint(
     """
     if args.constrained_decoding == "none":
         return None
-    bent = bent_by(args, args.generation_kwargs or {})
+    bent = bent_by(args)
     if bent or args.use_transformers_continuous_batching:
         bent = bent or "use_transformers_continuous_batching"
         raise ValueError(f"constrained_decoding scores what it samples; with {bent} it could not; take it out")
