@@ -319,6 +319,7 @@ def test_bounds_set_the_size_of_frames_and_images(tmp_path):
     assert read_video(path, settings).frames.shape == (8, 56, 28, 3)
     Image.fromarray(quadrants(120, 60)).save(tmp_path / "wide.png")
     image = read_image(tmp_path / "wide.png", settings)
+    assert image.flags.writeable, "resized, too"
     assert image.shape == (28, 56, 3)
     assert image[5, 5].argmax() == 0 and image[5, -5].argmax() == 1 and image[-5, -5].argmax() == 2
 
@@ -346,6 +347,7 @@ def test_an_odd_tag_is_no_reason_to_refuse_a_photo(tmp_path, odd, kind):
     tags = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(sorted(entries)) + bytes(4)
     Image.fromarray(quadrants()).save(tmp_path / f"photo.{kind}", exif=tags + (value if is_far else b""), quality=100)
     pixels = read_image(tmp_path / f"photo.{kind}", SETTINGS)
+    assert pixels.flags.writeable, "torch warns of memory that it may not write"
     if tag == 0x0112:  # the orientation itself cannot be read: as it is stored
         assert pixels.shape == (48, 64, 3)
     else:

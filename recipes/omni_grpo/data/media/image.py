@@ -40,7 +40,7 @@ def read_image(path: str | Path, settings: MediaSettings) -> np.ndarray:
     height, width = fitted_size(rgb.shape[0], rgb.shape[1], settings, path)
     if (height, width) == rgb.shape[:2]:
         return rgb
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def fitted_size(height: int, width: int, settings: MediaSettings, path: str | Path) -> tuple[int, int]:
@@ -78,4 +78,4 @@ def _on_white(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))  # a copy: torch warns of memory that is not its own to write
