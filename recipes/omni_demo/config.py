@@ -10,20 +10,22 @@ from typing import Any
 
 import yaml
 
-SPLITS = ("base", "base_text", "sft", "rl", "validation", "test")
+SPLITS = ("base", "base_text", "perception", "sft", "rl", "validation", "test")
+PERCEPTION = ("base", "perception")  # splits that ask what each side of a clip shows, and no more
 WITH_TASKS = ("sft", "rl", "validation", "test")  # splits that ask about agreement and intent
 # Media of a row. `video+silence` and `grey+audio` are clips with sound on which one channel shows nothing.
 MIXES = ("video+audio", "image+audio", "video", "image", "audio", "video+silence", "grey+audio", "text")
+WORDINGS = ("template", "english")
 _AT_LEAST_ONE = {"frame_size_px", "fps", "num_frames", "sample_rate_hz", "audio_bit_rate", "clips_per_identity"}
 
 
 @dataclass(frozen=True)
 class DemoDataConfig:
     """
-    What to make. Every count is a number of rows, except `base_clips`.
+    What to make. Every count is a number of rows, except of `base_clips` and `perception_clips`.
 
     The design is exactly balanced, so counts come in blocks: agreement in eights, intent and told in fours, face and
-    voice in sixes, and so do base clips. A count that is no whole number of blocks raises `ValueError`.
+    voice in sixes, and so do base and perception clips. A count that is no whole number of blocks raises `ValueError`.
     """
 
     output_dir: str = "data/demo"
@@ -31,6 +33,9 @@ class DemoDataConfig:
     # Here agreement and intent come in pairs where both sides are shown: one face clip, two voices, two answers.
     contrast_splits: tuple[str, ...] = ()
     seed: int = 7
+    # Contexts and targets from the few forms of `omni_demo.targets`, or from the thousands of `omni_demo.english`; in
+    # English, base also practises sentences and the words that are said.
+    wording: str = "template"
     num_workers: int | None = None  # None: one per core; the result does not depend on it
 
     frame_size_px: int = 192
@@ -42,6 +47,7 @@ class DemoDataConfig:
     clips_per_identity: int = 4
 
     base_clips: int = 4002
+    perception_clips: int = 0  # base's questions on the people and voices of test
     base_text_agreement: int = 640
     base_text_told: int = 480
     base_text_face: int = 360
@@ -112,6 +118,10 @@ class DemoDataConfig:
                 )
         if self.num_workers is not None and (type(self.num_workers) is not int or self.num_workers < 1):
             raise ValueError(f"num_workers must be 1 or more, or null: {self.num_workers!r}")
+        if self.wording not in WORDINGS:
+            raise ValueError(f"unknown wording {self.wording!r}; choose from {', '.join(WORDINGS)}")
+        if self.wording == "english" and "base_text" in self.splits:
+            raise ValueError("base_text has its practice in templates alone; take it out, or set wording to template")
         for split in self.splits:
             if split not in SPLITS:
                 raise ValueError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")

@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from omni_demo.config import DemoDataConfig
+from omni_demo.config import PERCEPTION, DemoDataConfig
 from omni_demo.targets import FACES, INTENTS, SHARED, VOICES
 
 _FACELESS = ("audio", "grey+audio")
@@ -74,8 +74,8 @@ def cells(config: DemoDataConfig, split: str) -> list[Cell]:
     Raises:
         ValueError: a count that is no whole number of balanced blocks.
     """
-    if split == "base":
-        plan = [("face", "base_clips", config.base_clips, config.base_mixes)]
+    if split in PERCEPTION:
+        plan = [("face", f"{split}_clips", config.rows(split, "clips"), config.base_mixes)]
     else:
         # The base never meets the rule of an intent: it practises the words alone.
         kinds = ["agreement", "told" if split == "base_text" else "intent"]

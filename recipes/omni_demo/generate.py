@@ -37,7 +37,13 @@ logger = logging.getLogger(__name__)
 
 GENERATOR_VERSION = 2  # raise it when the same configuration gives other data
 _LIBRARIES = ("dicebear-core", "dicebear-styles", "resvg_py", "espeakng-loader", "av")
-_ELSEWHERE = {"output_dir", "splits", "num_workers", "contrast_splits"}  # these do not change a clip of every split
+_ELSEWHERE = {
+    "output_dir",
+    "splits",
+    "num_workers",
+    "contrast_splits",
+    "wording",
+}  # these do not change a clip of every split
 
 _LICENSES = """# Licences of the demo data
 
@@ -97,6 +103,7 @@ def fingerprint(config: DemoDataConfig, split: str) -> str:
     fields = {k: v for k, v in asdict(config).items() if k not in _ELSEWHERE and _owner(k) in (split, None)}
     parts = [split, GENERATOR_VERSION, fields, {name: version(name) for name in _LIBRARIES}]
     parts += ["contrast"] if split in config.contrast_splits else []
+    parts += [config.wording] if config.wording != "template" else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omni_demo.config import DemoDataConfig
+from omni_demo import english, targets
+from omni_demo.config import PERCEPTION, DemoDataConfig
 from omni_demo.design import Cell, cells
 from omni_demo.faces import BACKGROUNDS, EXPRESSIONS, Identity, identity_groups
 from omni_demo.phrases import TONES, phrase_groups
@@ -17,16 +18,18 @@ from omni_demo.targets import (
     PROBLEM_TYPES,
     QUESTIONS,
     VOICES,
-    context_of,
     solution_of,
     target_of,
-    think_of,
     told_of,
 )
 from omni_demo.voices import ACCENTS, VARIANTS
 
 # split -> who is seen and heard in it
-GROUP_OF_SPLIT = {"base": "training", "sft": "training", "rl": "training", "validation": "validation", "test": "test"}
+GROUP_OF_SPLIT = {
+    **dict.fromkeys(("base", "sft", "rl"), "training"),
+    "validation": "validation",
+    **dict.fromkeys(("perception", "test"), "test"),
+}
 _TRAINING_SPLITS = ("base", "sft", "rl")
 _TONE_OF_VOICE = {"warm": "positive", "cold": "negative"}
 
@@ -103,16 +106,22 @@ def media_of(clip: ClipSpec) -> list[dict[str, Any]]:
     }[clip.mix]
 
 
-def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, seed: int) -> dict[str, Any]:
-    rng = random.Random(f"{seed}/{row_id}")
+def _heard(cell: Cell) -> str | None:
+    """The voice that a row's media let one hear: not that of a video watched in silence."""
+    return None if cell.mix == "video" else cell.voice
+
+
+def _row(
+    config: DemoDataConfig, split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None
+) -> dict[str, Any]:
+    rng = random.Random(f"{config.seed}/{row_id}")
+    words = english if config.wording == "english" else targets
     solution = solution_of(kind, *cell.pair)
     if kind == "told":
         cell = replace(cell, face=None, voice=None)  # what it is called is said, and nothing else
-    # What this row's media show: the sound of a video that is watched in silence is not in its context.
-    face = cell.face
-    voice = None if cell.mix == "video" else cell.voice
+    face, voice = cell.face, _heard(cell)
     context, stated = (
-        told_of(solution, rng) if kind == "told" else context_of(face, voice, rng) for _ in ("context", "stated")
+        told_of(solution, rng) if kind == "told" else words.context_of(face, voice, rng) for _ in ("context", "stated")
     )
     row: dict[str, Any] = {
         "id": row_id,
@@ -123,12 +132,42 @@ def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, 
     }
     if cell.contrast is not None and kind == cell.kind:
         row["pair"] = cell.contrast
-    if split != "base":
+    if split not in PERCEPTION:
         row["context"] = context
-    if split in ("sft", "base_text"):
-        think = think_of(kind, face, voice, solution, rng, practice=split == "base_text")
-        row["target"] = target_of(context, think, solution)
-    row["meta"] = {
+    if split == "base_text":
+        row["target"] = target_of(context, targets.think_of(kind, face, voice, solution, rng, practice=True), solution)
+    elif split == "sft":
+        row["target"] = target_of(context, words.think_of(kind, face, voice, solution, rng), solution)
+    return row | {"meta": _meta(split, kind, cell, clip)}
+
+
+def _described(
+    config: DemoDataConfig, split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec
+) -> dict[str, Any]:
+    """A row whose answer is a sentence: the one that is `said`, or one that says what the face, the voice, or both are."""
+    rng = random.Random(f"{config.seed}/{row_id}")
+    face, voice = cell.face, _heard(cell)
+    if kind == "said":
+        problem, answer = "What is said?", clip.phrase
+    else:
+        side = rng.choice([side for side, shown in (("face", face), ("voice", voice), ("describe", True)) if shown])
+        shown = face if side == "face" else voice
+        problem = english.question_of(side, rng)
+        answer = (
+            english.context_of(face, voice, rng) if side == "describe" else english.sentence_of(side, shown or "", rng)
+        )
+    return {
+        "id": row_id,
+        "problem": problem,
+        "problem_type": "transcription" if kind == "said" else "free-form",
+        "solution": answer,
+        "media": media_of(clip),
+        "meta": _meta(split, kind, cell, clip),
+    }
+
+
+def _meta(split: str, kind: str, cell: Cell, clip: ClipSpec | None) -> dict[str, Any]:
+    return {
         "kind": kind,
         "face": cell.face,
         "voice": cell.voice,
@@ -139,7 +178,15 @@ def _row(split: str, row_id: str, kind: str, cell: Cell, clip: ClipSpec | None, 
         "mix": cell.mix,
         "split": split,
     }
-    return row
+
+
+def _perceived(config: DemoDataConfig, split: str, cell: Cell) -> list[str]:
+    """The kinds of row on a clip of base or perception: a question on each side that is there, in English more."""
+    heard = _heard(cell) is not None
+    kinds = ["face"] * (cell.face is not None) + ["voice"] * heard
+    if config.wording == "english":
+        kinds += ["said"] * heard + ["describe"] * (split == "base")
+    return kinds
 
 
 def _also_ask(config: DemoDataConfig, split: str, found: list[Cell]) -> Iterator[tuple[int, str]]:
@@ -168,13 +215,12 @@ def plan(config: DemoDataConfig, split: str) -> tuple[list[dict[str, Any]], list
         if cast is not None and cell.mix != "text":
             like = firsts.setdefault(cell.contrast, len(clips)) if cell.contrast else None
             clips[index] = cast.clip(len(clips), cell, like)
-        kinds = [cell.kind]
-        if split == "base":  # a question on each side that is there
-            silent = cell.mix == "video"
-            kinds = ["face"] * (cell.face is not None) + ["voice"] * (cell.voice is not None and not silent)
-        for kind in kinds:
-            row_id = f"{split}-{index:05d}" + (f"-{kind}" if split == "base" else "")
-            rows.append(_row(split, row_id, kind, cell, clips.get(index), config.seed))
+        for kind in _perceived(config, split, cell) if split in PERCEPTION else [cell.kind]:
+            row_id = f"{split}-{index:05d}" + (f"-{kind}" if split in PERCEPTION else "")
+            if kind in ("said", "describe"):
+                rows.append(_described(config, split, row_id, kind, cell, clips[index]))
+            else:
+                rows.append(_row(config, split, row_id, kind, cell, clips.get(index)))
     for index, kind in _also_ask(config, split, found):
-        rows.append(_row(split, f"{split}-{index:05d}-{kind}", kind, found[index], clips[index], config.seed))
+        rows.append(_row(config, split, f"{split}-{index:05d}-{kind}", kind, found[index], clips[index]))
     return rows, list(clips.values())

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import forked_scripts
+from omni_grpo.run.progress import next_command
 from script_runs import ROOT, environment
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -212,3 +213,15 @@ def test_every_script_answers_a_mistake_in_a_line(script, tmp_path):
     run = forked_scripts.run([f"recipes/{script}.py", *words], env=environment(), cwd=ROOT)
     assert run.returncode in (1, 2) and "Traceback" not in run.stderr, run.stderr
     assert "no/such" in run.stderr or "no such" in run.stderr.lower(), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "config", "then"),
+    [
+        ("runs/demo/sft", "sft", "grpo_omni.py --config {}/rl.yaml"),
+        ("runs/demo/rl", "rl", "eval_omni.py --config {}/eval.yaml"),
+    ],
+)
+def test_what_comes_next_is_the_plain_run_before_its_variants(folder, config, then):
+    """Mutant: the last by name, which is `rl_vllm.yaml`."""
+    assert next_command(folder, DEMO / f"{config}.yaml", config.upper()) == f"python recipes/{then.format(DEMO)}"
