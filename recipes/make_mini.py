@@ -18,12 +18,18 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--base", type=Path, default=Path("recipes/checkpoints/demo_base"), help="has the vision tower"
     )
+    parser.add_argument(
+        "--chat", type=Path, help="where to write its answers to plain questions, for `make mini-demo`"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
 
     from omni_demo.mini.assemble import assemble, save
+    from omni_demo.mini.chat import write_chat
 
     model, processor = assemble(args.base, args.seed)
+    if args.chat is not None:
+        print(f"{write_chat(model, processor, args.chat)} rows of plain chat in {args.chat}")
     save(model, processor, args.output_dir)
     print(f"saved {args.output_dir}")
 

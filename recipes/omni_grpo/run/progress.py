@@ -117,7 +117,7 @@ def closing(trainer: Any, stage: str, argv: Sequence[str]) -> Iterator[str]:
 def next_command(folder: str, config: Path | None, stage: str) -> str:
     """The stage whose configuration, beside this one, begins with the model in `folder`; else RL after SFT, and the report."""
     named = re.compile(rf"[ =]{re.escape(folder)}(?=[,\]\s])")
-    for script, names in (("grpo_omni", "rl*.yaml"), ("eval_omni", "eval*.yaml")):
+    for script, names in (("sft_omni", "*sft.yaml"), ("grpo_omni", "rl*.yaml"), ("eval_omni", "eval*.yaml")):
         for other in sorted(config.parent.glob(names)) if config else ():  # the plain one before its variants
             if other != config and named.search(other.read_text(encoding="utf-8")):
                 return f"python recipes/{script}.py --config {other}"
