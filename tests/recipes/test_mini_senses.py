@@ -8,9 +8,11 @@ from collections import Counter
 
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from omni_demo import english
 from omni_demo.config import DemoDataConfig
@@ -24,6 +26,7 @@ from omni_grpo.data.dataset import to_dataset
 from omni_grpo.data.rows.loading import load_examples
 from omni_grpo.families import base_of, family_of
 from omni_grpo.model.loading import load_model, load_processor
+from script_runs import COMMON, ROOT, start
 from small_runs import SMALL_RUN
 
 SIDES = st.tuples(st.sampled_from([*FACES, None]), st.sampled_from([*VOICES, None])).filter(any)
@@ -186,3 +189,39 @@ def test_words_come_nearer(anchors):
     metrics = trainer.evaluate(trainer.train_dataset)
     assert min(metrics["eval_face"], metrics["eval_voice"]) >= 0.8, metrics
     assert isinstance(trainer.train_dataset, Dataset)
+
+
+@pytest.fixture
+def anchored(tiny, data, tmp_path):
+    """Runs the entry script into a folder; its console."""
+
+    def run(name, killed_at=None):
+        fields = {
+            **{name: value for name, value in COMMON.items() if name != "learning_rate"},
+            "model_name_or_path": tiny,
+            "output_dir": str(tmp_path / name),
+            "train_file": str(data / "base.jsonl"),
+            "validation_file": str(data / "perception.jsonl"),
+            "max_steps": 6,
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+        }
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(fields))
+        return start(ROOT / "recipes/anchor_mini.py", "--config", str(config), killed_at=killed_at, timeout=200)
+
+    return run
+
+
+@pytest.mark.xdist_group("processes")
+def test_anchors_that_were_killed_twice_go_on_to_the_same_weights(anchored, tmp_path):
+    """And a finished run is not run again. Mutants: rows drawn anew; the optimiser's groups loaded in another order."""
+    undisturbed = anchored("one")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert "anchors on 24 clips" in undisturbed.stdout and "next: python recipes/" in undisturbed.stdout
+    assert anchored("two", killed_at=3).returncode != 0
+    assert anchored("two", killed_at=5).returncode != 0
+    assert anchored("two").returncode == 0
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    assert "done already" in anchored("two").stdout

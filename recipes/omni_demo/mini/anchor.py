@@ -102,17 +102,18 @@ class Anchor(Trainer):
         Mean over the batch of: cross-entropy of each clip's mean token over the six words of its side; CTC of its sounds
         over the words that are said; a tenth of the squared relative distance of tokens' norms from those of words.
         """
+        rows: Any = inputs["rows"]
         with self.accelerator.autocast():
-            seen = {side: self._encoded(inputs["rows"], modalities) for side, (_, modalities) in SIDES.items()}
-        words = model.get_input_embeddings().weight
+            seen = {side: self._encoded(rows, modalities) for side, (_, modalities) in SIDES.items()}
+        words = self.model.get_input_embeddings().weight
         norm = words.norm(dim=1).mean()
         loss = words.new_zeros(())
         for side, tokens in seen.items():
-            rows = [i for i, shown in enumerate(inputs[side]) if shown]
-            if rows:
-                target = torch.tensor([SIDES[side][0].index(inputs[side][i]) for i in rows], device=words.device)
-                loss = loss + functional.cross_entropy(self._nearness(side, [tokens[i] for i in rows]), target)
-                loss = loss + 0.1 * (torch.cat([tokens[i] for i in rows]).norm(dim=1) / norm - 1).square().mean()
+            labels, shown = SIDES[side][0], [i for i, word in enumerate(inputs[side]) if word]
+            if shown:
+                target = torch.tensor([labels.index(inputs[side][i]) for i in shown], device=words.device)
+                loss = loss + functional.cross_entropy(self._nearness(side, [tokens[i] for i in shown]), target)
+                loss = loss + 0.1 * (torch.cat([tokens[i] for i in shown]).norm(dim=1) / norm - 1).square().mean()
         if spoken := [i for i, shown in enumerate(inputs["voice"]) if shown]:
             loss = loss + self._speech_loss([seen["voice"][i] for i in spoken], inputs["labels"][spoken], words)
         return (loss, seen) if return_outputs else loss

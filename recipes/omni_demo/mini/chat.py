@@ -70,10 +70,11 @@ def questions(seed: int = 0) -> list[str]:
     return asked
 
 
-def write_chat(model: Any, processor: Any, file: Path, batch_size: int = 64) -> int:
+def write_chat(model: Any, processor: Any, folder: Path, batch_size: int = 64) -> int:
     """
-    Two answers of `model` to each question, the greedy one and a sampled one, as rows for SFT; those that it did not end
-    within [`MAX_NEW_TOKENS`] are left out, since a cut answer would teach to stop anywhere. The number of rows.
+    Two answers of `model` to each question, the greedy one and a sampled one, as rows for SFT in `chat.jsonl`; every
+    twentieth of them in `chat_few.jsonl`, for a cold start of few rows. Answers that it did not end within
+    [`MAX_NEW_TOKENS`] are left out, since a cut one would teach to stop anywhere. The number of rows.
     """
     embedder = attach_media_embedder(model)
     encoder = PromptEncoder(processor, MediaSettings())
@@ -88,6 +89,8 @@ def write_chat(model: Any, processor: Any, file: Path, batch_size: int = 64) -> 
                 if not answer.truncated and answer.text.strip():
                     row = {"id": example.id, "problem": example.problem, "problem_type": "free-form"}
                     rows.append(row | {"solution": answer.text.strip(), "meta": {"kind": "chat"}})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, some in (("chat", rows), ("chat_few", rows[::20])):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in some)
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     return len(rows)
