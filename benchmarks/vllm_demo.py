@@ -31,6 +31,7 @@ def summarise(output: Path, seeds: list[int], steps: int) -> dict[str, Any]:
         for name, own in folders.items()
     }
     difference = pooled_paired_bootstrap(list(zip(found["vllm"], found["generate"], strict=True)))
+    means = {name: [sum(one) / len(one) for one in own] for name, own in found.items()}
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": describe_machine(),
@@ -42,6 +43,7 @@ def summarise(output: Path, seeds: list[int], steps: int) -> dict[str, Any]:
             for name, own in folders.items()
         },
         "difference": {"points": difference.difference, "ci95": difference.ci95, "n": difference.n},
+        "each": [v - g for v, g in zip(means["vllm"], means["generate"], strict=True)],
     }
 
 
@@ -65,7 +67,8 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"| {name} | {100 * accuracy:.1f} [{100 * first:.1f}, {100 * last:.1f}] | {minutes} |")
     lines += [
         "",
-        f"vLLM − generate, paired: {100 * apart['points']:+.1f} points [{low:+.1f}, {high:+.1f}], n = {apart['n']}.",
+        f"vLLM − generate, paired: {100 * apart['points']:+.1f} points [{low:+.1f}, {high:+.1f}], n = {apart['n']}; seed by "
+        f"seed {' / '.join(f'{100 * one:+.1f}' for one in found['each'])}.",
     ]
     return "\n".join(lines) + "\n"
 
