@@ -11,8 +11,8 @@ RUN ?= runs/demo
 DEMO := recipes/configs/demo
 SHIPPED := recipes/checkpoints/demo_base
 MINI := recipes/configs/mini
-# In bf16 where the processor multiplies it in tiles (AMX); elsewhere it saves nothing.
-TYPE := --bf16 $(if $(shell grep -m1 amx_bf16 /proc/cpuinfo 2>/dev/null),true,false)
+# In bf16 where the processor has instructions for its products; elsewhere it saves nothing.
+TYPE := --bf16 $(if $(shell grep -m1 -E "amx_bf16|avx512_bf16" /proc/cpuinfo 2>/dev/null),true,false)
 
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 export TOKENIZERS_PARALLELISM ?= false

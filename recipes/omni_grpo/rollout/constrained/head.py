@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer.utils import FusedCausalLMOutput
 
 from omni_grpo.rollout.constrained.section_constraint import SectionConstraint
@@ -45,18 +46,27 @@ def exclude_tokens(model: Any, ids: Sequence[int]) -> None:
     if not ids:
         return
     fused_forward = model.forward
+    if is_deepspeed_zero3_enabled():  # which gathers a weight for the module that it is of, and that does not run
+        from deepspeed.runtime.zero import register_external_parameter
+
+        register_external_parameter(model, model.get_output_embeddings().weight)
 
     @functools.wraps(type(model).forward)  # `generate` holds its arguments against this signature
     def forward(self, *args, fused_lm_head: bool = False, **kwargs):
         if not fused_lm_head:
             return fused_forward(*args, **kwargs)
         head = type(self).get_output_embeddings(self)
-        weight = getattr(head.weight, "full_tensor", lambda: head.weight)()  # FSDP2's shards
-        bias = weight.new_zeros(head.out_features) if head.bias is None else head.bias
-        bias = bias.index_fill(0, torch.tensor(ids, device=bias.device), EXCLUDED)
-        if hasattr(weight, "ds_status"):  # ZeRO-3: the weight is gathered, this is whole
-            bias.ds_status = type(weight.ds_status).AVAILABLE
-        self.get_output_embeddings = lambda: SimpleNamespace(weight=weight, bias=bias)
+
+        def seen() -> SimpleNamespace:
+            """Asked for once the backbone has run, by which FSDP2 has put the head's weights together."""
+            weight = getattr(head.weight, "full_tensor", lambda: head.weight)()
+            bias = weight.new_zeros(head.out_features) if head.bias is None else head.bias
+            bias = bias.index_fill(0, torch.tensor(ids, device=bias.device), EXCLUDED)
+            if hasattr(weight, "ds_status"):  # ZeRO-3: the weight is gathered, this is whole
+                bias.ds_status = type(weight.ds_status).AVAILABLE
+            return SimpleNamespace(weight=weight, bias=bias)
+
+        self.get_output_embeddings = seen
         try:
             return fused_forward(*args, fused_lm_head=True, **kwargs)
         finally:
